@@ -1,0 +1,41 @@
+"""Speaker consistency losses and an explicit freeze policy for Coqui TTS's VITS trainer.
+
+Importing this package makes `"model": "scl_vits"` resolve in Coqui's own functions. It does not import torch.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from coqui_scl_plugin import coqui_names
+from coqui_scl_plugin.hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    from coqui_scl_plugin.api import available, build_encoder, build_loss
+    from coqui_scl_plugin.config import SclConfig
+    from coqui_scl_plugin.vits import SclVits
+    from coqui_scl_plugin.vits_config import SclVitsConfig
+
+__all__ = ["SclConfig", "SclVits", "SclVitsConfig", "available", "build_encoder", "build_loss", "hookimpl"]
+__version__ = "0.1.0"
+
+_HOMES = {
+    "SclConfig": "config",
+    "SclVits": "vits",
+    "SclVitsConfig": "vits_config",
+    "available": "api",
+    "build_encoder": "api",
+    "build_loss": "api",
+}
+
+coqui_names.install()
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first asked for, so that `import coqui_scl_plugin` stays quick."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

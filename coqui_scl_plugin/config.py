@@ -1,0 +1,210 @@
+"""The `scl` section of a config: Coqpit dataclasses, and the strict check that Coqpit itself does not do.
+
+Coqpit drops unknown keys and replaces values of a wrong type by the default. Inside `scl` nothing is dropped: what is
+not understood is a `ConfigError` that names the key's path, the value, and what is allowed.
+"""
+
+import typing
+from collections.abc import Mapping
+from dataclasses import Field, dataclass, field, fields
+from typing import Any, Literal
+
+from coqpit import Coqpit
+
+from coqui_scl_plugin import parameters, registry
+from coqui_scl_plugin.errors import ConfigError
+from coqui_scl_plugin.suggest import did_you_mean
+
+SECTION = "scl"
+
+
+@dataclass
+class StrictConfig(Coqpit):
+    """A Coqpit whose `from` methods refuse what they do not know."""
+
+    @classmethod
+    def deserialize_immutable(cls, data: dict[str, Any]) -> typing.Self:
+        """Build from a mapping as read from JSON. Raises ConfigError; see `check_section`."""
+        check_section(cls, data, SECTION)
+        return super().deserialize_immutable(data)
+
+
+@dataclass
+class LossConfig(StrictConfig):
+    """Which loss compares the embeddings."""
+
+    name: str = field(default="cosine", metadata={"help": "A registered loss: `coqui-scl list`."})
+    params: dict = field(default_factory=dict, metadata={"help": "Keyword arguments of the loss."})
+
+
+@dataclass
+class EncoderConfig(StrictConfig):
+    """A speaker encoder, and how it is kept from moving."""
+
+    name: str = field(default="ge2e", metadata={"help": "A registered speaker encoder: `coqui-scl list`."})
+    alias: str = field(default="", metadata={"help": "Its name in logs. Default: `name`."})
+    params: dict = field(default_factory=dict, metadata={"help": "Keyword arguments of the encoder."})
+    weight: float = field(default=1.0, metadata={"help": "Its share in an ensemble.", "gt": 0})
+    policy: str = field(default="frozen", metadata={"help": "A registered freeze policy."})
+
+    @property
+    def label(self) -> str:
+        """The alias, or the name where no alias is given."""
+        return self.alias or self.name
+
+
+@dataclass
+class ReferenceConfig(StrictConfig):
+    """What the generated speech is compared with."""
+
+    source: Literal["segment", "utterance"] = field(
+        default="utterance",
+        metadata={"help": "The real slice at the same place, or the whole recording (embedded once and kept)."},
+    )
+
+
+@dataclass
+class SegmentConfig(StrictConfig):
+    """The slice of generated speech that the encoders hear."""
+
+    min_seconds: float = field(
+        default=1.0, metadata={"help": "Shorter slices are tiled to this length before embedding.", "ge": 0, "le": 60}
+    )
+    detach_posterior: bool = field(
+        default=False,
+        metadata={"help": "Keep the loss from teaching the posterior encoder; runs the decoder a second time."},
+    )
+
+
+@dataclass
+class FreezeConfig(StrictConfig):
+    """The guard over the frozen encoders."""
+
+    check_every: int = field(
+        default=100, metadata={"help": "Steps between two checks that no encoder tensor moved.", "ge": 1}
+    )
+
+
+@dataclass
+class SclConfig(StrictConfig):
+    """Speaker consistency loss: what it compares, with which encoders, how strongly, and how it is kept honest."""
+
+    enabled: bool = field(default=True, metadata={"help": "Off leaves a stock VITS, with stock's own loss off too."})
+    weight: float = field(default=9.0, metadata={"help": "Factor of the loss; YourTTS's alpha.", "ge": 0})
+    start_step: int = field(default=0, metadata={"help": "The weight is 0 before this step.", "ge": 0})
+    ramp_steps: int = field(default=0, metadata={"help": "The weight rises linearly over so many steps.", "ge": 0})
+    loss: LossConfig = field(default_factory=LossConfig)
+    encoders: list[EncoderConfig] = field(default_factory=lambda: [EncoderConfig()])
+    holdout: list[EncoderConfig] = field(default_factory=list)
+    reference: ReferenceConfig = field(default_factory=ReferenceConfig)
+    segment: SegmentConfig = field(default_factory=SegmentConfig)
+    freeze: FreezeConfig = field(default_factory=FreezeConfig)
+
+    def weight_at(self, step: int) -> float:
+        """The weight at a training step: 0 before `start_step`, then a linear rise over `ramp_steps`.
+
+        >>> config = SclConfig(weight=8.0, start_step=10, ramp_steps=4)
+        >>> [config.weight_at(step) for step in (0, 9, 10, 12, 13, 100)]
+        [0.0, 0.0, 2.0, 6.0, 8.0, 8.0]
+        """
+        if not self.enabled or step < self.start_step:
+            return 0.0
+        if self.ramp_steps == 0:
+            return self.weight
+        return self.weight * min(1.0, (step - self.start_step + 1) / self.ramp_steps)
+
+
+def _check_list(item: Any, value: Any, path: str) -> None:
+    if not isinstance(value, list):
+        raise ConfigError(f"{path} = {value!r}: must be a list of sections.")
+    for index, element in enumerate(value):
+        check_section(item, element, f"{path}.{index}")
+
+
+def _check_field(spec: Field[Any], value: Any, path: str) -> None:
+    annotation = spec.type
+    item = next(iter(typing.get_args(annotation)), None)
+    if isinstance(annotation, type) and issubclass(annotation, StrictConfig):
+        check_section(annotation, value, path)
+    elif isinstance(item, type) and issubclass(item, StrictConfig):
+        _check_list(item, value, path)
+    else:
+        constraints = {key: bound for key, bound in spec.metadata.items() if key != "help"}
+        parameters.check_value(value, annotation, path, **constraints)
+
+
+def check_section(cls: type[StrictConfig], data: Any, path: str) -> None:
+    """Check a mapping, as read from JSON, against a config class: keys, types, ranges, and all sections below it.
+
+    Raises:
+        ConfigError: with the path of the key, the value, and what is allowed.
+    """
+    if not isinstance(data, Mapping):
+        raise ConfigError(
+            f"{path} = {data!r}: must be a section with the keys {', '.join(f.name for f in fields(cls))}."
+        )
+    known = {spec.name: spec for spec in fields(cls)}
+    for key, value in data.items():
+        if key not in known:
+            raise ConfigError(f"{path}.{key}: unknown key. {did_you_mean(str(key), known)}")
+        _check_field(known[key], value, f"{path}.{key}")
+
+
+def _check_encoders(config: SclConfig) -> None:
+    if config.enabled and not config.encoders:
+        raise ConfigError(
+            'scl.encoders = []: at least one is needed, e.g. [{"name": "ge2e"}], or set scl.enabled to false.'
+        )
+    known = registry.installed()
+    seen: dict[str, str] = {}
+    for role in ("encoders", "holdout"):
+        for index, encoder in enumerate(getattr(config, role)):
+            path = f"{SECTION}.{role}.{index}"
+            parameters.check_params(
+                known.get("encoders", encoder.name, f"{path}.name"), encoder.params, f"{path}.params"
+            )
+            known.get("freeze_policies", encoder.policy, f"{path}.policy")
+            if not encoder.label.replace("_", "").replace("-", "").isalnum():
+                raise ConfigError(f"{path}.alias = {encoder.alias!r}: use letters, digits, '_' and '-' only.")
+            if encoder.label in seen:
+                raise ConfigError(
+                    f"{path}.alias = {encoder.label!r}: taken by {seen[encoder.label]}; give each its own alias."
+                )
+            seen[encoder.label] = path
+    for index, held_out in enumerate(config.holdout):
+        for encoder in config.encoders:
+            if (held_out.name, held_out.params) == (encoder.name, encoder.params):
+                msg = (
+                    f"{SECTION}.holdout.{index} is the training encoder {encoder.label!r} again: a held-out encoder "
+                    "must take no part in training. Choose another one."
+                )
+                raise ConfigError(msg)
+
+
+def _check_loss(config: SclConfig) -> None:
+    cls = registry.installed().get("losses", config.loss.name, f"{SECTION}.loss.name")
+    parameters.check_params(cls, config.loss.params, f"{SECTION}.loss.params")
+    if len(config.encoders) > 1 and not getattr(cls, "takes_ensemble", False):
+        msg = (
+            f"scl.loss.name = {config.loss.name!r} compares with one encoder, {len(config.encoders)} are configured: "
+            f'use {{"name": "ensemble", "params": {{"member": {{"name": "{config.loss.name}"}}}}}}, or keep one encoder.'
+        )
+        raise ConfigError(msg)
+
+
+def check_config(config: SclConfig) -> None:
+    """Check a config object, however it came to be: structure, ranges, registered names and their parameters.
+
+    An empty `params` that Coqpit's argument parser turned into None is put right on the way.
+
+    Raises:
+        ConfigError: with the path of the key, the value, and what is allowed.
+    """
+    if not isinstance(config, SclConfig):
+        raise ConfigError(f"scl = {config!r}: must be an SclConfig or a section in a JSON file.")
+    for part in (config.loss, *config.encoders, *config.holdout):
+        if getattr(part, "params", {}) is None:
+            part.params = {}
+    check_section(SclConfig, config.to_dict(), SECTION)
+    _check_encoders(config)
+    _check_loss(config)

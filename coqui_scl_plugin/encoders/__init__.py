@@ -1,0 +1,12 @@
+"""Speaker encoders, one a file, registered through the same hook as a third party's."""
+
+from coqui_scl_plugin.encoders.coqui import CoquiEncoder
+from coqui_scl_plugin.encoders.dvector import DVectorEncoder
+from coqui_scl_plugin.encoders.ge2e import GE2EEncoder
+from coqui_scl_plugin.hookspecs import hookimpl
+
+
+@hookimpl
+def scl_encoders() -> dict[str, type]:
+    """The encoders of this package."""
+    return {"coqui": CoquiEncoder, "dvector": DVectorEncoder, "ge2e": GE2EEncoder}

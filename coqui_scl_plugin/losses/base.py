@@ -1,0 +1,65 @@
+"""What every loss of this package does before its formula: check shapes, leave autocast, go to float32."""
+
+import torch
+from torch import Tensor, nn
+
+
+class SpeakerConsistencyLoss(nn.Module):
+    """A scalar that falls as generated embeddings come closer to the references of their speakers.
+
+    Subclasses write `compute`. Third parties need not use this class: any module with this `forward` will do.
+    """
+
+    min_speakers = 1
+    """Speakers that a batch must hold for the loss to teach anything."""
+
+    def forward(
+        self,
+        generated: Tensor,
+        reference: Tensor,
+        speaker_ids: Tensor | None = None,
+        prototypes: Tensor | None = None,
+    ) -> Tensor:
+        """Compare embeddings, in float32 whatever autocast says.
+
+        Args:
+            generated: `[B, D]`, of generated speech.
+            reference: `[B, D]`, of real speech of the same speakers. Its gradient is not needed.
+            speaker_ids: `[B]`, whole numbers that tell speakers apart. None: every item is a speaker of its own.
+            prototypes: `[S, D]`, one embedding a speaker, in the order of `speaker_ids`.
+
+        Returns:
+            Scalar, float32.
+
+        Raises:
+            ValueError: the shapes do not belong together.
+        """
+        if generated.ndim != 2 or generated.shape != reference.shape:
+            msg = (
+                f"expected two [B, D] embeddings of one shape, got {list(generated.shape)} and {list(reference.shape)}"
+            )
+            raise ValueError(msg)
+        if speaker_ids is None:
+            speaker_ids = torch.arange(len(generated), device=generated.device)
+        if speaker_ids.shape != generated.shape[:1]:
+            raise ValueError(f"expected {len(generated)} speaker_ids, got shape {list(speaker_ids.shape)}")
+        with torch.autocast(generated.device.type, enabled=False):
+            return self.compute(
+                generated.float(),
+                reference.float(),
+                speaker_ids.to(generated.device),
+                None if prototypes is None else prototypes.float(),
+            )
+
+    def compute(self, generated: Tensor, reference: Tensor, speaker_ids: Tensor, prototypes: Tensor | None) -> Tensor:
+        """The formula, on checked float32 inputs; shapes as in `forward`."""
+        raise NotImplementedError
+
+
+def cosines(left: Tensor, right: Tensor) -> Tensor:
+    """Cosine of every row of `left` `[B, D]` with every row of `right` `[S, D]`: `[B, S]`, in [-1, 1].
+
+    >>> cosines(torch.tensor([[2.0, 0.0]]), torch.tensor([[1.0, 0.0], [0.0, 3.0]])).tolist()
+    [[1.0, 0.0]]
+    """
+    return (nn.functional.normalize(left, dim=-1) @ nn.functional.normalize(right, dim=-1).T).clamp(-1.0, 1.0)

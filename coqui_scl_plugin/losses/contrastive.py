@@ -1,0 +1,46 @@
+"""Supervised contrastive loss between generated speech and the references of the batch."""
+
+from typing import Annotated
+
+import torch
+from pydantic import Field
+from torch import Tensor
+from torch.nn.functional import softplus
+
+from coqui_scl_plugin.losses.base import SpeakerConsistencyLoss, cosines
+
+
+def contrastive_loss(generated: Tensor, reference: Tensor, speaker_ids: Tensor, temperature: float) -> Tensor:
+    """Supervised contrastive loss (Khosla et al., NeurIPS 2020, eq. 2) with the references as the contrast set.
+
+    For each item and each reference of the same speaker: -log of the softmax of cos / temperature among that
+    reference and those of the other speakers. An item's own speaker is never a negative.
+
+    Args:
+        generated: `[B, D]`.
+        reference: `[B, D]`.
+        speaker_ids: `[B]`.
+        temperature: Divides the cosines.
+
+    Returns:
+        Scalar >= 0, the mean over items of the mean over their positives; 0 where a batch has no negatives.
+    """
+    logits = cosines(generated, reference) / temperature
+    same = speaker_ids[:, None] == speaker_ids[None, :]
+    negatives = logits.masked_fill(same, torch.finfo(logits.dtype).min).logsumexp(dim=1, keepdim=True)
+    per_positive = softplus(negatives - logits)
+    return ((per_positive * same).sum(dim=1) / same.sum(dim=1)).mean()
+
+
+class ContrastiveLoss(SpeakerConsistencyLoss):
+    """Draw each generated item to its speaker's references and away from those of the other speakers in the batch."""
+
+    min_speakers = 2
+
+    def __init__(self, temperature: Annotated[float, Field(gt=0)] = 0.1) -> None:
+        """Choose the temperature that divides the cosines; small ones look at the nearest negatives only."""
+        super().__init__()
+        self.temperature = temperature
+
+    def compute(self, generated: Tensor, reference: Tensor, speaker_ids: Tensor, prototypes: Tensor | None) -> Tensor:
+        return contrastive_loss(generated, reference, speaker_ids, self.temperature)

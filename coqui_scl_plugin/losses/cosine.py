@@ -1,0 +1,25 @@
+"""The loss of YourTTS: one minus the cosine."""
+
+from torch import Tensor
+from torch.nn.functional import cosine_similarity
+
+from coqui_scl_plugin.losses.base import SpeakerConsistencyLoss
+
+
+def cosine_loss(generated: Tensor, reference: Tensor) -> Tensor:
+    """Mean of 1 - cos over the rows of two `[B, D]` tensors: scalar in [0, 2].
+
+    The value of stock Coqui (Casanova et al., "YourTTS", ICML 2022, section 2.2) is this minus 1; gradients are equal.
+
+    >>> import torch
+    >>> float(cosine_loss(torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]])))
+    1.0
+    """
+    return (1.0 - cosine_similarity(generated, reference, dim=-1)).mean()
+
+
+class CosineLoss(SpeakerConsistencyLoss):
+    """Mean of 1 - cos between each generated embedding and its reference."""
+
+    def compute(self, generated: Tensor, reference: Tensor, speaker_ids: Tensor, prototypes: Tensor | None) -> Tensor:
+        return cosine_loss(generated, reference)

@@ -1,0 +1,117 @@
+"""Any loss over several speaker encoders."""
+
+import copy
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from coqui_scl_plugin import parameters, registry
+from coqui_scl_plugin.errors import ConfigError
+
+Combine = Literal["mean", "worst", "random"]
+
+
+def _build_member(member: Mapping[str, Any]) -> nn.Module:
+    path = "scl.loss.params.member"
+    if unknown := set(member) - {"name", "params"}:
+        raise ConfigError(f"{path}.{sorted(unknown)[0]}: unknown key. Known: name, params.")
+    if "name" not in member:
+        raise ConfigError(f'{path} = {dict(member)!r}: needs a name, e.g. {{"name": "cosine"}}.')
+    cls = registry.installed().get("losses", member["name"], f"{path}.name")
+    if getattr(cls, "takes_ensemble", False):
+        raise ConfigError(f"{path}.name = {member['name']!r}: an ensemble cannot be a member of an ensemble.")
+    built: nn.Module = parameters.build(cls, member.get("params") or {}, f"{path}.params")
+    return built
+
+
+class EnsembleLoss(nn.Module):
+    """A member loss for each encoder, combined to one scalar.
+
+    `mean`: the mean of the members by the encoders' weights; its gradient is that mean of their gradients.
+    `worst`: the largest of the weighted members alone. `random`: one encoder a step, drawn by weight from the seed
+    and the step, so that the same run draws the same encoders.
+    """
+
+    takes_ensemble = True
+
+    def __init__(
+        self,
+        member: Mapping[str, Any] | None = None,
+        combine: Combine = "mean",
+        seed: Annotated[int, Field(ge=0)] = 0,
+    ) -> None:
+        """Choose the member loss and how members combine.
+
+        Args:
+            member: `{"name": ..., "params": {...}}` of the loss for each encoder. Default: `cosine`.
+            combine: `mean`, `worst` or `random`.
+            seed: Of the draw of `random`.
+
+        Raises:
+            ConfigError: `member` names no loss, or its parameters do not fit.
+        """
+        super().__init__()
+        self.combine: Combine = combine
+        self.seed = seed
+        self._prototype = [_build_member(member or {"name": "cosine"})]  # in a list: a template, no submodule
+        self.min_speakers = getattr(self._prototype[0], "min_speakers", 1)
+        self.members = nn.ModuleDict()
+        self.weights: dict[str, float] = {}
+        self._step = 0
+
+    def bind(self, weights: Mapping[str, float]) -> None:
+        """Tell the ensemble its encoders, by alias, and their weights, which are scaled to a mean of 1."""
+        scale = len(weights) / sum(weights.values())
+        self.weights = {alias: weight * scale for alias, weight in weights.items()}
+        self.members.update({alias: copy.deepcopy(self._prototype[0]) for alias in weights})
+
+    def set_step(self, step: int) -> None:
+        """Pass the training step to the members, and draw by it."""
+        self._step = step
+        for member in self.members.values():
+            if hasattr(member, "set_step"):
+                member.set_step(step)
+
+    def active(self) -> list[str]:
+        """The aliases that this step needs: all of them, or the one that `random` draws."""
+        aliases = list(self.weights)
+        if self.combine != "random":
+            return aliases
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self._step)
+        return [aliases[int(torch.multinomial(torch.tensor(list(self.weights.values())), 1, generator=generator))]]
+
+    def forward(
+        self,
+        generated: Mapping[str, Tensor],
+        reference: Mapping[str, Tensor],
+        speaker_ids: Tensor | None = None,
+        prototypes: Mapping[str, Tensor] | None = None,
+    ) -> Tensor:
+        """Combine the members' losses to a float32 scalar; arguments as for a member, by alias."""
+        return self.join(self.member_losses(generated, reference, speaker_ids, prototypes))
+
+    def member_losses(
+        self,
+        generated: Mapping[str, Tensor],
+        reference: Mapping[str, Tensor],
+        speaker_ids: Tensor | None = None,
+        prototypes: Mapping[str, Tensor] | None = None,
+    ) -> dict[str, Tensor]:
+        """The unweighted loss of each encoder that `generated` holds, by alias."""
+        return {
+            alias: self.members[alias](
+                generated[alias], reference[alias], speaker_ids, prototypes[alias] if prototypes else None
+            )
+            for alias in generated
+        }
+
+    def join(self, losses: Mapping[str, Tensor]) -> Tensor:
+        """Combine member losses as `combine` says."""
+        if self.combine == "random":
+            (chosen,) = losses.values()
+            return chosen
+        weighted = torch.stack([self.weights[alias] * loss for alias, loss in losses.items()])
+        return weighted.max() if self.combine == "worst" else weighted.mean()

@@ -1,0 +1,88 @@
+"""Check the `params` of a config against the constructor that they go to, and build the object.
+
+A third party needs no second declaration of its parameters: names, defaults and annotations of the constructor are
+the declaration. `Annotated[float, pydantic.Field(ge=0)]` adds a range.
+"""
+
+import inspect
+import typing
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import pydantic
+
+from coqui_scl_plugin.errors import ConfigError, SclError
+from coqui_scl_plugin.suggest import did_you_mean
+
+_ANY_TYPE = pydantic.ConfigDict(arbitrary_types_allowed=True)
+
+
+def check_value(value: Any, annotation: Any, path: str, **constraints: Any) -> None:
+    """Raise a ConfigError that names `path` unless `value` is of the annotated type and within the constraints.
+
+    No conversion takes place, except that a whole number will do for a float. Constraints are those of
+    `pydantic.Field`: `ge`, `gt`, `le`, `lt`.
+    """
+    base = annotation
+    if constraints:
+        annotation = Annotated[annotation, pydantic.Field(**constraints)]
+    config = None if isinstance(base, type) and issubclass(base, pydantic.BaseModel) else _ANY_TYPE
+    adapter: pydantic.TypeAdapter[Any] = pydantic.TypeAdapter(annotation, config=config)
+    try:
+        adapter.validate_python(value, strict=True)
+    except pydantic.ValidationError as error:
+        detail = error.errors()[0]
+        where = "".join(f".{part}" for part in detail["loc"] if isinstance(part, int | str) and part in _keys(value))
+        raise ConfigError(f"{path}{where} = {value!r}: {detail['msg']}.") from error
+    if value != value or value in (float("inf"), float("-inf")):
+        raise ConfigError(f"{path} = {value!r}: must be a finite number.")
+
+
+def _keys(value: Any) -> Any:
+    return value if isinstance(value, Mapping) else range(len(value)) if isinstance(value, list) else ()
+
+
+def _annotations(cls: type) -> dict[str, Any]:
+    try:
+        return typing.get_type_hints(cls.__init__, include_extras=True)
+    except NameError:  # a third party's annotation that cannot be evaluated: names are checked, types are not
+        return {}
+
+
+def check_params(cls: type, params: Mapping[str, Any], path: str) -> None:
+    """Check the keyword arguments `params` against the signature of `cls`; `path` is their config key.
+
+    Raises:
+        ConfigError: an unknown name, a missing one, or a value of the wrong type or out of range.
+    """
+    signature = inspect.signature(cls)
+    known = {name: p for name, p in signature.parameters.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
+    annotations = _annotations(cls)
+    for name, value in params.items():
+        if name in known:
+            if name in annotations:
+                check_value(value, annotations[name], f"{path}.{name}")
+        elif not takes_any:
+            raise ConfigError(f"{path}.{name}: {cls.__name__} has no such parameter. {did_you_mean(name, known)}")
+    missing = [name for name, p in known.items() if p.default is p.empty and name not in params]
+    if missing:
+        raise ConfigError(
+            f"{path}: {cls.__name__} needs {', '.join(missing)}, got {sorted(params) or 'no parameters'}."
+        )
+
+
+def build(cls: type, params: Mapping[str, Any], path: str) -> Any:
+    """Check `params` and call `cls` with them; what the constructor finds wrong is named by its config key.
+
+    Raises:
+        ConfigError: `params` do not fit, or the constructor refuses one with a ValueError or TypeError.
+        SclError: what the constructor itself raises, such as an EncoderError about missing weights.
+    """
+    check_params(cls, params, path)
+    try:
+        return cls(**params)
+    except SclError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{path}: {cls.__name__} refuses {dict(params)}: {error}") from error

@@ -1,0 +1,86 @@
+"""The config of `SclVits`: Coqui's VitsConfig with an `scl` section."""
+
+import argparse
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from TTS.tts.configs.vits_config import VitsConfig
+
+from coqui_scl_plugin.config import SECTION, EncoderConfig, SclConfig, check_config
+from coqui_scl_plugin.errors import ConfigError
+from coqui_scl_plugin.suggest import did_you_mean
+
+
+def section_from_stock(model_args: Any, alpha: float) -> SclConfig:
+    """What a config without an `scl` section means.
+
+    Where stock's own loss is on (`use_speaker_encoder_as_loss`): cosine, with that encoder and that alpha. Otherwise
+    the default section.
+    """
+    if not model_args.get("use_speaker_encoder_as_loss"):
+        return SclConfig()
+    files = {
+        "model_path": model_args.get("speaker_encoder_model_path") or "",
+        "config_path": model_args.get("speaker_encoder_config_path") or "",
+    }
+    return SclConfig(weight=alpha, encoders=[EncoderConfig(name="coqui", params=files)])
+
+
+@dataclass
+class SclVitsConfig(VitsConfig):
+    """VitsConfig with the section `scl`; see `SclConfig` for its keys."""
+
+    model: str = "scl_vits"
+    scl: SclConfig = field(default=None)  # type: ignore[assignment]  # None until __post_init__ resolves it
+
+    def __post_init__(self) -> None:
+        """Give a config without a section the one that it means."""
+        super().__post_init__()
+        if self.scl is None:
+            self.scl = section_from_stock(self.model_args, self.speaker_encoder_loss_alpha)
+
+    @classmethod
+    def from_stock(cls, config: VitsConfig) -> Self:
+        """The same config as an SclVitsConfig, with the section that it means."""
+        return cls.new_from_dict({**config.to_dict(), "model": "scl_vits"})
+
+    def deserialize(self, data: dict[str, Any]) -> Self:
+        """Read a mapping; inside `scl`, strictly.
+
+        Raises:
+            ConfigError: a key of `scl` is unknown, or its value cannot be used.
+        """
+        if SECTION not in data:
+            alpha = data.get("speaker_encoder_loss_alpha", self.speaker_encoder_loss_alpha)
+            data = {**data, SECTION: section_from_stock(data.get("model_args") or {}, alpha).to_dict()}
+        super().deserialize(data)
+        self.check_values()
+        return self
+
+    def check_values(self) -> None:
+        """Check the section. Raises ConfigError."""
+        check_config(self.scl)
+
+    @classmethod
+    def init_argparse(cls, **kwargs: Any) -> argparse.ArgumentParser:
+        """Coqpit's parser for `--coqpit.*`, which prints hundreds of options before a message: only the message."""
+        parser = super().init_argparse(**kwargs)
+        parser.usage = argparse.SUPPRESS
+        return parser
+
+    def parse_known_args(
+        self, args: Any = None, arg_prefix: str = "coqpit", *, relaxed_parser: bool = False
+    ) -> list[str]:
+        """Apply `--coqpit.*` overrides and return what is not known; an unknown `--coqpit.scl.*` is an error.
+
+        Raises:
+            ConfigError: an override of `scl` is unknown, or its value cannot be used.
+        """
+        unknown = super().parse_known_args(args, arg_prefix, relaxed_parser=relaxed_parser)
+        prefix = f"--{arg_prefix}.{SECTION}."
+        for argument in unknown:
+            if argument.startswith(prefix):
+                parser = self.init_argparse(instance=self, arg_prefix=arg_prefix, relaxed_parser=relaxed_parser)
+                options = [o for action in parser._actions for o in action.option_strings if o.startswith(prefix)]
+                raise ConfigError(f"{argument}: unknown option. {did_you_mean(argument.partition('=')[0], options)}")
+        return unknown
