@@ -34,7 +34,7 @@ class LossConfig(StrictConfig):
     """Which loss compares the embeddings."""
 
     name: str = field(default="cosine", metadata={"help": "A registered loss: `coqui-scl list`."})
-    params: dict = field(default_factory=dict, metadata={"help": "Keyword arguments of the loss."})
+    params: dict[str, Any] = field(default_factory=dict, metadata={"help": "Keyword arguments of the loss."})
 
 
 @dataclass
@@ -43,7 +43,7 @@ class EncoderConfig(StrictConfig):
 
     name: str = field(default="ge2e", metadata={"help": "A registered speaker encoder: `coqui-scl list`."})
     alias: str = field(default="", metadata={"help": "Its name in logs. Default: `name`."})
-    params: dict = field(default_factory=dict, metadata={"help": "Keyword arguments of the encoder."})
+    params: dict[str, Any] = field(default_factory=dict, metadata={"help": "Keyword arguments of the encoder."})
     weight: float = field(default=1.0, metadata={"help": "Its share in an ensemble.", "gt": 0})
     policy: str = field(default="frozen", metadata={"help": "A registered freeze policy."})
 
@@ -186,10 +186,19 @@ def _check_loss(config: SclConfig) -> None:
     parameters.check_params(cls, config.loss.params, f"{SECTION}.loss.params")
     if len(config.encoders) > 1 and not getattr(cls, "takes_ensemble", False):
         msg = (
-            f"scl.loss.name = {config.loss.name!r} compares with one encoder, {len(config.encoders)} are configured: "
+            f"scl.loss.name = {config.loss.name!r} compares with one encoder, {len(config.encoders)} are given: "
             f'use {{"name": "ensemble", "params": {{"member": {{"name": "{config.loss.name}"}}}}}}, or keep one encoder.'
         )
         raise ConfigError(msg)
+
+
+def _without_lost_params(value: Any) -> Any:
+    """`value` with each `"params": None`, which Coqpit's argument parser makes of an empty mapping, left out."""
+    if isinstance(value, list):
+        return [_without_lost_params(element) for element in value]
+    if isinstance(value, dict):
+        return {key: _without_lost_params(v) for key, v in value.items() if (key, v) != ("params", None)}
+    return value
 
 
 def check_config(config: SclConfig) -> None:
@@ -202,9 +211,10 @@ def check_config(config: SclConfig) -> None:
     """
     if not isinstance(config, SclConfig):
         raise ConfigError(f"scl = {config!r}: must be an SclConfig or a section in a JSON file.")
-    for part in (config.loss, *config.encoders, *config.holdout):
-        if getattr(part, "params", {}) is None:
+    check_section(SclConfig, _without_lost_params(config.to_dict()), SECTION)
+    parts: list[LossConfig | EncoderConfig] = [config.loss, *config.encoders, *config.holdout]
+    for part in parts:
+        if part.params is None:
             part.params = {}
-    check_section(SclConfig, config.to_dict(), SECTION)
     _check_encoders(config)
     _check_loss(config)

@@ -112,8 +112,8 @@ class SpeakerConsistency(nn.Module):
 
     def set_step(self, step: int) -> None:
         """Tell a loss that asks for it the training step."""
-        if hasattr(self.loss, "set_step"):
-            self.loss.set_step(step)
+        if (set_step := getattr(self.loss, "set_step", None)) is not None:
+            set_step(step)
 
     def loss_of(self, alias: str) -> nn.Module:
         """The loss as it compares with this encoder alone."""

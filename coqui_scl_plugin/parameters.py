@@ -5,7 +5,6 @@ the declaration. `Annotated[float, pydantic.Field(ge=0)]` adds a range.
 """
 
 import inspect
-import typing
 from collections.abc import Mapping
 from typing import Annotated, Any
 
@@ -42,11 +41,11 @@ def _keys(value: Any) -> Any:
     return value if isinstance(value, Mapping) else range(len(value)) if isinstance(value, list) else ()
 
 
-def _annotations(cls: type) -> dict[str, Any]:
+def _signature(cls: type) -> inspect.Signature:
     try:
-        return typing.get_type_hints(cls.__init__, include_extras=True)
-    except NameError:  # a third party's annotation that cannot be evaluated: names are checked, types are not
-        return {}
+        return inspect.signature(cls, eval_str=True)
+    except NameError:  # a third party's annotation that cannot be evaluated stays a string, and is not checked
+        return inspect.signature(cls)
 
 
 def check_params(cls: type, params: Mapping[str, Any], path: str) -> None:
@@ -55,14 +54,14 @@ def check_params(cls: type, params: Mapping[str, Any], path: str) -> None:
     Raises:
         ConfigError: an unknown name, a missing one, or a value of the wrong type or out of range.
     """
-    signature = inspect.signature(cls)
+    signature = _signature(cls)
     known = {name: p for name, p in signature.parameters.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
     takes_any = any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
-    annotations = _annotations(cls)
     for name, value in params.items():
         if name in known:
-            if name in annotations:
-                check_value(value, annotations[name], f"{path}.{name}")
+            annotation = known[name].annotation
+            if annotation is not inspect.Parameter.empty and not isinstance(annotation, str):
+                check_value(value, annotation, f"{path}.{name}")
         elif not takes_any:
             raise ConfigError(f"{path}.{name}: {cls.__name__} has no such parameter. {did_you_mean(name, known)}")
     missing = [name for name, p in known.items() if p.default is p.empty and name not in params]

@@ -72,14 +72,14 @@ def _load(entry_point: EntryPoint) -> Any:
 
 
 def _call(hook_implementation: Any, hook_name: str) -> Mapping[str, type]:
-    distribution = hook_implementation.plugin_name
+    plugin = hook_implementation.plugin_name
     try:
         classes = hook_implementation.function()
     except Exception as error:  # as in `_load`
-        msg = f"The hook {hook_name} of {distribution} failed: {type(error).__name__}: {error}."
+        msg = f"The hook {hook_name} in the plugin {plugin} failed: {type(error).__name__}: {error}."
         raise PluginError(msg) from error
     if not isinstance(classes, Mapping) or not all(isinstance(cls, type) for cls in classes.values()):
-        msg = f"The hook {hook_name} of {distribution} must return a mapping from name to class, it gave {classes!r}."
+        msg = f"The hook {hook_name} in the plugin {plugin} must return a mapping from name to class, it gave {classes!r}."
         raise PluginError(msg)
     return classes
 
@@ -92,20 +92,23 @@ def build_registry(entry_points: Iterable[EntryPoint]) -> Registry:
     """
     manager = pluggy.PluginManager(hookspecs.GROUP)
     manager.add_hookspecs(hookspecs)
+    distributions: dict[str, str] = {}
     for entry_point in sorted(entry_points, key=lambda ep: (_distribution(ep), ep.name)):
-        plugin, name = _load(entry_point), _distribution(entry_point)
+        plugin, distribution = _load(entry_point), _distribution(entry_point)
+        name = f"{entry_point.name} of {distribution}"
         try:
-            # the name is free text: what matters is that messages can say who registered what
-            manager.register(plugin, name=name if not manager.has_plugin(name) else f"{name} ({entry_point.name})")
+            manager.register(plugin, name=name)
             manager.check_pending()
         except (pluggy.PluginValidationError, ValueError) as error:
-            raise PluginError(f"The plugin {entry_point.name!r} of {name} is not valid: {error}") from error
+            raise PluginError(f"The plugin {name} is not valid: {error}") from error
+        distributions[name] = distribution
     registry = Registry()
     for kind in KINDS:
         hook_name = f"scl_{kind}"
         for implementation in getattr(manager.hook, hook_name).get_hookimpls():
+            distribution = distributions[implementation.plugin_name]
             for name, cls in _call(implementation, hook_name).items():
-                registry.add(kind, name, Entry(cls, implementation.plugin_name))
+                registry.add(kind, name, Entry(cls, distribution))
     return registry
 
 

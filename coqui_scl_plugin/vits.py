@@ -251,8 +251,9 @@ class SclVits(Vits):
 
     def _preflight_batch(self, trainer: Trainer) -> dict[str, Any]:
         """A small real batch, of different speakers where there are some."""
-        if trainer.train_samples is None:
-            return trainer.format_batch(next(iter(trainer.train_loader)))
+        if trainer.train_samples is None:  # the user brought a data loader
+            loader = trainer.train_loader or self.get_data_loader(trainer.config, verbose=False)
+            return trainer.format_batch(next(iter(loader)))
         by_speaker = {sample["speaker_name"]: sample for sample in reversed(trainer.train_samples)}
         samples = [dict(sample) for sample in list(by_speaker.values())[:_PREFLIGHT_BATCH]]
         loader = self.get_data_loader(trainer.config, is_eval=True, samples=samples, verbose=False)

@@ -2,7 +2,7 @@
 
 import argparse
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any, Self, cast
 
 from TTS.tts.configs.vits_config import VitsConfig
 
@@ -52,7 +52,8 @@ class SclVitsConfig(VitsConfig):
         """
         if SECTION not in data:
             alpha = data.get("speaker_encoder_loss_alpha", self.speaker_encoder_loss_alpha)
-            data = {**data, SECTION: section_from_stock(data.get("model_args") or {}, alpha).to_dict()}
+            section = section_from_stock(data.get("model_args") or {}, cast(float, alpha))
+            data = {**data, SECTION: section.to_dict()}
         super().deserialize(data)
         self.check_values()
         return self

@@ -48,7 +48,7 @@ class ResampledEncoder(nn.Module):
             return embedding
 
     def _backward_in_eval(self, waveform: Tensor) -> AbstractContextManager[None]:
-        """cuDNN refuses to run backward through a recurrent layer in eval mode; PyTorch's own kernels do it."""
+        """Without cuDNN, which refuses to run backward through a recurrent layer in eval mode."""
         if self._recurrent and waveform.is_cuda and torch.is_grad_enabled():
             return torch.backends.cudnn.flags(enabled=False)
         return nullcontext()

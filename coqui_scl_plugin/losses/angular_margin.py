@@ -94,6 +94,7 @@ class AngularMarginLoss(SpeakerConsistencyLoss):
             self.current_margin = self.margin * min(1.0, step / self.margin_warmup_steps)
 
     def compute(self, generated: Tensor, reference: Tensor, speaker_ids: Tensor, prototypes: Tensor | None) -> Tensor:
+        """The formula on checked inputs; shapes as in `forward`."""
         if prototypes is None:
             prototypes, speaker_ids = speaker_means(reference, speaker_ids)
         if len(prototypes) < self.min_speakers and not self._said_one_speaker:

@@ -43,4 +43,5 @@ class ContrastiveLoss(SpeakerConsistencyLoss):
         self.temperature = temperature
 
     def compute(self, generated: Tensor, reference: Tensor, speaker_ids: Tensor, prototypes: Tensor | None) -> Tensor:
+        """The formula on checked inputs; shapes as in `forward`."""
         return contrastive_loss(generated, reference, speaker_ids, self.temperature)

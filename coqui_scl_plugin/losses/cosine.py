@@ -22,4 +22,5 @@ class CosineLoss(SpeakerConsistencyLoss):
     """Mean of 1 - cos between each generated embedding and its reference."""
 
     def compute(self, generated: Tensor, reference: Tensor, speaker_ids: Tensor, prototypes: Tensor | None) -> Tensor:
+        """The formula on checked inputs; shapes as in `forward`."""
         return cosine_loss(generated, reference)

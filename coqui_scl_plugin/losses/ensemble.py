@@ -72,8 +72,8 @@ class EnsembleLoss(nn.Module):
         """Pass the training step to the members, and draw by it."""
         self._step = step
         for member in self.members.values():
-            if hasattr(member, "set_step"):
-                member.set_step(step)
+            if (set_step := getattr(member, "set_step", None)) is not None:
+                set_step(step)
 
     def active(self) -> list[str]:
         """The aliases that this step needs: all of them, or the one that `random` draws."""

@@ -1,0 +1,115 @@
+"""The command `coqui-scl`."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from coqui_scl_plugin import coqui_commands
+from coqui_scl_plugin.errors import ConfigError, SclError
+
+_HELP = {"help_option_names": ["-h", "--help"]}
+_PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "allow_interspersed_args": False}
+
+app = typer.Typer(
+    context_settings=_HELP,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    rich_markup_mode=None,
+)
+
+
+@app.callback()
+def _options(debug: Annotated[bool, typer.Option("--debug", help="Show a traceback with an error.")] = False) -> None:
+    """Speaker consistency losses and an explicit freeze policy for Coqui TTS's VITS trainer."""
+
+
+@app.command(context_settings={**_PASS_ON, "help_option_names": []})
+def train(ctx: typer.Context) -> None:
+    """Train a model: TTS.bin.train_tts with every flag of its own (-h lists them).
+
+    The config is checked first; nothing is written if it cannot be used. --coqpit.scl.weight 5 and the like override
+    single values. A stock config with use_speaker_encoder_as_loss is trained as scl_vits.
+    """
+    coqui_commands.train(ctx.args)
+
+
+@app.command(context_settings=_PASS_ON)
+def run(ctx: typer.Context) -> None:
+    """Run any Coqui command with this package imported: run -m TTS.bin.NAME ..., or run tts ..."""
+    arguments = list(ctx.args)
+    if arguments[:1] == ["-m"] and len(arguments) > 1:
+        coqui_commands.run_module(arguments[1], arguments[2:])
+    elif arguments and not arguments[0].startswith("-"):
+        coqui_commands.run_script(arguments[0], arguments[1:])
+    else:
+        raise ConfigError("run needs a command: coqui-scl run -m TTS.bin.NAME ..., or coqui-scl run tts ...")
+
+
+@app.command("list")
+def list_registered(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """List every loss, speaker encoder and freeze policy, with the distribution that registered it."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from coqui_scl_plugin import registry
+
+    rows = [
+        {"kind": kind, "name": name, "distribution": entry.distribution, "summary": _summary(entry.cls)}
+        for kind in registry.KINDS
+        for name, entry in sorted(registry.installed().entries(kind).items())
+    ]
+    if as_json:
+        sys.stdout.write(json.dumps(rows, indent=2) + "\n")
+        return
+    table = Table("kind", "name", "registered by", "what it is")
+    for row in rows:
+        table.add_row(registry.KINDS[row["kind"]], row["name"], row["distribution"], row["summary"])
+    Console().print(table)
+
+
+def _summary(cls: type) -> str:
+    return (cls.__doc__ or "").strip().partition("\n")[0]
+
+
+@app.command()
+def demo(
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder with metadata.csv in Coqui's `coqui` format, and its audio. Default: bundled speech."
+        ),
+    ] = None,
+    steps: Annotated[int, typer.Option(min=1, help="Training steps of each of the two runs.")] = 100,
+    batch_size: Annotated[int, typer.Option(min=2, help="Segments a step.")] = 4,
+    weight: Annotated[float, typer.Option(min=0.0, help="Weight of the speaker consistency loss.")] = 9.0,
+    seed: Annotated[int, typer.Option(min=0, help="Of initial weights, data order and slices.")] = 0,
+    out: Annotated[Path, typer.Option(help="Folder for results.json, the plot and audio.")] = Path("demo_out"),
+    as_json: Annotated[bool, typer.Option("--json", help="Print results.json instead of the table.")] = False,
+) -> None:
+    """Train a small multi-speaker VITS twice from one start, without and with the loss, and compare.
+
+    The loss trains against the encoder ge2e; dvector takes no part and judges. Ends with 1 if an encoder moved or no
+    gradient came through.
+    """
+    from coqui_scl_plugin.demo.run import DemoOptions, run_demo
+
+    run_demo(
+        DemoOptions(data=data, steps=steps, batch_size=batch_size, weight=weight, seed=seed, out=out), as_json=as_json
+    )
+
+
+def main() -> None:
+    """Run the command line: one message on standard error for an error of ours, a traceback only under --debug."""
+    try:
+        app(prog_name="coqui-scl")
+    except SclError as error:
+        if "--debug" in sys.argv[1:]:
+            raise
+        sys.stderr.write(f"coqui-scl: {error}\n")
+        sys.exit(error.exit_status)

@@ -1,0 +1,76 @@
+"""The speech of a demo: the bundled corpus, or any folder in Coqui's `coqui` csv format."""
+
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import soundfile
+from TTS.config.shared_configs import BaseDatasetConfig
+from TTS.tts.datasets.formatters import coqui
+
+from coqui_scl_plugin.errors import ConfigError
+
+Sample = dict[str, Any]
+
+BUNDLED = Path(__file__).parent / "corpus"
+_META = "metadata.csv"
+
+
+def dataset_config(folder: Path) -> BaseDatasetConfig:
+    """Coqui's dataset entry for a folder."""
+    return BaseDatasetConfig(
+        formatter="coqui", dataset_name="demo", path=str(folder), meta_file_train=_META, language="en"
+    )
+
+
+def load_samples(folder: Path) -> list[Sample]:
+    """All samples of a folder, as Coqui's loader gives them.
+
+    Raises:
+        ConfigError: no metadata.csv, or not of the `coqui` format, or fewer than two speakers.
+    """
+    meta = folder / _META
+    if not meta.is_file():
+        raise ConfigError(f"--data {folder}: {meta} does not exist. It must list audio_file|text|speaker_name.")
+    header = meta.read_text(encoding="utf-8").partition("\n")[0].strip().split("|")
+    if missing := {"audio_file", "text", "speaker_name"} - set(header):
+        raise ConfigError(
+            f"{meta}: the first line lacks {', '.join(sorted(missing))}; it must name audio_file|text|speaker_name."
+        )
+    samples = coqui(str(folder), _META)
+    for sample in samples:
+        name = Path(sample["audio_file"]).relative_to(folder).with_suffix("")
+        sample.update(language="en", audio_unique_name=f"demo#{name}")
+    if len({sample["speaker_name"] for sample in samples}) < 2:
+        raise ConfigError(f"--data {folder}: at least two speakers with audio are needed.")
+    return samples
+
+
+def sample_rate(samples: list[Sample]) -> int:
+    """The rate of all files, in Hz. Raises ConfigError where they differ."""
+    rates = {soundfile.info(sample["audio_file"]).samplerate: sample["audio_file"] for sample in samples}
+    if len(rates) > 1:
+        found = ", ".join(f"{rate} Hz ({file})" for rate, file in sorted(rates.items()))
+        raise ConfigError(f"All audio must have one sample rate, found {found}. Resample it first.")
+    return int(next(iter(rates)))
+
+
+def split(samples: list[Sample]) -> tuple[list[Sample], list[Sample]]:
+    """Training and held-out samples: of each speaker, the last fifth by file name is held out, at least one.
+
+    Raises:
+        ConfigError: a speaker has a single recording.
+    """
+    by_speaker: dict[str, list[Sample]] = defaultdict(list)
+    for sample in sorted(samples, key=lambda s: str(s["audio_file"])):
+        by_speaker[sample["speaker_name"]].append(sample)
+    train, held_out = [], []
+    for speaker, own in by_speaker.items():
+        if len(own) < 2:
+            raise ConfigError(
+                f"The speaker {speaker!r} has one recording: two are needed, one to train and one to judge."
+            )
+        count = max(1, len(own) // 5)
+        train += own[:-count]
+        held_out += own[-count:]
+    return train, held_out

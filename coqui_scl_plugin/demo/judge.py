@@ -1,0 +1,53 @@
+"""Speaker encoder cosine similarity (SECS) of reconstructed held-out speech with the real recordings."""
+
+from collections.abc import Sequence
+
+import soundfile
+import torch
+from torch import Tensor
+from TTS.tts.models.vits import Vits
+from TTS.utils.audio.torch_transforms import wav_to_spec
+
+from coqui_scl_plugin.demo.corpus_files import Sample
+from coqui_scl_plugin.encoders.resampled import ResampledEncoder
+
+_SECONDS = 5.0
+
+
+def load_waveform(sample: Sample) -> Tensor:
+    """The first five seconds of a recording, `[T]`, float32 in [-1, 1]: longer ones only cost the judges time."""
+    frames = int(_SECONDS * soundfile.info(sample["audio_file"]).samplerate)
+    waveform, _ = soundfile.read(sample["audio_file"], frames=frames, dtype="float32")
+    return torch.from_numpy(waveform)
+
+
+@torch.inference_mode()
+def reconstruct(model: Vits, waveform: Tensor, speaker: str) -> Tensor:
+    """`[T]` through the posterior encoder and the decoder, as the speaker: `[T']`. No random draw takes part."""
+    audio = model.config.audio
+    spec = wav_to_spec(waveform[None, None], audio.fft_size, audio.hop_length, audio.win_length, center=False)
+    speaker_id = torch.tensor([model.speaker_manager.name_to_id[speaker]])
+    conditioning = model.emb_g(speaker_id).unsqueeze(-1)
+    _, mean, _, mask = model.posterior_encoder(spec, torch.tensor([spec.shape[-1]]), g=conditioning)
+    decoded: Tensor = model.waveform_decoder(mean * mask, g=conditioning)
+    return decoded[0, 0]
+
+
+@torch.inference_mode()
+def embed_all(encoder: ResampledEncoder, waveforms: Sequence[Tensor]) -> Tensor:
+    """`[N, D]`, one embedding a waveform of any length."""
+    return torch.cat([encoder(waveform.unsqueeze(0)) for waveform in waveforms])
+
+
+def floor_and_ceiling(embedded: Tensor, speakers: Sequence[str]) -> dict[str, float]:
+    """Mean cosine of real recordings `[N, D]`: of different speakers, and of one speaker in different recordings.
+
+    `ceiling` is left out where no speaker has two recordings.
+    """
+    cosine = embedded @ embedded.T
+    same = torch.tensor([[a == b for b in speakers] for a in speakers])
+    others = same & ~torch.eye(len(embedded), dtype=torch.bool)
+    levels = {"floor": float(cosine[~same].mean())}
+    if others.any():
+        levels["ceiling"] = float(cosine[others].mean())
+    return levels
