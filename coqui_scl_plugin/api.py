@@ -1,11 +1,12 @@
 """Functions of the public interface that are no class of their own."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from torch import nn
 
 from coqui_scl_plugin import parameters, registry
+from coqui_scl_plugin.encoders.base import SpeakerEncoder
 
 
 def available() -> dict[str, list[str]]:
@@ -29,7 +30,7 @@ def build_loss(name: str, params: Mapping[str, Any] | None = None) -> nn.Module:
     return _build("losses", name, params)
 
 
-def build_encoder(name: str, params: Mapping[str, Any] | None = None) -> nn.Module:
+def build_encoder(name: str, params: Mapping[str, Any] | None = None) -> SpeakerEncoder:
     """Make a registered speaker encoder: `[B, T]` at its `sample_rate` to `[B, embedding_dim]`, unit length.
 
     It is as it was loaded: whoever trains with it freezes it.
@@ -38,4 +39,4 @@ def build_encoder(name: str, params: Mapping[str, Any] | None = None) -> nn.Modu
         ConfigError: the name is not registered, or `params` do not fit its constructor.
         EncoderError: its weights are missing or wrong.
     """
-    return _build("encoders", name, params)
+    return cast(SpeakerEncoder, _build("encoders", name, params))

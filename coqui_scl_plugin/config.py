@@ -185,9 +185,10 @@ def _check_loss(config: SclConfig) -> None:
     cls = registry.installed().get("losses", config.loss.name, f"{SECTION}.loss.name")
     parameters.check_params(cls, config.loss.params, f"{SECTION}.loss.params")
     if len(config.encoders) > 1 and not getattr(cls, "takes_ensemble", False):
+        member = f'{{"name": "ensemble", "params": {{"member": {{"name": "{config.loss.name}"}}}}}}'
         msg = (
             f"scl.loss.name = {config.loss.name!r} compares with one encoder, {len(config.encoders)} are given: "
-            f'use {{"name": "ensemble", "params": {{"member": {{"name": "{config.loss.name}"}}}}}}, or keep one encoder.'
+            f"use {member}, or keep one encoder."
         )
         raise ConfigError(msg)
 

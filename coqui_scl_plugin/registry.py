@@ -79,7 +79,7 @@ def _call(hook_implementation: Any, hook_name: str) -> Mapping[str, type]:
         msg = f"The hook {hook_name} in the plugin {plugin} failed: {type(error).__name__}: {error}."
         raise PluginError(msg) from error
     if not isinstance(classes, Mapping) or not all(isinstance(cls, type) for cls in classes.values()):
-        msg = f"The hook {hook_name} in the plugin {plugin} must return a mapping from name to class, it gave {classes!r}."
+        msg = f"The hook {hook_name} in the plugin {plugin} must return names mapped to classes, it gave {classes!r}."
         raise PluginError(msg)
     return classes
 

@@ -112,7 +112,8 @@ def _quiet_trainer() -> Iterator[None]:
 
 def _training_list(samples: list[corpus_files.Sample], count: int, seed: int) -> list[corpus_files.Sample]:
     """`count` samples: the whole list in a random order, over and over."""
-    order, chosen = random.Random(seed), []
+    order = random.Random(seed)
+    chosen: list[corpus_files.Sample] = []
     while len(chosen) < count:
         chosen += order.sample(samples, len(samples))
     return [dict(sample) for sample in chosen[:count]]
