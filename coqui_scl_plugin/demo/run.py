@@ -192,6 +192,7 @@ def run_demo(options: DemoOptions, *, as_json: bool) -> None:
     )
     arms, reconstructed = [], {}
     with (
+        contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext(),
         _quiet_trainer(),
         Progress(
             *Progress.get_default_columns()[:-1], MofNCompleteColumn(), TimeRemainingColumn(), console=console

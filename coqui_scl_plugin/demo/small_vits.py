@@ -11,7 +11,7 @@ from coqui_scl_plugin.vits_config import SclVitsConfig
 
 
 def small_args() -> VitsArgs:
-    """An architecture of 2 million parameters, with the scale discriminator alone, which is most of a step's time."""
+    """A generator of a million parameters, and the scale discriminator alone: the others are most of a step's time."""
     return VitsArgs(
         hidden_channels=64,
         hidden_channels_ffn_text_encoder=64,
@@ -23,6 +23,7 @@ def small_args() -> VitsArgs:
         resblock_kernel_sizes_decoder=[3, 5],
         resblock_dilation_sizes_decoder=[[1, 2], [2, 6]],
         periods_multi_period_discriminator=[],
+        use_sdp=False,
         use_speaker_embedding=True,
         speaker_embedding_channels=32,
     )

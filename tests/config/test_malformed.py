@@ -1,0 +1,203 @@
+"""A section that cannot be used is refused on loading, by the path of its key and with the nearest known name."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from coqui_scl_plugin import SclVitsConfig
+from coqui_scl_plugin.errors import ConfigError
+
+NAN, INFINITY = float("nan"), float("inf")
+
+
+def loss(name: Any, **params: Any) -> dict[str, Any]:
+    return {"loss": {"name": name, "params": params}}
+
+
+def encoder(**keys: Any) -> dict[str, Any]:
+    return {"encoders": [{"name": "ge2e"} | keys]}
+
+
+def member(value: Any) -> dict[str, Any]:
+    return loss("ensemble", member=value)
+
+
+UNKNOWN_KEYS = {
+    "scl.wieght": ({"wieght": 5}, "'weight'"),
+    "scl.loss.parms": ({"loss": {"name": "cosine", "parms": {}}}, "'params'"),
+    "scl.encoders.0.polcy": (encoder(polcy="frozen"), "'policy'"),
+    "scl.encoders.1.alais": ({"encoders": [{"name": "ge2e"}, {"name": "dvector", "alais": "d"}]}, "'alias'"),
+    "scl.holdout.0.naem": ({"holdout": [{"naem": "dvector"}]}, "'name'"),
+    "scl.reference.sorce": ({"reference": {"sorce": "utterance"}}, "'source'"),
+    "scl.segment.min_second": ({"segment": {"min_second": 1.0}}, "'min_seconds'"),
+    "scl.freeze.check_evry": ({"freeze": {"check_evry": 5}}, "'check_every'"),
+    "scl.zzzzzz": ({"zzzzzz": 1}, "Known: enabled"),
+}
+
+UNKNOWN_NAMES = {
+    "scl.loss.name": (loss("cosin"), "'cosine'"),
+    "scl.encoders.0.name": ({"encoders": [{"name": "ge2"}]}, "'ge2e'"),
+    "scl.encoders.0.policy": (encoder(policy="frozzen"), "'frozen'"),
+    "scl.holdout.0.name": ({"holdout": [{"name": "dvectr"}]}, "'dvector'"),
+    "scl.holdout.0.policy": ({"holdout": [{"name": "dvector", "policy": "forzen"}]}, "'frozen'"),
+    "scl.loss.params.margn": (loss("angular_margin", margn=0.1), "'margin'"),
+    "scl.encoders.0.params.model_pth": (encoder(params={"model_pth": "x"}), "'model_path'"),
+    "scl.encoders.0.params.config_pth": (
+        {"encoders": [{"name": "coqui", "params": {"model_path": "x", "config_pth": "y"}}]},
+        "'config_path'",
+    ),
+}
+
+WRONG_TYPES = [
+    ("scl.weight", {"weight": "9"}),
+    ("scl.weight", {"weight": True}),
+    ("scl.weight", {"weight": None}),
+    ("scl.enabled", {"enabled": "yes"}),
+    ("scl.enabled", {"enabled": 1}),
+    ("scl.start_step", {"start_step": 1.5}),
+    ("scl.start_step", {"start_step": True}),
+    ("scl.ramp_steps", {"ramp_steps": "10"}),
+    ("scl.loss", {"loss": "cosine"}),
+    ("scl.loss", {"loss": ["cosine"]}),
+    ("scl.loss", {"loss": None}),
+    ("scl.loss.name", loss(5)),
+    ("scl.loss.name", loss(["cosine"])),
+    ("scl.loss.params", {"loss": {"name": "cosine", "params": []}}),
+    ("scl.loss.params", {"loss": {"name": "cosine", "params": None}}),
+    ("scl.encoders", {"encoders": {"name": "ge2e"}}),
+    ("scl.encoders", {"encoders": None}),
+    ("scl.encoders.0", {"encoders": ["ge2e"]}),
+    ("scl.encoders.0.weight", encoder(weight="1")),
+    ("scl.encoders.0.alias", encoder(alias=3)),
+    ("scl.encoders.0.policy", encoder(policy=None)),
+    ("scl.encoders.0.params.model_path", encoder(params={"model_path": 5})),
+    ("scl.holdout", {"holdout": "dvector"}),
+    ("scl.reference", {"reference": "utterance"}),
+    ("scl.segment.detach_posterior", {"segment": {"detach_posterior": 0}}),
+    ("scl.freeze.check_every", {"freeze": {"check_every": 2.0}}),
+    ("scl.loss.params.margin", loss("angular_margin", margin="0.2")),
+    ("scl.loss.params.margin", loss("angular_margin", margin=True)),
+    ("scl.loss.params.margin_warmup_steps", loss("angular_margin", margin_warmup_steps=1.0)),
+    ("scl.loss.params.member", member("cosine")),
+    ("scl", "cosine"),
+    ("scl", []),
+    ("scl", 5),
+    ("scl", None),
+]
+
+OUT_OF_RANGE = [
+    ("scl.weight", {"weight": -1}),
+    ("scl.weight", {"weight": NAN}),
+    ("scl.weight", {"weight": INFINITY}),
+    ("scl.start_step", {"start_step": -1}),
+    ("scl.ramp_steps", {"ramp_steps": -1}),
+    ("scl.segment.min_seconds", {"segment": {"min_seconds": -0.5}}),
+    ("scl.segment.min_seconds", {"segment": {"min_seconds": NAN}}),
+    ("scl.freeze.check_every", {"freeze": {"check_every": 0}}),
+    ("scl.encoders.0.weight", encoder(weight=0)),
+    ("scl.encoders.0.weight", encoder(weight=NAN)),
+    ("scl.reference.source", {"reference": {"source": "utterence"}}),
+    ("scl.loss.params.margin", loss("angular_margin", margin=2.0)),
+    ("scl.loss.params.margin", loss("angular_margin", margin=NAN)),
+    ("scl.loss.params.scale", loss("angular_margin", scale=0)),
+    ("scl.loss.params.kind", loss("angular_margin", kind="additive")),
+    ("scl.loss.params.temperature", loss("contrastive", temperature=0)),
+    ("scl.loss.params.temperature", loss("contrastive", temperature=INFINITY)),
+    ("scl.loss.params.combine", loss("ensemble", combine="meen")),
+    ("scl.loss.params.seed", loss("ensemble", seed=-1)),
+]
+
+CONTRADICTIONS = [
+    ("scl.encoders", {"encoders": []}, "at least one"),
+    ("scl.encoders.0.params", {"encoders": [{"name": "coqui"}]}, "model_path, config_path"),
+    ("scl.encoders.0.params", {"encoders": [{"name": "coqui", "params": {"model_path": "x"}}]}, "config_path"),
+    ("scl.encoders.0.alias", encoder(alias="a/b"), "letters, digits"),
+    ("scl.encoders.0.alias", encoder(alias=" "), "letters, digits"),
+    ("scl.encoders.1.alias", {"encoders": [{"name": "ge2e"}, {"name": "ge2e"}]} | loss("ensemble"), "scl.encoders.0"),
+    (
+        "scl.encoders.1.alias",
+        {"encoders": [{"name": "ge2e", "alias": "a"}, {"name": "dvector", "alias": "a"}]} | loss("ensemble"),
+        "scl.encoders.0",
+    ),
+    ("scl.loss.name", {"encoders": [{"name": "ge2e"}, {"name": "dvector"}]}, '"ensemble"'),
+    ("scl.holdout.0", {"holdout": [{"name": "ge2e"}]}, "scl.encoders.0"),
+    ("scl.holdout.0", {"holdout": [{"name": "ge2e", "alias": "judge"}]}, "training encoder 'ge2e'"),
+]
+
+MEMBERS = [
+    ("scl.loss.params.member.name", member({"name": "cosin"}), "'cosine'"),
+    ("scl.loss.params.member.name", member({"name": "ensemble"}), "cannot be a member"),
+    ("scl.loss.params.member", member({"params": {}}), "needs a name"),
+    ("scl.loss.params.member.parms", member({"name": "cosine", "parms": {}}), "params"),
+    ("scl.loss.params.member.params.margn", member({"name": "angular_margin", "params": {"margn": 1.0}}), "'margin'"),
+    ("scl.loss.params.member.params", member({"name": "cosine", "params": [1]}), "[1]"),
+]
+
+
+def assert_refused(section: Any, path: str, *parts: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        SclVitsConfig().from_dict({"scl": section})
+    message = str(caught.value)
+    assert message.startswith((f"{path} ", f"{path}:", f"{path}.")), message
+    for part in parts:
+        assert part in message
+
+
+@pytest.mark.parametrize("path", UNKNOWN_KEYS)
+def test_an_unknown_key_is_named_with_the_nearest_one(path: str) -> None:
+    section, proposal = UNKNOWN_KEYS[path]
+    assert_refused(section, path, "unknown key", proposal)
+
+
+@pytest.mark.parametrize("path", UNKNOWN_NAMES)
+def test_an_unknown_name_is_named_with_the_nearest_one(path: str) -> None:
+    section, proposal = UNKNOWN_NAMES[path]
+    assert_refused(section, path, f"Did you mean {proposal}?")
+
+
+@pytest.mark.parametrize(("path", "section"), WRONG_TYPES, ids=str)
+def test_a_value_of_the_wrong_type_is_not_converted(path: str, section: Any) -> None:
+    assert_refused(section, path, " = ")
+
+
+@pytest.mark.parametrize(("path", "section"), OUT_OF_RANGE, ids=str)
+def test_a_value_out_of_range_is_named_with_the_range(path: str, section: Any) -> None:
+    assert_refused(section, path, " = ")
+
+
+@pytest.mark.parametrize(("path", "section", "part"), CONTRADICTIONS, ids=str)
+def test_what_cannot_work_together_is_refused(path: str, section: Any, part: str) -> None:
+    assert_refused(section, path, part)
+
+
+@pytest.mark.parametrize(("path", "section", "part"), MEMBERS, ids=str)
+def test_the_member_of_an_ensemble_is_checked_on_loading(path: str, section: Any, part: str) -> None:
+    assert_refused(section, path, part)
+
+
+def test_a_loss_without_parameters_takes_none() -> None:
+    assert_refused(loss("cosine", scale=2.0), "scl.loss.params.scale")
+
+
+def test_a_held_out_encoder_with_its_defaults_spelt_out_is_still_the_training_encoder() -> None:
+    assert_refused(
+        encoder() | {"holdout": [{"name": "ge2e", "alias": "judge", "params": {"model_path": None}}]}, "scl.holdout.0"
+    )
+
+
+def test_a_section_is_as_strict_in_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({"model": "scl_vits", "scl": {"encoders": [{"name": "ge2e", "wheight": 2.0}]}}))
+    with pytest.raises(ConfigError, match=r"^scl\.encoders\.0\.wheight: unknown key\. Did you mean 'weight'\?"):
+        SclVitsConfig().load_json(path)
+
+
+def test_a_section_is_checked_even_where_it_is_switched_off() -> None:
+    assert_refused({"enabled": False, "weight": "9"}, "scl.weight")
+
+
+def test_a_refused_section_is_a_value_error_as_well() -> None:
+    with pytest.raises(ValueError, match=r"^scl\.weight = -1"):
+        SclVitsConfig().from_dict({"scl": {"weight": -1}})

@@ -1,0 +1,116 @@
+"""The demo, shortened to two steps a run, and what it does with data it cannot use."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import soundfile
+import torch
+
+from coqui_scl_plugin import build_encoder
+from coqui_scl_plugin.demo import corpus_files
+from coqui_scl_plugin.demo.run import DemoOptions, run_demo
+from coqui_scl_plugin.encoders.resampled import ResampledEncoder
+from coqui_scl_plugin.errors import ConfigError, PreflightError
+from coqui_scl_plugin.freeze import FrozenPolicy, fingerprint
+
+
+def options(out, **changes):
+    return DemoOptions(**{"data": None, "steps": 2, "batch_size": 2, "weight": 9.0, "seed": 0, "out": out, **changes})
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    out = tmp_path_factory.mktemp("demo")
+    run_demo(options(out), as_json=False)
+    return out, json.loads((out / "results.json").read_text())
+
+
+def test_both_runs_begin_alike_and_end_apart(demo):
+    _, results = demo
+    without, with_scl = results["arms"]["without_scl"], results["arms"]["with_scl"]
+    assert without["start"] == with_scl["start"]
+    assert without["history"]["loss_mel"][0] == pytest.approx(with_scl["history"]["loss_mel"][0], rel=1e-5)
+    models = [torch.load(arm["model"], weights_only=True)["model"] for arm in (without, with_scl)]
+    assert models[0].keys() == models[1].keys()
+    assert not all(torch.equal(models[0][key], models[1][key]) for key in models[0])
+
+
+def test_the_encoder_is_the_one_in_the_wheel_before_and_after(demo):
+    _, results = demo
+    wheel = fingerprint(ResampledEncoder(build_encoder("ge2e"), 16_000))
+    arm = results["arms"]["with_scl"]
+    assert arm["encoder_before"] == arm["encoder_after"] == wheel
+    assert results["encoder_moved"] is False
+
+
+def test_the_numbers_are_those_of_the_audio(demo):
+    out, results = demo
+    encoder = build_encoder("dvector").eval()
+    position = next(i for i, name in enumerate(results["held_out"]) if name.startswith("demo#awb/"))
+    stem = Path(results["held_out"][position]).name
+    embedded = []
+    for kind in ("real", "with_scl"):
+        audio, rate = soundfile.read(out / "audio" / f"{stem}_{kind}.wav", dtype="float32")
+        assert rate == 16_000
+        with torch.no_grad():
+            embedded.append(encoder(torch.from_numpy(audio)[None])[0])
+    cosine = float(embedded[0] @ embedded[1])
+    assert results["arms"]["with_scl"]["secs"]["dvector"][position] == pytest.approx(cosine, abs=0.02)
+
+
+def test_it_leaves_a_plot_and_no_temporary_file(demo):
+    out, _ = demo
+    assert (out / "demo.png").stat().st_size > 10_000
+    assert not [path for path in out.iterdir() if "tmp" in path.name]
+
+
+def test_json_is_all_that_goes_to_standard_output(tmp_path, capsys):
+    run_demo(options(tmp_path, steps=1), as_json=True)
+    assert json.loads(capsys.readouterr().out)["options"]["steps"] == 1
+
+
+def test_an_encoder_that_is_not_frozen_is_no_demo(tmp_path, monkeypatch):
+    monkeypatch.setattr(FrozenPolicy, "apply", lambda self, encoder: None)
+    with pytest.raises(PreflightError, match="train mode"):
+        run_demo(options(tmp_path), as_json=False)
+
+
+def test_of_each_speaker_something_is_held_out():
+    samples = corpus_files.load_samples(corpus_files.BUNDLED)
+    train, held_out = corpus_files.split(samples)
+    assert len(train) + len(held_out) == len(samples) == 44
+    assert {s["audio_file"] for s in train}.isdisjoint(s["audio_file"] for s in held_out)
+    assert {s["speaker_name"] for s in held_out} == {s["speaker_name"] for s in train} == {"awb", "kal16", "rms", "slt"}
+
+
+def test_the_bundle_is_small():
+    assert sum(file.stat().st_size for file in corpus_files.BUNDLED.rglob("*") if file.is_file()) < 2_000_000
+
+
+def test_data_that_cannot_be_used_is_named(tmp_path):
+    with pytest.raises(ConfigError, match=r"metadata.csv does not exist"):
+        run_demo(options(tmp_path / "out", data=tmp_path), as_json=False)
+    (tmp_path / "metadata.csv").write_text("audio_file|text\na.flac|hello\n")
+    with pytest.raises(ConfigError, match="lacks speaker_name"):
+        run_demo(options(tmp_path / "out", data=tmp_path), as_json=False)
+    (tmp_path / "metadata.csv").write_text("audio_file|text|speaker_name\nawb_00.flac|hello|awb\n")
+    shutil.copy(next(corpus_files.BUNDLED.rglob("*.flac")), tmp_path / "awb_00.flac")
+    with pytest.raises(ConfigError, match="two speakers"):
+        run_demo(options(tmp_path / "out", data=tmp_path), as_json=False)
+    soundfile.write(tmp_path / "other.flac", [0.1] * 22_050, 22_050)
+    with (tmp_path / "metadata.csv").open("a") as file:
+        file.write("other.flac|hello|other\n")
+    with pytest.raises(ConfigError, match=r"16000 Hz .*22050 Hz"):
+        run_demo(options(tmp_path / "out", data=tmp_path), as_json=False)
+    assert not (tmp_path / "out").exists()
+
+
+def test_real_speech_from_a_folder(libri10, tmp_path):
+    run_demo(options(tmp_path, data=libri10, steps=1), as_json=False)
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert results["speakers"] == 10
+    assert results["recordings"] == {"train": 80, "held_out": 20}
+    for encoder, levels in results["real_speech"].items():
+        assert levels["ceiling"] - levels["floor"] > 0.2, encoder

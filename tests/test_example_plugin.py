@@ -1,0 +1,92 @@
+"""A third party's distribution adds a loss by being installed: nothing else names it."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).with_name("example_plugin")
+SCRIPT = Path(sys.executable).with_name("coqui-scl")
+
+
+@pytest.fixture(scope="session")
+def example_plugin_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `scl-example-plugin` installed by pip; on PYTHONPATH, it is part of the environment."""
+    folder = tmp_path_factory.mktemp("example-plugin")
+    source = folder / "source"  # a copy, since setuptools builds inside
+    shutil.copytree(SOURCE, source, ignore=shutil.ignore_patterns("build", "*.egg-info", "__pycache__"))
+    arguments = ["install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index", "--no-compile"]
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", *arguments]
+    process = subprocess.run(
+        [*pip, "--target", str(folder / "site"), str(source)], capture_output=True, text=True, check=False
+    )
+    assert process.returncode == 0, process.stdout + process.stderr
+    return folder / "site"
+
+
+def run(*command: str | Path, path: Path) -> str:
+    environment = os.environ | {"PYTHONPATH": str(path)}
+    process = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    assert process.returncode == 0, process.stderr
+    return process.stdout
+
+
+def test_the_installed_loss_is_available_and_built_by_name(example_plugin_path: Path) -> None:
+    program = """
+import json, torch
+from coqui_scl_plugin import SclVitsConfig, available, build_loss
+from coqui_scl_plugin.errors import ConfigError
+
+generated, reference = torch.randn(2, 8, 32, generator=torch.Generator().manual_seed(0)).unbind()
+generated.requires_grad_(True)
+value = build_loss("euclidean", {"scale": 2.0})(generated, reference, torch.arange(8))
+cosines = (generated * reference).sum(-1) / (generated.norm(dim=-1) * reference.norm(dim=-1))
+expected = 2.0 * (1.0 - cosines).mean()
+gradients = [torch.autograd.grad(v, generated)[0] for v in (value, expected)]
+config = SclVitsConfig()
+config.from_dict({"scl": {"loss": {"name": "euclidean", "params": {"scale": 2.0}}}})
+messages = []
+for params in ({"scael": 2.0}, {"scale": "2"}, {"scale": -1.0}):
+    try:
+        SclVitsConfig().from_dict({"scl": {"loss": {"name": "euclidean", "params": params}}})
+    except ConfigError as error:
+        messages.append(str(error))
+print(json.dumps({
+    "available": available(),
+    "value": value.item(),
+    "expected": expected.item(),
+    "gradients": [gradient.flatten().tolist() for gradient in gradients],
+    "loss": config.scl.loss.to_dict(),
+    "messages": messages,
+}))
+"""
+    seen = json.loads(run(sys.executable, "-c", program, path=example_plugin_path).splitlines()[-1])
+    assert "euclidean" in seen["available"]["losses"]
+    assert "cosine" in seen["available"]["losses"]
+    assert seen["value"] == pytest.approx(seen["expected"], rel=1e-5)
+    assert seen["expected"] > 0.1
+    assert seen["loss"] == {"name": "euclidean", "params": {"scale": 2.0}}
+    ours, theirs = seen["gradients"]
+    assert ours == pytest.approx(theirs, abs=1e-6)
+    misspelt, wrong_type, out_of_range = seen["messages"]
+    assert misspelt.startswith("scl.loss.params.scael")
+    assert "'scale'" in misspelt
+    assert wrong_type.startswith("scl.loss.params.scale = '2'")
+    assert out_of_range.startswith("scl.loss.params.scale = -1.0")
+
+
+def test_list_names_the_distribution_that_registered_it(example_plugin_path: Path) -> None:
+    rows = json.loads(run(SCRIPT, "list", "--json", path=example_plugin_path))
+    (row,) = [row for row in rows if row["name"] == "euclidean"]
+    assert row["kind"] == "losses"
+    assert row["distribution"] == "scl-example-plugin 1.2.3"
+    assert row["summary"].startswith("Mean of half the squared distance")
+
+
+def test_without_it_the_name_is_unknown(tmp_path: Path) -> None:
+    rows = json.loads(run(SCRIPT, "list", "--json", path=tmp_path))
+    assert "euclidean" not in {row["name"] for row in rows}

@@ -1,0 +1,149 @@
+"""A tiny VITS on the bundled speech, through Coqui's real trainer."""
+
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from trainer import Trainer, TrainerArgs
+from TTS.config.shared_configs import BaseAudioConfig
+from TTS.encoder.configs.speaker_encoder_config import SpeakerEncoderConfig
+from TTS.encoder.utils.generic_utils import setup_encoder_model
+from TTS.tts.configs.vits_config import VitsArgs, VitsConfig
+
+from coqui_scl_plugin import SclVits, SclVitsConfig
+from coqui_scl_plugin.demo import corpus_files
+
+RATE = 16_000
+
+
+def tiny_args(**changes: Any) -> VitsArgs:
+    sizes: dict[str, Any] = {
+        "hidden_channels": 32,
+        "hidden_channels_ffn_text_encoder": 32,
+        "num_layers_text_encoder": 1,
+        "num_layers_posterior_encoder": 2,
+        "num_layers_flow": 1,
+        "upsample_initial_channel_decoder": 32,
+        "resblock_type_decoder": "2",
+        "resblock_kernel_sizes_decoder": [3],
+        "resblock_dilation_sizes_decoder": [[1, 2]],
+        "periods_multi_period_discriminator": [],
+        "spec_segment_size": 16,
+        "use_sdp": False,
+        "use_speaker_embedding": True,
+        "speaker_embedding_channels": 16,
+    }
+    return VitsArgs(**{**sizes, **changes})
+
+
+def common_fields(samples: list[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "audio": BaseAudioConfig(sample_rate=RATE),
+        "datasets": [corpus_files.dataset_config(corpus_files.BUNDLED)],
+        "speakers": sorted({sample["speaker_name"] for sample in samples}),
+        "text_cleaner": "basic_cleaners",
+        "batch_size": 4,
+        "eval_batch_size": 4,
+        "batch_group_size": 4,
+        "num_loader_workers": 0,
+        "num_eval_loader_workers": 0,
+        "epochs": 1,
+        "run_eval": False,
+        "test_delay_epochs": 99,
+        "print_step": 1,
+        "plot_step": 1,
+        "save_checkpoints": False,
+        "save_best_after": 10_000,
+    }
+
+
+@pytest.fixture(scope="session")
+def samples() -> list[dict[str, Any]]:
+    """Bundled recordings, the speakers in turn, so that each batch of four has four speakers."""
+    loaded = corpus_files.load_samples(corpus_files.BUNDLED)
+    return sorted(loaded, key=lambda s: (Path(s["audio_file"]).stem.rpartition("_")[2], s["speaker_name"]))
+
+
+@pytest.fixture
+def tiny_config(samples: list[dict[str, Any]], tmp_path: Path) -> Callable[..., SclVitsConfig]:
+    """Make a config; `scl` is a section as in JSON, other arguments are fields of the config."""
+
+    def make(scl: dict[str, Any] | None = None, args: dict[str, Any] | None = None, **fields: Any) -> SclVitsConfig:
+        config = SclVitsConfig(
+            **{
+                "model_args": tiny_args(**(args or {})),
+                "output_path": str(tmp_path / "runs"),
+                **common_fields(samples),
+                **fields,
+            }
+        )
+        if scl is not None:
+            config.from_dict({"scl": scl})
+        return config
+
+    return make
+
+
+@pytest.fixture
+def tiny_stock_config(samples: list[dict[str, Any]], tmp_path: Path) -> Callable[..., VitsConfig]:
+    """Make a stock VitsConfig."""
+
+    def make(args: dict[str, Any] | None = None, **fields: Any) -> VitsConfig:
+        shared = {**common_fields(samples), "output_path": str(tmp_path / "runs"), **fields}
+        return VitsConfig(model_args=tiny_args(**(args or {})), **shared)
+
+    return make
+
+
+@pytest.fixture
+def make_trainer(samples: list[dict[str, Any]]) -> Callable[..., Trainer]:
+    """Coqui's trainer for a model and `count` recordings, some of them more than once, ready to `fit`."""
+
+    def make(model: SclVits, count: int = 8, speakers: set[str] | None = None, **kwargs: Any) -> Trainer:
+        known = [s for s in samples if speakers is None or s["speaker_name"] in speakers]
+        chosen = [dict(s) for s in itertools.islice(itertools.cycle(known), count)]
+        args = kwargs.pop("args", None) or TrainerArgs()
+        given = {"train_samples": chosen, "eval_samples": [dict(s) for s in samples[-4:]], **kwargs}
+        return Trainer(args, model.config, model=model, parse_command_line_args=False, **given)
+
+    return make
+
+
+@pytest.fixture
+def batch_of(samples: list[dict[str, Any]]) -> Callable[..., dict[str, Any]]:
+    """A batch as the trainer would give it to `train_step`."""
+
+    def make(model: torch.nn.Module, count: int = 4) -> dict[str, Any]:
+        loader = model.get_data_loader(model.config, is_eval=True, samples=[dict(s) for s in samples[:count]])
+        items = [loader.dataset[index] for index in range(count)]
+        return model.format_batch_on_device(model.format_batch(loader.dataset.collate_fn(items)))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def coqui_encoder_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str]]:
+    """Randomly initialised Coqui speaker encoders, `resnet` and `lstm`, at their real sizes."""
+    audio = {"fft_size": 512, "win_length": 400, "hop_length": 160, "sample_rate": RATE, "preemphasis": 0.97}
+    params = {
+        "resnet": {"input_dim": 64, "proj_dim": 512, "log_input": True},
+        "lstm": {"input_dim": 80, "proj_dim": 256, "lstm_dim": 768, "num_lstm_layers": 3},
+    }
+    files = {}
+    for kind, own in params.items():
+        folder = tmp_path_factory.mktemp(kind)
+        config = SpeakerEncoderConfig(
+            audio=BaseAudioConfig(num_mels=own["input_dim"], **audio),
+            model_params={"model_name": kind, "use_torch_spec": True, **own},
+            num_classes_in_batch=2,
+            num_utter_per_class=2,
+            num_loader_workers=0,
+        )
+        torch.manual_seed(0)
+        torch.save({"model": setup_encoder_model(config).state_dict(), "step": 0}, folder / "model.pth")
+        config.save_json(folder / "config.json")
+        files[kind] = {"model_path": str(folder / "model.pth"), "config_path": str(folder / "config.json")}
+    return files
