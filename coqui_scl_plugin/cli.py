@@ -1,7 +1,9 @@
 """The command `coqui-scl`."""
 
+import itertools
 import json
 import sys
+import traceback
 from pathlib import Path
 from typing import Annotated
 
@@ -106,10 +108,12 @@ def demo(
 
 def main() -> None:
     """Run the command line: one message on standard error for an error of ours, a traceback only under --debug."""
+    # options before the command are ours; a command that runs another replaces sys.argv
+    debug = "--debug" in itertools.takewhile(lambda argument: argument.startswith("-"), sys.argv[1:])
     try:
         app(prog_name="coqui-scl")
     except SclError as error:
-        if "--debug" in sys.argv[1:]:
-            raise
+        if debug:
+            traceback.print_exc()
         sys.stderr.write(f"coqui-scl: {error}\n")
         sys.exit(error.exit_status)

@@ -181,9 +181,28 @@ def _check_encoders(config: SclConfig) -> None:
                 raise ConfigError(msg)
 
 
-def _check_loss(config: SclConfig) -> None:
+def check_loss(name: str, params: Mapping[str, Any], path: str) -> None:
+    """Check a loss and its parameters; those of an ensemble's member too.
+
+    Raises:
+        ConfigError: with the path of the key, which begins with `path`.
+    """
+    cls = registry.installed().get("losses", name, f"{path}.name")
+    parameters.check_params(cls, params, f"{path}.params")
+    member = params.get("member") if getattr(cls, "takes_ensemble", False) else None
+    if member is None:
+        return
+    member_path = f"{path}.params.member"
+    check_section(LossConfig, member, member_path)
+    if "name" not in member:
+        raise ConfigError(f'{member_path} = {member!r}: needs a name, e.g. {{"name": "cosine"}}.')
+    if getattr(registry.installed().get("losses", member["name"], f"{member_path}.name"), "takes_ensemble", False):
+        raise ConfigError(f"{member_path}.name = {member['name']!r}: an ensemble cannot be a member of an ensemble.")
+    check_loss(member["name"], member.get("params", {}), member_path)
+
+
+def _check_loss_fits(config: SclConfig) -> None:
     cls = registry.installed().get("losses", config.loss.name, f"{SECTION}.loss.name")
-    parameters.check_params(cls, config.loss.params, f"{SECTION}.loss.params")
     if len(config.encoders) > 1 and not getattr(cls, "takes_ensemble", False):
         member = f'{{"name": "ensemble", "params": {{"member": {{"name": "{config.loss.name}"}}}}}}'
         msg = (
@@ -218,4 +237,5 @@ def check_config(config: SclConfig) -> None:
         if part.params is None:
             part.params = {}
     _check_encoders(config)
-    _check_loss(config)
+    check_loss(config.loss.name, config.loss.params, f"{SECTION}.loss")
+    _check_loss_fits(config)

@@ -11,7 +11,8 @@ from torch.nn.functional import cosine_similarity
 from coqui_scl_plugin import parameters, registry
 from coqui_scl_plugin.config import EncoderConfig, SclConfig, check_config
 from coqui_scl_plugin.encoders.resampled import ResampledEncoder
-from coqui_scl_plugin.freeze import FreezePolicy
+from coqui_scl_plugin.errors import ConfigError
+from coqui_scl_plugin.freeze import FreezePolicy, fingerprint
 from coqui_scl_plugin.losses.ensemble import EnsembleLoss
 from coqui_scl_plugin.references import RealSpeech, References, build_references
 
@@ -26,6 +27,20 @@ class ConsistencyTerm:
     """Mean cosine of generated and reference embeddings by encoder, no gradient."""
     members: dict[str, Tensor]
     """Unweighted loss of each encoder, no gradient; empty unless the loss is an ensemble."""
+
+
+def _refuse_training_weights(config: SclConfig, encoders: Mapping[str, ResampledEncoder]) -> None:
+    """A held-out encoder must not be a training one under another name. Raises ConfigError."""
+    if not config.holdout:
+        return
+    trained = {fingerprint(encoders[spec.label].encoder): spec.label for spec in config.encoders}
+    for index, spec in enumerate(config.holdout):
+        if twin := trained.get(fingerprint(encoders[spec.label].encoder)):
+            msg = (
+                f"scl.holdout.{index} ({spec.label!r}) has the weights of the training encoder {twin!r}: a held-out "
+                "encoder must take no part in training. Choose another one."
+            )
+            raise ConfigError(msg)
 
 
 class SpeakerConsistency(nn.Module):
@@ -80,6 +95,7 @@ class SpeakerConsistency(nn.Module):
             loss = parameters.build(
                 known.get("losses", config.loss.name, "scl.loss.name"), config.loss.params, "scl.loss.params"
             )
+        _refuse_training_weights(config, encoders)
         if isinstance(loss, EnsembleLoss):
             loss.bind({spec.label: spec.weight for spec in config.encoders})
         policies = {

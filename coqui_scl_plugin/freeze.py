@@ -46,7 +46,8 @@ def scl_freeze_policies() -> dict[str, type]:
 
 def named_tensors(module: nn.Module) -> dict[str, Tensor]:
     """All parameters and buffers, also those that a state dict leaves out."""
-    return {**dict(module.named_parameters()), **dict(module.named_buffers())}
+    parameters = module.named_parameters(remove_duplicate=False)
+    return {**dict(parameters), **dict(module.named_buffers(remove_duplicate=False))}
 
 
 def _digest(tensor: Tensor) -> bytes:

@@ -13,7 +13,7 @@ import pydantic
 from coqui_scl_plugin.errors import ConfigError, SclError
 from coqui_scl_plugin.suggest import did_you_mean
 
-_ANY_TYPE = pydantic.ConfigDict(arbitrary_types_allowed=True)
+_ANY_TYPE = pydantic.ConfigDict(arbitrary_types_allowed=True, allow_inf_nan=False)
 
 
 def check_value(value: Any, annotation: Any, path: str, **constraints: Any) -> None:
@@ -33,8 +33,6 @@ def check_value(value: Any, annotation: Any, path: str, **constraints: Any) -> N
         detail = error.errors()[0]
         where = "".join(f".{part}" for part in detail["loc"] if isinstance(part, int | str) and part in _keys(value))
         raise ConfigError(f"{path}{where} = {value!r}: {detail['msg']}.") from error
-    if value != value or value in (float("inf"), float("-inf")):
-        raise ConfigError(f"{path} = {value!r}: must be a finite number.")
 
 
 def _keys(value: Any) -> Any:
@@ -42,6 +40,9 @@ def _keys(value: Any) -> Any:
 
 
 def _signature(cls: type) -> inspect.Signature:
+    owner = next(base for base in cls.__mro__ if "__init__" in vars(base))
+    if owner.__module__ == "torch.nn.modules.module":
+        return inspect.Signature()  # no constructor of its own: nn.Module's takes anything only to refuse it
     try:
         return inspect.signature(cls, eval_str=True)
     except NameError:  # a third party's annotation that cannot be evaluated stays a string, and is not checked

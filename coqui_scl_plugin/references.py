@@ -55,9 +55,8 @@ class UtteranceReferences:
 
     @staticmethod
     def _embed_one(encoder: Embed, utterance: Tensor) -> Tensor:
-        # an evaluation runs in inference mode, whose tensors training could not use later
-        with torch.inference_mode(False), torch.no_grad():
-            return encoder(utterance.clone().unsqueeze(0))[0].cpu()
+        with torch.no_grad():
+            return encoder(utterance.unsqueeze(0))[0].cpu()
 
 
 References = SegmentReferences | UtteranceReferences

@@ -78,7 +78,9 @@ def _call(hook_implementation: Any, hook_name: str) -> Mapping[str, type]:
     except Exception as error:  # as in `_load`
         msg = f"The hook {hook_name} in the plugin {plugin} failed: {type(error).__name__}: {error}."
         raise PluginError(msg) from error
-    if not isinstance(classes, Mapping) or not all(isinstance(cls, type) for cls in classes.values()):
+    if not isinstance(classes, Mapping) or not all(
+        isinstance(name, str) and isinstance(cls, type) for name, cls in classes.items()
+    ):
         msg = f"The hook {hook_name} in the plugin {plugin} must return names mapped to classes, it gave {classes!r}."
         raise PluginError(msg)
     return classes

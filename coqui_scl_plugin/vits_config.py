@@ -16,13 +16,20 @@ def section_from_stock(model_args: Any, alpha: float) -> SclConfig:
 
     Where stock's own loss is on (`use_speaker_encoder_as_loss`): cosine, with that encoder and that alpha. Otherwise
     the default section.
+
+    Raises:
+        ConfigError: stock's loss is on, and no encoder is given.
     """
     if not model_args.get("use_speaker_encoder_as_loss"):
         return SclConfig()
     files = {
-        "model_path": model_args.get("speaker_encoder_model_path") or "",
-        "config_path": model_args.get("speaker_encoder_config_path") or "",
+        "model_path": model_args.get("speaker_encoder_model_path"),
+        "config_path": model_args.get("speaker_encoder_config_path"),
     }
+    for name, path in files.items():
+        if not path:
+            msg = f"model_args.use_speaker_encoder_as_loss is on: model_args.speaker_encoder_{name} must name a file."
+            raise ConfigError(msg)
     return SclConfig(weight=alpha, encoders=[EncoderConfig(name="coqui", params=files)])
 
 

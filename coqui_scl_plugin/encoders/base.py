@@ -1,12 +1,20 @@
 """The contract of a speaker encoder, and what encoders share."""
 
 import importlib.util
+import pickle
+import struct
 from pathlib import Path
 
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from coqui_scl_plugin.errors import EncoderError
+
+UNREADABLE = (
+    pickle.UnpicklingError, struct.error, EOFError, OSError, ImportError,
+    LookupError, ValueError, TypeError, AttributeError, RuntimeError,
+)  # fmt: skip
+"""What reading a file that is not what it claims to be may raise: torch's unpickler takes its bytes at their word."""
 
 
 class SpeakerEncoder(nn.Module):

@@ -1,7 +1,5 @@
 """Coqui's own speaker encoders (ResNet H/ASP and LSTM), with a forward that passes gradients to the waveform."""
 
-import pickle
-
 from torch import Tensor
 from torch.nn.functional import normalize
 from TTS.config import load_config
@@ -9,19 +7,19 @@ from TTS.encoder.models.base_encoder import BaseEncoder
 from TTS.encoder.models.lstm import LSTMSpeakerEncoder
 from TTS.encoder.utils.generic_utils import setup_encoder_model
 
-from coqui_scl_plugin.encoders.base import SpeakerEncoder
+from coqui_scl_plugin.encoders.base import UNREADABLE, SpeakerEncoder, existing_file
 from coqui_scl_plugin.errors import EncoderError
 
 
 def _load(model_path: str, config_path: str) -> BaseEncoder:
+    for path in (model_path, config_path):
+        if "://" not in path:
+            existing_file(path)
     try:
         config = load_config(config_path)
         model = setup_encoder_model(config)
         model.load_checkpoint(config, model_path, eval=True)
-    except FileNotFoundError as error:
-        raise EncoderError(f"The speaker encoder's file {error.filename or error} does not exist.") from error
-    except (pickle.UnpicklingError, RuntimeError, KeyError, ValueError, TypeError, AttributeError, EOFError) as error:
-        # AttributeError: the config is one of another kind of model and has no `model_params`
+    except UNREADABLE as error:
         msg = f"{model_path} with {config_path} is no speaker encoder of Coqui: {type(error).__name__}: {error}"
         raise EncoderError(msg) from error
     return model

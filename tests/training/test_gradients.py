@@ -52,7 +52,7 @@ def test_cosine_equals_the_gradients_of_stock(tiny_config, tiny_stock_config, co
 
 def test_the_term_is_the_only_difference_to_a_run_without(tiny_config, batch_of):
     on, off = SclVits(tiny_config({"weight": 5.0})), SclVits(tiny_config({"enabled": False}))
-    off.load_state_dict({k: v for k, v in on.state_dict().items()})
+    off.load_state_dict(dict(on.state_dict()))
     batch, criteria = batch_of(off), off.get_criterion()
     on.get_criterion()
     results = []
