@@ -212,30 +212,15 @@ def _check_loss_fits(config: SclConfig) -> None:
         raise ConfigError(msg)
 
 
-def _without_lost_params(value: Any) -> Any:
-    """`value` with each `"params": None`, which Coqpit's argument parser makes of an empty mapping, left out."""
-    if isinstance(value, list):
-        return [_without_lost_params(element) for element in value]
-    if isinstance(value, dict):
-        return {key: _without_lost_params(v) for key, v in value.items() if (key, v) != ("params", None)}
-    return value
-
-
 def check_config(config: SclConfig) -> None:
     """Check a config object, however it came to be: structure, ranges, registered names and their parameters.
-
-    An empty `params` that Coqpit's argument parser turned into None is put right on the way.
 
     Raises:
         ConfigError: with the path of the key, the value, and what is allowed.
     """
     if not isinstance(config, SclConfig):
         raise ConfigError(f"scl = {config!r}: must be an SclConfig or a section in a JSON file.")
-    check_section(SclConfig, _without_lost_params(config.to_dict()), SECTION)
-    parts: list[LossConfig | EncoderConfig] = [config.loss, *config.encoders, *config.holdout]
-    for part in parts:
-        if part.params is None:
-            part.params = {}
+    check_section(SclConfig, config.to_dict(), SECTION)
     _check_encoders(config)
     check_loss(config.loss.name, config.loss.params, f"{SECTION}.loss")
     _check_loss_fits(config)

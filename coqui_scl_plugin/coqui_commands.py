@@ -138,6 +138,12 @@ def _check_checkpoint(path: str) -> None:
         raise ConfigError(f"--restore_path {path}: no checkpoint of Coqui's trainer (it lacks model, step or epoch).")
 
 
+def _flags(parsed: Mapping[str, Any]) -> list[str]:
+    """Arguments of Coqui's trainer as a command line again, without the overrides that its config holds by now."""
+    given = {name: value for name, value in parsed.items() if value not in (None, "")}
+    return [f"--{name}={str(value).lower() if isinstance(value, bool) else value}" for name, value in given.items()]
+
+
 def train(arguments: Sequence[str]) -> None:
     """`python -m TTS.bin.train_tts ARGUMENTS`, with a config that is checked before a run folder is made.
 
@@ -176,4 +182,4 @@ def train(arguments: Sequence[str]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         resolved = Path(folder) / "config.json"
         config.save_json(resolved)
-        main([*arguments, "--config_path", str(resolved)])
+        main(_flags({**vars(parsed), "config_path": str(resolved)}))

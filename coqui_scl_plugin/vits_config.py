@@ -71,9 +71,15 @@ class SclVitsConfig(VitsConfig):
 
     @classmethod
     def init_argparse(cls, **kwargs: Any) -> argparse.ArgumentParser:
-        """Coqpit's parser for `--coqpit.*`, which prints hundreds of options before a message: only the message."""
+        """Coqpit's parser for `--coqpit.*`, which yields what is given and nothing else.
+
+        Coqpit's own prints hundreds of options before a message, turns an empty mapping into None, and fails on an
+        empty list that has a default.
+        """
         parser = super().init_argparse(**kwargs)
         parser.usage = argparse.SUPPRESS
+        for action in parser._actions:
+            action.default = argparse.SUPPRESS
         return parser
 
     def parse_known_args(
@@ -84,11 +90,13 @@ class SclVitsConfig(VitsConfig):
         Raises:
             ConfigError: an override of `scl` is unknown, or its value cannot be used.
         """
-        unknown = super().parse_known_args(args, arg_prefix, relaxed_parser=relaxed_parser)
+        parser = self.init_argparse(instance=self, arg_prefix=arg_prefix, relaxed_parser=relaxed_parser)
+        given, unknown = (args, []) if isinstance(args, argparse.Namespace) else parser.parse_known_args(args)
+        if vars(given):
+            self.parse_args(given, arg_prefix=arg_prefix)
         prefix = f"--{arg_prefix}.{SECTION}."
         for argument in unknown:
             if argument.startswith(prefix):
-                parser = self.init_argparse(instance=self, arg_prefix=arg_prefix, relaxed_parser=relaxed_parser)
                 options = [o for action in parser._actions for o in action.option_strings if o.startswith(prefix)]
                 raise ConfigError(f"{argument}: unknown option. {did_you_mean(argument.partition('=')[0], options)}")
         return unknown

@@ -1,9 +1,13 @@
 """What several test files need."""
 
 import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from coqui_encoder_files import CoquiFiles, write_coqui_encoder
 
 
 @pytest.fixture(scope="session")
@@ -14,3 +18,26 @@ def libri10() -> Path:
     if not (folder / "metadata.csv").is_file():
         pytest.skip(f"real speech is not at {folder}; set SCL_DATA to the folder of libri10")
     return folder
+
+
+@pytest.fixture(scope="session")
+def example_plugin_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `scl-example-plugin` installed by pip; on PYTHONPATH, it is part of the environment."""
+    source_folder = Path(__file__).with_name("example_plugin")
+    folder = tmp_path_factory.mktemp("example-plugin")
+    source = folder / "source"  # a copy, since setuptools builds inside
+    shutil.copytree(source_folder, source, ignore=shutil.ignore_patterns("build", "*.egg-info", "__pycache__"))
+    arguments = ["install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index", "--no-compile"]
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", *arguments]
+    process = subprocess.run(
+        [*pip, "--target", str(folder / "site"), str(source)], capture_output=True, text=True, check=False
+    )
+    assert process.returncode == 0, process.stdout + process.stderr
+    return folder / "site"
+
+
+@pytest.fixture(scope="session")
+def coqui_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, CoquiFiles]:
+    """By kind, `resnet` and `lstm`."""
+    folder = tmp_path_factory.mktemp("coqui-encoders")
+    return {kind: write_coqui_encoder(kind, folder) for kind in ("resnet", "lstm")}

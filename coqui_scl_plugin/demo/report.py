@@ -17,15 +17,15 @@ def _mean_secs(results: dict[str, Any], arm: str, encoder: str) -> float:
 
 
 def table(results: dict[str, Any]) -> Table:
-    """SECS on held-out recordings for both runs, beside real speech, and the time of a step."""
+    """SECS on held-out recordings for both runs, beside real speech of another and the same speaker; time of a step."""
     shown = Table(title="SECS of reconstructed held-out recordings", title_justify="left")
     shown.add_column("speaker encoder")
-    for column in ("without SCL", "with SCL", "difference", "real: other speaker", "real: same speaker"):
+    for column in ("no SCL", "SCL", "change", "real, other", "real, same"):
         shown.add_column(column, justify="right")
     for role, encoder in results["encoders"].items():
         without, with_scl = (_mean_secs(results, arm, encoder) for arm in _LABELS)
         levels = results["real_speech"][encoder]
-        name = f"{encoder} ({'trained against' if role == 'training' else 'took no part'})"
+        name = f"{encoder}, {'trained against' if role == 'training' else 'took no part'}"
         real = (f"{levels[level]:.3f}" if level in levels else "-" for level in ("floor", "ceiling"))
         shown.add_row(name, f"{without:.3f}", f"{with_scl:.3f}", f"{with_scl - without:+.3f}", *real)
     seconds = [results["arms"][arm]["seconds_per_step"] for arm in _LABELS]
@@ -39,7 +39,7 @@ def show(console: Console, results: dict[str, Any], out: Path) -> None:
     console.print(table(results))
     verdict = "it MOVED" if results["encoder_moved"] else "not a bit moved"
     console.print(
-        f"Encoder {encoder}: fingerprint {arm['encoder_before']} before, {arm['encoder_after']} after: {verdict}.",
+        f"{encoder} before: {arm['encoder_before']}, after: {arm['encoder_after']}: {verdict}.",
         highlight=False,
     )
     console.print(
@@ -65,7 +65,7 @@ def _plot(results: dict[str, Any], path: Path) -> None:
         heights = [_mean_secs(results, arm, encoder) for encoder in roles.values()]
         hatch = "//" if arm == "with_scl" else None
         drawn = bars.bar([x + shift for x in range(2)], heights, width=0.4, label=label, hatch=hatch, edgecolor="black")
-        bars.bar_label(drawn, fmt="%.3f", padding=2)
+        bars.bar_label(drawn, fmt="%.3f", label_type="center", bbox={"facecolor": "white", "linewidth": 0})
     for x, encoder in enumerate(roles.values()):
         for level, style in (("floor", ":"), ("ceiling", "--")):
             if level in results["real_speech"][encoder]:

@@ -9,8 +9,6 @@ import pytest
 import torch
 from trainer import Trainer, TrainerArgs
 from TTS.config.shared_configs import BaseAudioConfig
-from TTS.encoder.configs.speaker_encoder_config import SpeakerEncoderConfig
-from TTS.encoder.utils.generic_utils import setup_encoder_model
 from TTS.tts.configs.vits_config import VitsArgs, VitsConfig
 
 from coqui_scl_plugin import SclVits, SclVitsConfig
@@ -122,28 +120,3 @@ def batch_of(samples: list[dict[str, Any]]) -> Callable[..., dict[str, Any]]:
         return model.format_batch_on_device(model.format_batch(loader.dataset.collate_fn(items)))
 
     return make
-
-
-@pytest.fixture(scope="session")
-def coqui_encoder_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str]]:
-    """Randomly initialised Coqui speaker encoders, `resnet` and `lstm`, at their real sizes."""
-    audio = {"fft_size": 512, "win_length": 400, "hop_length": 160, "sample_rate": RATE, "preemphasis": 0.97}
-    params = {
-        "resnet": {"input_dim": 64, "proj_dim": 512, "log_input": True},
-        "lstm": {"input_dim": 80, "proj_dim": 256, "lstm_dim": 768, "num_lstm_layers": 3},
-    }
-    files = {}
-    for kind, own in params.items():
-        folder = tmp_path_factory.mktemp(kind)
-        config = SpeakerEncoderConfig(
-            audio=BaseAudioConfig(num_mels=own["input_dim"], **audio),
-            model_params={"model_name": kind, "use_torch_spec": True, **own},
-            num_classes_in_batch=2,
-            num_utter_per_class=2,
-            num_loader_workers=0,
-        )
-        torch.manual_seed(0)
-        torch.save({"model": setup_encoder_model(config).state_dict(), "step": 0}, folder / "model.pth")
-        config.save_json(folder / "config.json")
-        files[kind] = {"model_path": str(folder / "model.pth"), "config_path": str(folder / "config.json")}
-    return files

