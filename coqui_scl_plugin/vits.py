@@ -124,7 +124,7 @@ class SclVits(Vits):
     def _frozen_encoders(self) -> dict[str, nn.Module]:
         encoders = self.speaker_encoder_loss.frozen_encoders if self.speaker_encoder_loss is not None else {}
         stock = self._stock_encoder()
-        return encoders if stock is None else {**encoders, "speaker_manager": stock}
+        return encoders if stock is None else {**encoders, "stock": stock}
 
     def train(self, mode: bool = True) -> Self:
         """Switch the model; frozen encoders stay in eval mode."""

@@ -94,7 +94,7 @@ def test_a_stock_config_of_yourtts_unchanged(coqui_files, tmp_path):
     assert (encoder["name"], encoder["params"]) == ("coqui", files)
     assert "secs_coqui" in log
     assert "speaker encoder coqui" in shown
-    assert "speaker encoder speaker_manager" in shown
+    assert "speaker encoder stock" in shown
 
 
 def test_overrides_reach_the_section(tmp_path):
