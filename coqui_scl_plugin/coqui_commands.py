@@ -1,6 +1,5 @@
 """Coqui's own commands, run with this package imported, so that `"model": "scl_vits"` means something to them."""
 
-import contextlib
 import importlib.metadata
 import importlib.util
 import json
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from coqui_scl_plugin.errors import ConfigError
+from coqui_scl_plugin.quiet import quiet
 from coqui_scl_plugin.suggest import did_you_mean
 
 if TYPE_CHECKING:
@@ -88,17 +88,6 @@ def _checked_config(data: Mapping[str, Any], overrides: Sequence[str]) -> "SclVi
     return config
 
 
-@contextlib.contextmanager
-def _quiet_coqui() -> Any:
-    logger = logging.getLogger("TTS")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
-
-
 def _check_data(config: "SclVitsConfig") -> None:
     """List the samples as Coqui will, which ends with a traceback there. Raises ConfigError."""
     from TTS.tts.datasets import load_tts_samples
@@ -111,7 +100,7 @@ def _check_data(config: "SclVitsConfig") -> None:
             raise ConfigError(f"datasets.{index}.path = {dataset.path!r}: there is no such folder.")
     sizes = {"eval_split_max_size": config.eval_split_max_size, "eval_split_size": config.eval_split_size}
     try:
-        with _quiet_coqui():
+        with quiet(logging.ERROR, "TTS"):
             load_tts_samples(config, eval_split=True, **sizes)
     except (OSError, LookupError, AssertionError, ValueError, TypeError) as error:
         folders = ", ".join(str(Path(dataset.path) / dataset.meta_file_train) for dataset in config.datasets)

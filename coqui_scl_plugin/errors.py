@@ -27,5 +27,9 @@ class PreflightError(SclError, RuntimeError):
     """A check before step 1 that failed: the run would have trained something else than was asked for."""
 
 
+class GradientError(SclError, RuntimeError):
+    """The loss stopped sending a gradient to the generated waveform while training."""
+
+
 class DriftError(SclError, RuntimeError):
     """A parameter or buffer of a frozen speaker encoder that changed while training."""

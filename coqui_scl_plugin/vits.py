@@ -24,7 +24,7 @@ from TTS.tts.utils.helpers import segment
 from coqui_scl_plugin import preflight
 from coqui_scl_plugin.config import check_config
 from coqui_scl_plugin.consistency import SpeakerConsistency
-from coqui_scl_plugin.errors import ConfigError, DriftError, SclError
+from coqui_scl_plugin.errors import ConfigError, GradientError, SclError
 from coqui_scl_plugin.freeze import FreezeGuard, FrozenPolicy
 from coqui_scl_plugin.module_table import module_rows, module_table
 from coqui_scl_plugin.references import RealSpeech
@@ -293,7 +293,8 @@ class SclVits(Vits):
         """Every `freeze.check_every` steps: the gradient arrived, and the encoders are what they were.
 
         Raises:
-            DriftError: one of the two does not hold.
+            GradientError: it did not arrive.
+            DriftError: an encoder moved.
         """
         super().on_train_step_end(trainer)
         if self._guard is not None and self._step % self.config.scl.freeze.check_every == 0:
@@ -306,7 +307,7 @@ class SclVits(Vits):
                 f"At step {self._step} the speaker consistency loss sent no gradient to the generated waveform "
                 f"(norm {self._waveform_gradient}). The run stops here, since it would learn nothing from the loss."
             )
-            raise DriftError(msg)
+            raise GradientError(msg)
         self._expects_gradient = False
 
     def on_epoch_end(self, trainer: Trainer) -> None:

@@ -16,7 +16,16 @@ class CoquiFiles(NamedTuple):
     config_path: Path
 
     def params(self) -> dict[str, str]:
+        """Of the encoder `coqui`."""
         return {"model_path": str(self.model_path), "config_path": str(self.config_path)}
+
+    def stock_paths(self) -> dict[str, str]:
+        """Fields of stock's `model_args` by which the speaker manager loads this encoder."""
+        return {f"speaker_encoder_{name}": path for name, path in self.params().items()}
+
+    def stock_loss(self) -> dict[str, str | bool]:
+        """Fields of stock's `model_args` that turn its own loss on."""
+        return {"use_speaker_encoder_as_loss": True, **self.stock_paths()}
 
 
 def write_coqui_encoder(kind: str, folder: Path, *, use_torch_spec: bool = True) -> CoquiFiles:

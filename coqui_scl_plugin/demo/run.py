@@ -9,7 +9,6 @@ import random
 import statistics
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,6 +29,7 @@ from coqui_scl_plugin.demo import corpus_files, judge, report
 from coqui_scl_plugin.demo.small_vits import small_config
 from coqui_scl_plugin.encoders.resampled import ResampledEncoder
 from coqui_scl_plugin.freeze import FrozenPolicy, fingerprint
+from coqui_scl_plugin.quiet import quiet
 from coqui_scl_plugin.vits import SclVits
 
 TRAINING_ENCODER, HELD_OUT_ENCODER = "ge2e", "dvector"
@@ -97,17 +97,6 @@ class _Stopwatch:
 
     def stop(self, trainer: Trainer) -> None:
         self.seconds.append(time.perf_counter() - self._started)
-
-
-@contextlib.contextmanager
-def _quiet_trainer() -> Iterator[None]:
-    loggers = [logging.getLogger(name) for name in ("trainer", "TTS")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.WARNING)
-    yield
-    for logger, level in zip(loggers, levels, strict=True):
-        logger.setLevel(level)
 
 
 def _training_list(samples: list[corpus_files.Sample], count: int, seed: int) -> list[corpus_files.Sample]:
@@ -193,7 +182,7 @@ def run_demo(options: DemoOptions, *, as_json: bool) -> None:
     arms, reconstructed = [], {}
     with (
         contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext(),
-        _quiet_trainer(),
+        quiet(logging.WARNING, "trainer", "TTS"),
         Progress(
             *Progress.get_default_columns()[:-1], MofNCompleteColumn(), TimeRemainingColumn(), console=console
         ) as progress,

@@ -8,28 +8,17 @@ import sys
 from pathlib import Path
 
 import pytest
+from tiny_vits import SIZES
 
 from coqui_scl_plugin.demo import corpus_files
 
 SCRIPT = Path(sys.executable).with_name("coqui-scl")
-SMALL = {
-    "hidden_channels": 32,
-    "hidden_channels_ffn_text_encoder": 32,
-    "num_layers_text_encoder": 1,
-    "num_layers_posterior_encoder": 2,
-    "num_layers_flow": 1,
-    "upsample_initial_channel_decoder": 32,
-    "periods_multi_period_discriminator": [],
-    "spec_segment_size": 16,
-    "use_sdp": False,
-    "use_speaker_embedding": True,
-}
 
 
 def write_config(folder, *, model, model_args=None, **fields):
     config = {
         "model": model,
-        "model_args": SMALL | (model_args or {}),
+        "model_args": SIZES | (model_args or {}),
         "audio": {"sample_rate": 16_000},
         "datasets": [corpus_files.dataset_config(corpus_files.BUNDLED).to_dict()],
         "text_cleaner": "basic_cleaners",
@@ -76,13 +65,8 @@ def test_a_third_partys_loss(example_plugin_path, tmp_path):
 
 
 def test_a_stock_config_of_yourtts_unchanged(coqui_files, tmp_path):
-    files = coqui_files["resnet"].params()
-    stock = {
-        "use_speaker_encoder_as_loss": True,
-        "speaker_encoder_model_path": files["model_path"],
-        "speaker_encoder_config_path": files["config_path"],
-    }
-    config = write_config(tmp_path, model="vits", model_args=stock, speaker_encoder_loss_alpha=7.0)
+    files = coqui_files["resnet"]
+    config = write_config(tmp_path, model="vits", model_args=files.stock_loss(), speaker_encoder_loss_alpha=7.0)
     before = config.read_bytes()
     resolved, log, shown = train(config)
     assert config.read_bytes() == before
@@ -91,7 +75,7 @@ def test_a_stock_config_of_yourtts_unchanged(coqui_files, tmp_path):
     assert resolved["scl"]["weight"] == 7.0
     assert resolved["scl"]["loss"]["name"] == "cosine"
     (encoder,) = resolved["scl"]["encoders"]
-    assert (encoder["name"], encoder["params"]) == ("coqui", files)
+    assert (encoder["name"], encoder["params"]) == ("coqui", files.params())
     assert "secs_coqui" in log
     assert "speaker encoder coqui" in shown
     assert "speaker encoder stock" in shown

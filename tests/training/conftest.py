@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from tiny_vits import SIZES
 from trainer import Trainer, TrainerArgs
 from TTS.config.shared_configs import BaseAudioConfig
 from TTS.tts.configs.vits_config import VitsArgs, VitsConfig
@@ -18,23 +19,7 @@ RATE = 16_000
 
 
 def tiny_args(**changes: Any) -> VitsArgs:
-    sizes: dict[str, Any] = {
-        "hidden_channels": 32,
-        "hidden_channels_ffn_text_encoder": 32,
-        "num_layers_text_encoder": 1,
-        "num_layers_posterior_encoder": 2,
-        "num_layers_flow": 1,
-        "upsample_initial_channel_decoder": 32,
-        "resblock_type_decoder": "2",
-        "resblock_kernel_sizes_decoder": [3],
-        "resblock_dilation_sizes_decoder": [[1, 2]],
-        "periods_multi_period_discriminator": [],
-        "spec_segment_size": 16,
-        "use_sdp": False,
-        "use_speaker_embedding": True,
-        "speaker_embedding_channels": 16,
-    }
-    return VitsArgs(**{**sizes, **changes})
+    return VitsArgs(**(SIZES | changes))
 
 
 def common_fields(samples: list[dict[str, Any]]) -> dict[str, Any]:

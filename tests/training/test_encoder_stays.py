@@ -40,34 +40,33 @@ class Recording(SclVits):
         )
 
 
-def test_stock_moves_its_encoder_within_three_steps(tiny_stock_config, coqui_files, batch_of):
-    files = coqui_files["resnet"].params()
-    on = {
-        "use_speaker_encoder_as_loss": True,
-        "speaker_encoder_model_path": files["model_path"],
-        "speaker_encoder_config_path": files["config_path"],
-    }
-    torch.manual_seed(0)
-    model = Vits(tiny_stock_config(args=on))
-    encoder = model.speaker_manager.encoder
+def three_steps_of_stock(model, batch):
     optimizers, criteria = model.get_optimizer(), model.get_criterion()
-    assert held_by(optimizers, encoder) == len(list(encoder.parameters()))
-    before = tensors_of(encoder)
     model.train()
     for _ in range(3):
-        batch = batch_of(model, 2)
         for index in (0, 1):
             _, losses = model.train_step(batch, criteria[index], index)
             losses["loss"].backward()
             optimizers[index].step()
             optimizers[index].zero_grad(set_to_none=True)
+    return optimizers
+
+
+def test_stock_moves_the_encoder_in_three_steps_and_scl_vits_does_not_in_fifty(
+    tiny_config, tiny_stock_config, coqui_files, batch_of, make_trainer
+):
+    files = coqui_files["resnet"]
+    torch.manual_seed(0)
+    stock = Vits(tiny_stock_config(args=files.stock_loss()))
+    encoder = stock.speaker_manager.encoder
+    before = tensors_of(encoder)
+    optimizers = three_steps_of_stock(stock, batch_of(stock, 2))
+    assert held_by(optimizers, encoder) == len(list(encoder.parameters()))
     assert len(changed(before, encoder)) > 0.9 * len(before)
     assert encoder.training
 
-
-def test_scl_vits_does_not_in_fifty_steps(tiny_config, coqui_files, make_trainer):
     section = {
-        "encoders": [{"name": "coqui", "alias": "resnet", "params": coqui_files["resnet"].params()}],
+        "encoders": [{"name": "coqui", "alias": "resnet", "params": files.params()}],
         "segment": {"min_seconds": 0.3},
         "freeze": {"check_every": 10},
     }
@@ -85,8 +84,7 @@ def test_scl_vits_does_not_in_fifty_steps(tiny_config, coqui_files, make_trainer
     assert changed(before, encoder) == []
     assert changed(decoder_before, decoder) != []
     assert held_by(trainer.optimizer, encoder) == 0
-    generator_turns = [seen for seen in model.seen if seen["decoder"]]
-    assert len(generator_turns) == 50
+    assert len([seen for seen in model.seen if seen["decoder"]]) == 50
     assert {seen["encoder"] for seen in model.seen} == {0}
     assert {mode for seen in model.seen for mode in seen["modes"]} == {False}
     checkpoint = torch.load(Path(trainer.output_path) / "checkpoint_25.pth", weights_only=True)
@@ -94,9 +92,7 @@ def test_scl_vits_does_not_in_fifty_steps(tiny_config, coqui_files, make_trainer
 
 
 def test_the_encoder_of_the_speaker_manager_is_frozen_too(tiny_config, coqui_files):
-    files = coqui_files["lstm"].params()
-    paths = {"speaker_encoder_model_path": files["model_path"], "speaker_encoder_config_path": files["config_path"]}
-    model = SclVits(tiny_config({"encoders": [{"name": "ge2e"}]}, args=paths))
+    model = SclVits(tiny_config({"encoders": [{"name": "ge2e"}]}, args=coqui_files["lstm"].stock_paths()))
     encoder = model.speaker_manager.encoder
     optimizers = model.get_optimizer()
     model.train()

@@ -23,12 +23,11 @@ def generator_gradients(model, batch, *, seed):
 
 
 def test_cosine_equals_the_gradients_of_stock(tiny_config, tiny_stock_config, coqui_files, batch_of):
-    files = coqui_files["resnet"].params()
-    paths = {"speaker_encoder_model_path": files["model_path"], "speaker_encoder_config_path": files["config_path"]}
-    stock = Vits(tiny_stock_config(args={"use_speaker_encoder_as_loss": True, **paths}, speaker_encoder_loss_alpha=9.0))
+    files = coqui_files["resnet"]
+    stock = Vits(tiny_stock_config(args=files.stock_loss(), speaker_encoder_loss_alpha=9.0))
     section = {
         "weight": 9.0,
-        "encoders": [{"name": "coqui", "params": files}],
+        "encoders": [{"name": "coqui", "params": files.params()}],
         "reference": {"source": "segment"},
         "segment": {"min_seconds": 0},
     }

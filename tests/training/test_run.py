@@ -11,6 +11,7 @@ from TTS.config import load_config
 from TTS.tts.models.vits import Vits
 
 from coqui_scl_plugin import SclVits
+from coqui_scl_plugin.errors import ConfigError
 
 
 def scalars(folder):
@@ -121,3 +122,12 @@ def test_a_loss_with_weights_trains_them(tiny_config, make_trainer):
     trainer.fit()
     assert model.speaker_encoder_loss.loss.scale.item() != 2.0
     assert "speaker_encoder_loss.loss.scale" in model.state_dict()
+
+
+def test_a_stock_config_object_is_taken_if_it_names_the_model(tiny_stock_config, coqui_files):
+    files = coqui_files["lstm"]
+    model = SclVits(tiny_stock_config(args=files.stock_loss(), model="scl_vits", speaker_encoder_loss_alpha=3.0))
+    assert model.config.scl.weight == 3.0
+    assert model.config.scl.encoders[0].params == files.params()
+    with pytest.raises(ConfigError, match="needs an SclVitsConfig, got VitsConfig"):
+        SclVits(tiny_stock_config())
