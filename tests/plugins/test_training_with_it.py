@@ -48,7 +48,8 @@ def train(config, *arguments, path=""):
     )
     assert process.returncode == 0, process.stderr
     (run,) = (config.parent / "runs").iterdir()
-    return json.loads((run / "config.json").read_text()), (run / "trainer_0_log.txt").read_text(), process.stdout
+    log = (run / "trainer_0_log.txt").read_text()
+    return json.loads((run / "config.json").read_text()), log, process.stdout + process.stderr
 
 
 def test_a_third_partys_loss(example_plugin_path, tmp_path):
@@ -70,6 +71,7 @@ def test_a_stock_config_of_yourtts_unchanged(coqui_files, tmp_path):
     before = config.read_bytes()
     resolved, log, shown = train(config)
     assert config.read_bytes() == before
+    assert "a vits config, trained as scl_vits" in shown
     assert resolved["model"] == "scl_vits"
     assert resolved["model_args"]["use_speaker_encoder_as_loss"] is False
     assert resolved["scl"]["weight"] == 7.0

@@ -1,10 +1,12 @@
 """What the term sends into the generator."""
 
 import pytest
+import soundfile
 import torch
 from TTS.tts.models.vits import Vits
 
-from coqui_scl_plugin import SclVits
+from coqui_scl_plugin import SclVits, build_encoder
+from coqui_scl_plugin.encoders.resampled import ResampledEncoder
 
 
 def generator_gradients(model, batch, *, seed):
@@ -106,3 +108,18 @@ def test_ensemble_gradients_are_the_weighted_mean_of_its_members(tiny_config, ba
         torch.testing.assert_close(
             gradient, 0.75 * found["ge2e"][name] + 0.25 * found["dvector"][name], rtol=1e-4, atol=1e-6
         )
+
+
+def test_the_reference_is_the_whole_recording_on_disk(tiny_config, batch_of, samples):
+    model = SclVits(tiny_config({"weight": 1.0, "segment": {"min_seconds": 1.6}}))
+    batch, criteria = batch_of(model, 3), model.get_criterion()
+    model.train_step(batch, criteria[0], 0)
+    outputs, losses = model.train_step(batch, criteria[1], 1)
+    encoder = ResampledEncoder(build_encoder("ge2e").eval(), 16_000)
+    cosines = []
+    with torch.no_grad():
+        for name, generated in zip(batch["audio_files"], outputs["model_outputs"], strict=True):
+            (file,) = [s["audio_file"] for s in samples if s["audio_file"].endswith(name)]
+            recording = torch.from_numpy(soundfile.read(file, dtype="float32")[0])
+            cosines.append((encoder(generated) @ encoder(recording[None]).T).item())
+    assert losses["secs_ge2e"].item() == pytest.approx(sum(cosines) / 3, abs=1e-4)
