@@ -163,8 +163,8 @@ def train(arguments: Sequence[str]) -> None:
     if parsed.restore_path:
         _check_checkpoint(parsed.restore_path)
     config = _checked_config(data, overrides)
-    if data["model"] != config.model:
-        sys.stderr.write(f"{path}: a {data['model']} config, trained as {config.model}.\n")
+    if data.get("model") == "vits":
+        sys.stderr.write(f"{path}: a vits config, trained as {config.model}.\n")
     # Coqui seeds after the model is made: without this, two runs of one config start from different weights
     torch.manual_seed(config.training_seed)
     if parsed.continue_path:
