@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import os
 import sys
 import traceback
 from pathlib import Path
@@ -99,7 +100,9 @@ def demo(
     The loss trains against the encoder ge2e; dvector takes no part and judges. Ends with 1 if an encoder moved or no
     gradient came through.
     """
-    from coqui_scl_plugin.demo.run import DemoOptions, run_demo
+    os.environ.setdefault("TQDM_DISABLE", "1")  # Coqui's bars for every data loader would tear the demo's own
+    from coqui_scl_plugin.demo.arms import DemoOptions
+    from coqui_scl_plugin.demo.run import run_demo
 
     run_demo(
         DemoOptions(data=data, steps=steps, batch_size=batch_size, weight=weight, seed=seed, out=out), as_json=as_json

@@ -1,8 +1,9 @@
 """The speech of a demo: the bundled corpus, or any folder in Coqui's `coqui` csv format."""
 
 from collections import defaultdict
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import soundfile
 from TTS.config.shared_configs import BaseDatasetConfig
@@ -74,3 +75,24 @@ def split(samples: list[Sample]) -> tuple[list[Sample], list[Sample]]:
         train += own[:-count]
         held_out += own[-count:]
     return train, held_out
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A folder of speech, split in two."""
+
+    folder: Path
+    rate: int
+    train: list[Sample]
+    held_out: list[Sample]
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read a folder. Raises ConfigError where it cannot be used."""
+        samples = load_samples(folder)
+        return cls(folder, sample_rate(samples), *split(samples))
+
+    @property
+    def speakers(self) -> list[str]:
+        """Their names, sorted."""
+        return sorted({sample["speaker_name"] for sample in self.held_out})

@@ -9,7 +9,7 @@ import matplotlib.pyplot as plt
 from rich.console import Console
 from rich.table import Table
 
-_LABELS = {"without_scl": "without SCL", "with_scl": "with SCL"}
+from coqui_scl_plugin.demo.arms import ARMS
 
 
 def _mean_secs(results: dict[str, Any], arm: str, encoder: str) -> float:
@@ -23,12 +23,12 @@ def table(results: dict[str, Any]) -> Table:
     for column in ("no SCL", "SCL", "change", "real, other", "real, same"):
         shown.add_column(column, justify="right")
     for role, encoder in results["encoders"].items():
-        without, with_scl = (_mean_secs(results, arm, encoder) for arm in _LABELS)
+        without, with_scl = (_mean_secs(results, arm, encoder) for arm in ARMS)
         levels = results["real_speech"][encoder]
         name = f"{encoder}, {'trained against' if role == 'training' else 'took no part'}"
         real = (f"{levels[level]:.3f}" if level in levels else "-" for level in ("floor", "ceiling"))
         shown.add_row(name, f"{without:.3f}", f"{with_scl:.3f}", f"{with_scl - without:+.3f}", *real)
-    seconds = [results["arms"][arm]["seconds_per_step"] for arm in _LABELS]
+    seconds = [results["arms"][arm]["seconds_per_step"] for arm in ARMS]
     shown.add_row("seconds per step", *(f"{s:.2f}" for s in seconds), f"{seconds[1] - seconds[0]:+.2f}", "", "")
     return shown
 
@@ -61,7 +61,7 @@ def _plot(results: dict[str, Any], path: Path) -> None:
     figure, (bars, course) = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
     roles = results["encoders"]
     names = [f"{roles['training']}\n(trained against)", f"{roles['held_out']}\n(took no part)"]
-    for shift, (arm, label) in zip((-0.2, 0.2), _LABELS.items(), strict=True):
+    for shift, (arm, label) in zip((-0.2, 0.2), ARMS.items(), strict=True):
         heights = [_mean_secs(results, arm, encoder) for encoder in roles.values()]
         hatch = "//" if arm == "with_scl" else None
         drawn = bars.bar([x + shift for x in range(2)], heights, width=0.4, label=label, hatch=hatch, edgecolor="black")
@@ -75,7 +75,7 @@ def _plot(results: dict[str, Any], path: Path) -> None:
     bars.plot([], [], "k--", linewidth=1, label="real, same speaker")
     bars.set(xticks=range(2), xticklabels=names, ylabel="SECS, held-out recordings", ylim=(0, 1.05))
     bars.legend(loc="upper center", bbox_to_anchor=(0.5, -0.15), ncols=2)
-    for (arm, label), style in zip(_LABELS.items(), ("-", "--"), strict=True):
+    for (arm, label), style in zip(ARMS.items(), ("-", "--"), strict=True):
         course.plot(results["arms"][arm]["history"]["loss_mel"], style, label=f"mel loss {label}")
     course.set(xlabel="step", ylabel="mel loss (× 45)")
     cosine = results["arms"]["with_scl"]["history"].get(f"secs_{roles['training']}", [])

@@ -4,159 +4,97 @@ import contextlib
 import importlib.metadata
 import json
 import logging
-import os
-import random
-import statistics
 import sys
-import time
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("TQDM_DISABLE", "1")  # Coqui's bars for every data loader would tear the demo's own
-
 import soundfile
-import torch
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 from torch import Tensor
-from trainer import Trainer, TrainerArgs
-from trainer.io import save_model
-from trainer.logging import ConsoleLogger
 
 from coqui_scl_plugin.api import build_encoder
-from coqui_scl_plugin.demo import corpus_files, judge, report
-from coqui_scl_plugin.demo.small_vits import small_config
+from coqui_scl_plugin.demo import judge, report
+from coqui_scl_plugin.demo.arms import ARMS, TRAINING_ENCODER, Arm, DemoOptions, train_arm
+from coqui_scl_plugin.demo.corpus_files import BUNDLED, Corpus
 from coqui_scl_plugin.encoders.resampled import ResampledEncoder
-from coqui_scl_plugin.freeze import FrozenPolicy, fingerprint
+from coqui_scl_plugin.freeze import FrozenPolicy
 from coqui_scl_plugin.quiet import quiet
-from coqui_scl_plugin.vits import SclVits
 
-TRAINING_ENCODER, HELD_OUT_ENCODER = "ge2e", "dvector"
-ARMS = {"without_scl": "without SCL", "with_scl": "with SCL"}
+HELD_OUT_ENCODER = "dvector"
 _AUDIO_EXAMPLES = 2
 
-
-@dataclass(frozen=True)
-class DemoOptions:
-    """What the command line asks for."""
-
-    data: Path | None
-    steps: int
-    batch_size: int
-    weight: float
-    seed: int
-    out: Path
+Reconstructed = Mapping[str, Sequence[Tensor]]
+"""By arm, one waveform for each held-out recording."""
 
 
-@dataclass
-class Arm:
-    """One of the two runs, and what was seen of it."""
-
-    name: str
-    start: str = ""
-    encoder_before: str | None = None
-    encoder_after: str | None = None
-    seconds_per_step: float = 0.0
-    history: dict[str, list[float]] = field(default_factory=dict)
-    secs: dict[str, list[float]] = field(default_factory=dict)
-    model: str = ""
-
-
-class _ProgressConsole(ConsoleLogger):
-    """Coqui's console logger, which here moves a progress bar and keeps the losses instead of printing them."""
-
-    kept = ("loss_mel", "loss_spk_encoder", f"secs_{TRAINING_ENCODER}")
-
-    def __init__(self, arm: Arm, progress: Progress, steps: int) -> None:
-        super().__init__()
-        self._arm, self._progress = arm, progress
-        self._task = progress.add_task(ARMS[arm.name], total=steps)
-
-    @staticmethod
-    def log_with_flush(msg: str) -> None:
-        """Print nothing."""
-
-    def print_train_step(
-        self, batch_steps: int, step: int, global_step: int, loss_dict: Any, avg_loss_dict: Any
-    ) -> None:
-        """Count a step."""
-        for key in self.kept:
-            if key in loss_dict:
-                self._arm.history.setdefault(key, []).append(float(loss_dict[key]))
-        self._progress.advance(self._task)
+def _train_both(
+    options: DemoOptions, corpus: Corpus, console: Console, *, as_json: bool
+) -> tuple[list[Arm], Reconstructed]:
+    columns = (*Progress.get_default_columns()[:-1], MofNCompleteColumn(), TimeRemainingColumn())
+    arms, reconstructed = [], {}
+    with (
+        contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext(),
+        quiet(logging.WARNING, "trainer", "TTS"),
+        Progress(*columns, console=console) as progress,
+    ):
+        for name in ARMS:
+            arm, model = train_arm(name, options, corpus, progress)
+            reconstructed[name] = [
+                judge.reconstruct(model, judge.load_waveform(sample), sample["speaker_name"]).clone()
+                for sample in corpus.held_out
+            ]
+            arms.append(arm)
+    return arms, reconstructed
 
 
-class _Stopwatch:
-    def __init__(self) -> None:
-        self.seconds: list[float] = []
-        self._started = 0.0
+def _judge(arms: Sequence[Arm], reconstructed: Reconstructed, corpus: Corpus) -> dict[str, dict[str, float]]:
+    """Fill in the SECS of each arm; by encoder, the levels of real speech.
 
-    def start(self, trainer: Trainer) -> None:
-        self._started = time.perf_counter()
-
-    def stop(self, trainer: Trainer) -> None:
-        self.seconds.append(time.perf_counter() - self._started)
-
-
-def _training_list(samples: list[corpus_files.Sample], count: int, seed: int) -> list[corpus_files.Sample]:
-    """`count` samples: the whole list in a random order, over and over."""
-    order = random.Random(seed)
-    chosen: list[corpus_files.Sample] = []
-    while len(chosen) < count:
-        chosen += order.sample(samples, len(samples))
-    return [dict(sample) for sample in chosen[:count]]
-
-
-def _train_arm(
-    name: str, options: DemoOptions, data: Path, rate: int, train: list[corpus_files.Sample], progress: Progress
-) -> tuple[Arm, SclVits]:
-    arm, watch = Arm(name), _Stopwatch()
-    speakers = sorted({sample["speaker_name"] for sample in train})
-    config = small_config(
-        data=data, rate=rate, speakers=speakers, steps=options.steps, batch_size=options.batch_size,
-        seed=options.seed, runs=options.out / "runs",
-    )  # fmt: skip
-    config.run_name = name
-    config.scl.enabled = name == "with_scl"
-    config.scl.weight = options.weight
-    torch.manual_seed(options.seed)
-    model = SclVits(config)
-    arm.start = fingerprint(model)
-    trainer = Trainer(
-        TrainerArgs(), config, config.output_path, model=model,
-        train_samples=_training_list(train, options.steps * options.batch_size, options.seed), eval_samples=[],
-        c_logger=_ProgressConsole(arm, progress, options.steps), parse_command_line_args=False,
-        callbacks={"on_train_step_start": watch.start, "on_train_step_end": watch.stop},
-    )  # fmt: skip
-    encoder = model.speaker_encoder_loss.encoders[TRAINING_ENCODER] if model.speaker_encoder_loss else None
-    arm.encoder_before = fingerprint(encoder) if encoder else None
-    trainer.fit()
-    arm.encoder_after = fingerprint(encoder) if encoder else None
-    arm.seconds_per_step = statistics.median(watch.seconds)
-    arm.model = str(trainer.output_path / "model.pth")
-    save_model(config, model, arm.model, current_step=trainer.total_steps_done, epoch=trainer.epochs_done)
-    return arm, model.eval()
-
-
-def _judges(rate: int) -> dict[str, ResampledEncoder]:
-    """The encoders that judge, loaded anew: nothing of the training can have touched them."""
-    judges = {}
+    The encoders are loaded anew: nothing of the training can have touched them.
+    """
+    real = [judge.load_waveform(sample) for sample in corpus.held_out]
+    levels = {}
     for name in (TRAINING_ENCODER, HELD_OUT_ENCODER):
-        judges[name] = ResampledEncoder(build_encoder(name), rate)
-        FrozenPolicy().apply(judges[name])
-    return judges
+        encoder = ResampledEncoder(build_encoder(name), corpus.rate)
+        FrozenPolicy().apply(encoder)
+        embedded = judge.embed_all(encoder, real)
+        levels[name] = judge.floor_and_ceiling(embedded, [sample["speaker_name"] for sample in corpus.held_out])
+        for arm in arms:
+            arm.secs[name] = (judge.embed_all(encoder, reconstructed[arm.name]) * embedded).sum(dim=-1).tolist()
+    return levels
 
 
-def _write_audio(folder: Path, sample: corpus_files.Sample, waveforms: dict[str, Tensor], rate: int) -> None:
+def _write_audio(folder: Path, reconstructed: Reconstructed, corpus: Corpus) -> None:
+    """A held-out recording of each of the first speakers, and what the arms made of it."""
     folder.mkdir(parents=True, exist_ok=True)
-    for kind, waveform in waveforms.items():
-        soundfile.write(folder / f"{Path(sample['audio_file']).stem}_{kind}.wav", waveform.clamp(-1, 1).numpy(), rate)
+    firsts = {sample["speaker_name"]: index for index, sample in reversed(list(enumerate(corpus.held_out)))}
+    for speaker in corpus.speakers[:_AUDIO_EXAMPLES]:
+        sample = corpus.held_out[firsts[speaker]]
+        waveforms = {"real": judge.load_waveform(sample)}
+        waveforms |= {name: waveform[firsts[speaker]] for name, waveform in reconstructed.items()}
+        for kind, waveform in waveforms.items():
+            file = folder / f"{Path(sample['audio_file']).stem}_{kind}.wav"
+            soundfile.write(file, waveform.clamp(-1, 1).numpy(), corpus.rate)
 
 
-def _versions() -> dict[str, str]:
+def _results(
+    options: DemoOptions, corpus: Corpus, arms: Sequence[Arm], real_speech: dict[str, dict[str, float]]
+) -> dict[str, Any]:
     names = ("coqui-scl-plugin", "coqui-tts", "coqui-tts-trainer", "torch", "torchaudio")
-    return {name: importlib.metadata.version(name) for name in names}
+    return {
+        "options": {**asdict(options), "data": str(options.data or "bundled"), "out": str(options.out)},
+        "versions": {name: importlib.metadata.version(name) for name in names},
+        "speakers": len(corpus.speakers),
+        "recordings": {"train": len(corpus.train), "held_out": len(corpus.held_out)},
+        "held_out": [sample["audio_unique_name"] for sample in corpus.held_out],
+        "encoders": {"training": TRAINING_ENCODER, "held_out": HELD_OUT_ENCODER},
+        "real_speech": real_speech,
+        "arms": {arm.name: asdict(arm) for arm in arms},
+        "encoder_moved": any(arm.encoder_before != arm.encoder_after for arm in arms),
+    }
 
 
 def run_demo(options: DemoOptions, *, as_json: bool) -> None:
@@ -164,56 +102,20 @@ def run_demo(options: DemoOptions, *, as_json: bool) -> None:
 
     Raises:
         ConfigError: the data cannot be used.
+        EncoderError: the weights of an encoder are not installed.
         PreflightError: no gradient came through.
-        SystemExit: with 1, an encoder moved (the trainer ends the process).
+        SystemExit: with 1, an encoder moved.
     """
     console = Console(stderr=as_json)
-    data = (options.data or corpus_files.BUNDLED).resolve()
-    samples = corpus_files.load_samples(data)
-    rate = corpus_files.sample_rate(samples)
-    train, held_out = corpus_files.split(samples)
-    judges = _judges(rate)
-    speakers = [sample["speaker_name"] for sample in held_out]
+    corpus = Corpus.load((options.data or BUNDLED).resolve())
     console.print(
-        f"{len(set(speakers))} speakers, {len(train)} recordings to train on, {len(held_out)} held out, "
-        f"{options.steps} steps of {options.batch_size} segments for each of two runs.",
+        f"{len(corpus.speakers)} speakers, {len(corpus.train)} recordings to train on, {len(corpus.held_out)} held "
+        f"out, {options.steps} steps of {options.batch_size} segments for each of two runs.",
         highlight=False,
     )
-    arms, reconstructed = [], {}
-    with (
-        contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext(),
-        quiet(logging.WARNING, "trainer", "TTS"),
-        Progress(
-            *Progress.get_default_columns()[:-1], MofNCompleteColumn(), TimeRemainingColumn(), console=console
-        ) as progress,
-    ):
-        for name in ARMS:
-            arm, model = _train_arm(name, options, data, rate, train, progress)
-            reconstructed[name] = [
-                judge.reconstruct(model, judge.load_waveform(s), s["speaker_name"]).clone() for s in held_out
-            ]
-            arms.append(arm)
-    real = [judge.load_waveform(sample) for sample in held_out]
-    embedded = {name: judge.embed_all(encoder, real) for name, encoder in judges.items()}
-    for arm in arms:
-        for name, encoder in judges.items():
-            cosine = judge.embed_all(encoder, reconstructed[arm.name]) * embedded[name]
-            arm.secs[name] = cosine.sum(dim=-1).tolist()
-    for speaker in sorted(set(speakers))[:_AUDIO_EXAMPLES]:
-        index = speakers.index(speaker)
-        spoken = {name: waveforms[index] for name, waveforms in reconstructed.items()}
-        _write_audio(options.out / "audio", held_out[index], {"real": real[index], **spoken}, rate)
-    results = {
-        "options": {**asdict(options), "data": str(options.data or "bundled"), "out": str(options.out)},
-        "versions": _versions(),
-        "speakers": len(set(speakers)),
-        "recordings": {"train": len(train), "held_out": len(held_out)},
-        "held_out": [sample["audio_unique_name"] for sample in held_out],
-        "encoders": {"training": TRAINING_ENCODER, "held_out": HELD_OUT_ENCODER},
-        "real_speech": {name: judge.floor_and_ceiling(vectors, speakers) for name, vectors in embedded.items()},
-        "arms": {arm.name: asdict(arm) for arm in arms},
-        "encoder_moved": arms[1].encoder_before != arms[1].encoder_after,
-    }
+    arms, reconstructed = _train_both(options, corpus, console, as_json=as_json)
+    results = _results(options, corpus, arms, _judge(arms, reconstructed, corpus))
+    _write_audio(options.out / "audio", reconstructed, corpus)
     report.write(options.out, results)
     if as_json:
         sys.stdout.write(json.dumps(results, indent=2) + "\n")

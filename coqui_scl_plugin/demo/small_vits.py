@@ -6,7 +6,7 @@ from TTS.config.shared_configs import BaseAudioConfig
 from TTS.tts.configs.vits_config import VitsArgs
 
 from coqui_scl_plugin.config import EncoderConfig, SclConfig
-from coqui_scl_plugin.demo.corpus_files import dataset_config
+from coqui_scl_plugin.demo.corpus_files import Corpus, dataset_config
 from coqui_scl_plugin.vits_config import SclVitsConfig
 
 
@@ -29,15 +29,11 @@ def small_args() -> VitsArgs:
     )
 
 
-def small_config(
-    *, data: Path, rate: int, speakers: list[str], steps: int, batch_size: int, seed: int, runs: Path
-) -> SclVitsConfig:
+def small_config(corpus: Corpus, *, steps: int, batch_size: int, seed: int, runs: Path) -> SclVitsConfig:
     """A config of one epoch of exactly `steps` steps, on a list of `steps * batch_size` samples.
 
     Args:
-        data: Folder of the corpus.
-        rate: Of its audio, in Hz.
-        speakers: Names of all speakers.
+        corpus: The speech to train on.
         steps: Training steps.
         batch_size: Segments a step.
         seed: Of initial weights, order and slices.
@@ -45,9 +41,9 @@ def small_config(
     """
     return SclVitsConfig(
         model_args=small_args(),
-        audio=BaseAudioConfig(sample_rate=rate),
-        datasets=[dataset_config(data)],
-        speakers=speakers,
+        audio=BaseAudioConfig(sample_rate=corpus.rate),
+        datasets=[dataset_config(corpus.folder)],
+        speakers=corpus.speakers,
         text_cleaner="basic_cleaners",
         output_path=str(runs),
         epochs=1,

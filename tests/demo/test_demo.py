@@ -10,7 +10,8 @@ import torch
 
 from coqui_scl_plugin import build_encoder
 from coqui_scl_plugin.demo import corpus_files
-from coqui_scl_plugin.demo.run import DemoOptions, run_demo
+from coqui_scl_plugin.demo.arms import DemoOptions
+from coqui_scl_plugin.demo.run import run_demo
 from coqui_scl_plugin.encoders.resampled import ResampledEncoder
 from coqui_scl_plugin.errors import ConfigError, PreflightError
 from coqui_scl_plugin.freeze import FrozenPolicy, fingerprint
