@@ -10,8 +10,9 @@ from torch.nn.functional import cosine_similarity
 
 from coqui_scl_plugin import parameters, registry
 from coqui_scl_plugin.config import EncoderConfig, SclConfig, check_config
+from coqui_scl_plugin.encoders.base import SpeakerEncoder
 from coqui_scl_plugin.encoders.resampled import ResampledEncoder
-from coqui_scl_plugin.errors import ConfigError
+from coqui_scl_plugin.errors import ConfigError, EncoderError
 from coqui_scl_plugin.freeze import FreezePolicy, fingerprint
 from coqui_scl_plugin.losses.ensemble import EnsembleLoss
 from coqui_scl_plugin.references import RealSpeech, References, build_references
@@ -27,6 +28,16 @@ class ConsistencyTerm:
     """Mean cosine of generated and reference embeddings by encoder, no gradient."""
     members: dict[str, Tensor]
     """Unweighted loss of each encoder, no gradient; empty unless the loss is an ensemble."""
+
+
+def _build_encoder(spec: EncoderConfig, path: str) -> SpeakerEncoder:
+    if hasattr(nn.ModuleDict, spec.label):
+        raise ConfigError(f"{path}.alias = {spec.label!r}: torch reserves this name, choose another one.")
+    cls = registry.installed().get("encoders", spec.name, f"{path}.name")
+    encoder: SpeakerEncoder = parameters.build(cls, spec.params, f"{path}.params")
+    if missing := [name for name in ("sample_rate", "embedding_dim", "min_samples") if not hasattr(encoder, name)]:
+        raise EncoderError(f"{path}.name = {spec.name!r}: {cls.__name__} lacks the attribute {', '.join(missing)}.")
+    return encoder
 
 
 def _refuse_training_weights(config: SclConfig, encoders: Mapping[str, ResampledEncoder]) -> None:
@@ -87,10 +98,7 @@ class SpeakerConsistency(nn.Module):
         with torch.random.fork_rng(devices=[]):
             for role in ("encoders", "holdout"):
                 for index, spec in enumerate(cast(list[EncoderConfig], getattr(config, role))):
-                    path = f"scl.{role}.{index}"
-                    encoder = parameters.build(
-                        known.get("encoders", spec.name, f"{path}.name"), spec.params, f"{path}.params"
-                    )
+                    encoder = _build_encoder(spec, f"scl.{role}.{index}")
                     encoders[spec.label] = ResampledEncoder(encoder, sample_rate, config.segment.min_seconds)
             loss = parameters.build(
                 known.get("losses", config.loss.name, "scl.loss.name"), config.loss.params, "scl.loss.params"
