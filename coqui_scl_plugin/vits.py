@@ -1,7 +1,7 @@
 """`SclVits`: Coqui's Vits with the speaker consistency term, and with encoders that stay as they were.
 
-The only file that knows how Coqui's VITS and its trainer work inside. Each method calls `super()`, and nothing of
-Coqui's is replaced.
+Apart from the demo, the only file that knows how Coqui's VITS and its trainer work inside. Each method calls
+`super()`, and nothing of Coqui's is replaced.
 """
 
 import contextlib

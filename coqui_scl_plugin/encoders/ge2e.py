@@ -8,9 +8,9 @@ from torchaudio.transforms import MelSpectrogram
 from coqui_scl_plugin.encoders.base import (
     UNREADABLE,
     SpeakerEncoder,
-    existing_file,
     mean_direction,
-    packaged_weights,
+    substate,
+    weights_file,
     windows,
 )
 from coqui_scl_plugin.errors import EncoderError
@@ -50,13 +50,11 @@ class GE2EEncoder(SpeakerEncoder):
         )  # fmt: skip
         self.lstm = nn.LSTM(40, 256, 3, batch_first=True)
         self.linear = nn.Linear(256, 256)
-        path = (
-            existing_file(model_path) if model_path else packaged_weights("resemblyzer", "resemblyzer", "pretrained.pt")
-        )
+        path = weights_file(model_path, package="resemblyzer", distribution="resemblyzer", path="pretrained.pt")
         try:
             state = torch.load(path, map_location="cpu", weights_only=True)["model_state"]
-            self.lstm.load_state_dict({k[5:]: v for k, v in state.items() if k.startswith("lstm.")})
-            self.linear.load_state_dict({k[7:]: v for k, v in state.items() if k.startswith("linear.")})
+            self.lstm.load_state_dict(substate(state, "lstm"))
+            self.linear.load_state_dict(substate(state, "linear"))
         except UNREADABLE as error:
             raise EncoderError(f"{path} is no checkpoint of Resemblyzer's GE2E encoder: {error}") from error
 

@@ -52,10 +52,9 @@ class EnsembleLoss(nn.Module):
         check_loss("ensemble", {"member": member}, "scl.loss")
         self.combine: Combine = combine
         self.seed = seed
-        self._prototype = [
-            _build_member({"name": "cosine"} if member is None else member)
-        ]  # in a list: a template, no submodule
-        self.min_speakers = getattr(self._prototype[0], "min_speakers", 1)
+        template = _build_member({"name": "cosine"} if member is None else member)
+        self._template = [template]  # in a list, so that it is no submodule beside its copies
+        self.min_speakers = getattr(template, "min_speakers", 1)
         self.members = nn.ModuleDict()
         self.weights: dict[str, float] = {}
         self._step = 0
@@ -64,7 +63,7 @@ class EnsembleLoss(nn.Module):
         """Tell the ensemble its encoders, by alias, and their weights, which are scaled to a mean of 1."""
         scale = len(weights) / sum(weights.values())
         self.weights = {alias: weight * scale for alias, weight in weights.items()}
-        self.members.update({alias: copy.deepcopy(self._prototype[0]) for alias in weights})
+        self.members.update({alias: copy.deepcopy(self._template[0]) for alias in weights})
 
     def set_step(self, step: int) -> None:
         """Pass the training step to the members, and draw by it."""
