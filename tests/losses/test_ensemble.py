@@ -190,3 +190,18 @@ def test_prototypes_go_to_their_own_encoder():
 def test_what_does_not_fit_is_named(params, message):
     with pytest.raises(ConfigError, match=message):
         build_loss("ensemble", params)
+
+
+def test_random_takes_the_drawn_encoder_of_all_that_are_given():
+    loss = build_loss("ensemble", {"combine": "random", "seed": 5})
+    loss.bind({"first": 1.0, "second": 1.0})
+    generator = torch.Generator().manual_seed(0)
+    generated, reference = ({name: torch.randn(3, 8, generator=generator) for name in loss.weights} for _ in range(2))
+    drawn = set()
+    for step in range(12):
+        loss.set_step(step)
+        (chosen,) = loss.active()
+        drawn.add(chosen)
+        expected = build_loss("cosine")(generated[chosen], reference[chosen])
+        assert loss(generated, reference).item() == pytest.approx(expected.item(), abs=1e-6)
+    assert drawn == {"first", "second"}
