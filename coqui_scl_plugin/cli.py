@@ -52,6 +52,31 @@ def run(ctx: typer.Context) -> None:
         raise ConfigError("run needs a command: coqui-scl run -m TTS.bin.NAME ..., or coqui-scl run tts ...")
 
 
+@app.command(context_settings={**_PASS_ON, "allow_interspersed_args": True})
+def embed(
+    ctx: typer.Context,
+    config_path: Annotated[str, typer.Option("--config_path", help="Config of the run: JSON or YAML.")],
+    import_file: Annotated[
+        Path | None, typer.Option("--import", help="Take embeddings from Coqui's speakers.pth or speakers.json.")
+    ] = None,
+    export_file: Annotated[
+        Path | None, typer.Option("--export", help="Write the embeddings as such a file, for d_vector_file.")
+    ] = None,
+    encoder: Annotated[
+        str | None, typer.Option(help="Alias of the encoder of --import and --export, where there are several.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of the table.")] = False,
+) -> None:
+    """Fill the reference cache: embed every recording of the config once; training does it too where it must.
+
+    What is in the cache is not embedded again, unless its file changed. An interrupted run keeps what it has. At the
+    end of the line, --coqpit.KEY VALUE overrides single values of the config.
+    """
+    from coqui_scl_plugin.embed_command import run_embed
+
+    run_embed(config_path, ctx.args, import_file, export_file, encoder, as_json=as_json)
+
+
 @app.command("list")
 def list_registered(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,

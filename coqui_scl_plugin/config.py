@@ -46,6 +46,22 @@ class EncoderConfig(StrictConfig):
     params: dict[str, Any] = field(default_factory=dict, metadata={"help": "Keyword arguments of the encoder."})
     weight: float = field(default=1.0, metadata={"help": "Its share in an ensemble.", "gt": 0})
     policy: str = field(default="frozen", metadata={"help": "A registered freeze policy."})
+    floor: float | None = field(
+        default=None,
+        metadata={
+            "help": "Mean cosine of different speakers in real speech. Default: measured at the start.",
+            "ge": -1,
+            "le": 1,
+        },
+    )
+    ceiling: float | None = field(
+        default=None,
+        metadata={
+            "help": "Mean cosine of different recordings of one speaker. Default: measured at the start.",
+            "ge": -1,
+            "le": 1,
+        },
+    )
 
     @property
     def label(self) -> str:
@@ -57,9 +73,19 @@ class EncoderConfig(StrictConfig):
 class ReferenceConfig(StrictConfig):
     """What the generated speech is compared with."""
 
-    source: Literal["segment", "utterance"] = field(
+    source: Literal["segment", "utterance", "cross_utterance", "centroid"] = field(
         default="utterance",
-        metadata={"help": "The real slice at the same place, or the whole recording (embedded once and kept)."},
+        metadata={
+            "help": "The real slice at the same place, the whole recording, another recording of the same speaker, or "
+            "the mean of the speaker."
+        },
+    )
+    cache: str | None = field(
+        default="speaker_references.safetensors",
+        metadata={
+            "help": "File that keeps the embeddings, relative to `output_path`. Null: in memory only.",
+            "min_length": 1,
+        },
     )
 
 
@@ -164,6 +190,7 @@ def _check_encoders(config: SclConfig) -> None:
                 known.get("encoders", encoder.name, f"{path}.name"), encoder.params, f"{path}.params"
             )
             known.get("freeze_policies", encoder.policy, f"{path}.policy")
+            _check_levels(encoder, path)
             if not encoder.label.replace("_", "").replace("-", "").isalnum():
                 raise ConfigError(f"{path}.alias = {encoder.alias!r}: use letters, digits, '_' and '-' only.")
             if encoder.label in seen:
@@ -181,6 +208,13 @@ def _check_encoders(config: SclConfig) -> None:
                 raise ConfigError(msg)
 
 
+def _check_levels(encoder: EncoderConfig, path: str) -> None:
+    if (encoder.floor is None) != (encoder.ceiling is None):
+        raise ConfigError(f"{path}: floor and ceiling belong together; give both, or none to have them measured.")
+    if encoder.floor is not None and encoder.ceiling is not None and encoder.floor >= encoder.ceiling:
+        raise ConfigError(f"{path}.floor = {encoder.floor}: must be less than the ceiling, {encoder.ceiling}.")
+
+
 def check_loss(name: str, params: Mapping[str, Any], path: str) -> None:
     """Check a loss and its parameters; those of an ensemble's member too.
 
@@ -196,8 +230,13 @@ def check_loss(name: str, params: Mapping[str, Any], path: str) -> None:
     check_section(LossConfig, member, member_path)
     if "name" not in member:
         raise ConfigError(f'{member_path} = {member!r}: needs a name, e.g. {{"name": "cosine"}}.')
-    if getattr(registry.installed().get("losses", member["name"], f"{member_path}.name"), "takes_ensemble", False):
+    member_cls = registry.installed().get("losses", member["name"], f"{member_path}.name")
+    if getattr(member_cls, "takes_ensemble", False):
         raise ConfigError(f"{member_path}.name = {member['name']!r}: an ensemble cannot be a member of an ensemble.")
+    if params.get("calibrate", True) and not getattr(member_cls, "takes_levels", False):
+        raise ConfigError(
+            f"{path}.params.calibrate = true: {member['name']!r} cannot rescale its cosines, set it to false."
+        )
     check_loss(member["name"], member.get("params", {}), member_path)
 
 

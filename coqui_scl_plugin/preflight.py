@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from coqui_scl_plugin.consistency import SpeakerConsistency
+from coqui_scl_plugin.encoders.frontends import AtRates
 from coqui_scl_plugin.errors import PreflightError
-from coqui_scl_plugin.references import RealSpeech
+from coqui_scl_plugin.references.sources import RealSpeech
 
 
 def check_optimizers(frozen: Mapping[str, nn.Module], optimizers: Iterable[torch.optim.Optimizer]) -> None:
@@ -35,6 +36,17 @@ def check_frozen(frozen: Mapping[str, nn.Module]) -> None:
             raise PreflightError(msg)
 
 
+def check_recordings(consistency: SpeakerConsistency, samples: Sequence[Mapping[str, Any]] | None) -> None:
+    """References that come from all recordings need the list of them. Raises PreflightError."""
+    if consistency.needs_recordings and not samples:
+        msg = (
+            "The references, prototypes or calibration of this config come from all recordings of the data set, but "
+            "the trainer was given no train_samples. Pass them to the Trainer, or use reference.source = 'utterance', "
+            "prototypes = 'batch' and calibrate = false."
+        )
+        raise PreflightError(msg)
+
+
 def check_speakers(loss: nn.Module, speakers: Sequence[str], batch_size: int) -> None:
     """A loss that needs several speakers in a batch must be able to get them. Raises PreflightError."""
     needed = getattr(loss, "min_speakers", 1)
@@ -44,7 +56,7 @@ def check_speakers(loss: nn.Module, speakers: Sequence[str], batch_size: int) ->
             "would have no negatives and teach nothing. Use the loss 'cosine', or add speakers."
         )
         raise PreflightError(msg)
-    if batch_size < needed:
+    if batch_size < needed and not getattr(loss, "wants_prototypes", False):
         msg = (
             f"{type(loss).__name__} needs at least {needed} speakers in a batch, batch_size is {batch_size}. Raise it."
         )
@@ -108,7 +120,7 @@ def check_gradient(consistency: SpeakerConsistency, generated: Tensor, real: Rea
     norms = {}
     for alias in consistency.training_aliases:
         with torch.autocast(generated.device.type, enabled=False):
-            embedded, reference = consistency.embed_pair(alias, generated.float(), real)
-            loss = consistency.loss_of(alias)(embedded, reference, real.speaker_ids)
+            heard = AtRates(generated, real.segments.sample_rate)
+            loss = consistency.member_loss(alias, *consistency.embed_pair(alias, heard, real), real)
         norms[alias] = _gradient_norm(loss, generated, alias)
     return norms

@@ -24,10 +24,15 @@ from TTS.tts.utils.helpers import segment
 from coqui_scl_plugin import preflight
 from coqui_scl_plugin.config import check_config
 from coqui_scl_plugin.consistency import SpeakerConsistency
+from coqui_scl_plugin.encoders.frontends import AtRates
 from coqui_scl_plugin.errors import ConfigError, GradientError, SclError
 from coqui_scl_plugin.freeze import FreezeGuard, FrozenPolicy
 from coqui_scl_plugin.module_table import module_rows, module_table
-from coqui_scl_plugin.references import RealSpeech
+from coqui_scl_plugin.references.cache import ReferenceCache
+from coqui_scl_plugin.references.embed import embed_recordings
+from coqui_scl_plugin.references.recordings import recordings_of
+from coqui_scl_plugin.references.sources import RealSpeech
+from coqui_scl_plugin.run_record import record_measurements, write_section
 from coqui_scl_plugin.vits_config import SclVitsConfig
 
 logger = logging.getLogger(__name__)
@@ -92,7 +97,7 @@ class SclVits(Vits):
         Coqui's trainer gets here through `get_criterion`, before the model moves to its device.
         """
         if self.config.scl.enabled and self.speaker_encoder_loss is None:
-            built = SpeakerConsistency.from_config(self.config.scl, self.config.audio.sample_rate)
+            built = SpeakerConsistency.from_config(self.config.scl)
             self.speaker_encoder_loss = built.to(next(self.parameters()).device)
 
     def get_criterion(self) -> list[nn.Module]:
@@ -157,8 +162,9 @@ class SclVits(Vits):
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         """Stock's step; at the generator's turn the speaker consistency term is added to its loss.
 
-        Logged: `loss_spk_encoder` (weighted, as stock calls it), `secs_ALIAS` (raw cosine of each encoder), and for
-        an ensemble `loss_spk_encoder_ALIAS` (each member, unweighted).
+        Logged: `loss_spk_encoder` (weighted, as stock calls it), `secs_ALIAS` (raw cosine of each encoder),
+        `secs_calibrated_ALIAS` (the same between its floor, 0, and its ceiling, 1), and for an ensemble
+        `loss_spk_encoder_ALIAS` (each member, unweighted).
         """
         outputs, losses = super().train_step(batch, criterion, optimizer_idx)
         if optimizer_idx == 1 and self.speaker_encoder_loss is not None:
@@ -174,13 +180,15 @@ class SclVits(Vits):
         generated, real = self._generated(batch, outputs), self._real_speech(batch, outputs)
         if self.training:
             self._watch_gradient(consistency, generated, real)
-        term = consistency(generated, real, with_holdout=not self.training)
+        heard = AtRates(generated, self.config.audio.sample_rate)
+        term = consistency(heard, real, with_holdout=not self.training)
         weighted = weight * term.loss
         return {
             **losses,
             "loss": losses["loss"] + weighted,
             "loss_spk_encoder": weighted,
             **{f"secs_{alias}": value for alias, value in term.similarities.items()},
+            **{f"secs_calibrated_{alias}": value for alias, value in term.calibrated.items()},
             **{f"loss_spk_encoder_{alias}": value for alias, value in term.members.items()},
         }
 
@@ -201,12 +209,11 @@ class SclVits(Vits):
         decoded: Tensor = self.waveform_decoder(latents, g=conditioning)
         return decoded
 
-    @staticmethod
-    def _real_speech(batch: dict[str, Any], outputs: dict[str, Any]) -> RealSpeech:
+    def _real_speech(self, batch: dict[str, Any], outputs: dict[str, Any]) -> RealSpeech:
         waveforms = batch["waveform"].squeeze(1)
         lengths = (batch["waveform_rel_lens"] * waveforms.shape[1]).round().long().tolist()
         return RealSpeech(
-            segments=outputs["waveform_seg"].float().squeeze(1),
+            segments=AtRates(outputs["waveform_seg"].squeeze(1), self.config.audio.sample_rate),
             utterances=[row[:length].float() for row, length in zip(waveforms, lengths, strict=True)],
             names=list(batch["audio_unique_names"]),
             speakers=list(batch["speaker_names"]),
@@ -224,23 +231,39 @@ class SclVits(Vits):
         if self.speaker_encoder_loss is None:
             return
         try:
-            gradients = self._preflight(self.speaker_encoder_loss, trainer)
-        except SclError:
+            self._check_setup(self.speaker_encoder_loss, trainer)
+            self._embed_recordings(self.speaker_encoder_loss, trainer)
+            gradients = self._check_gradients(self.speaker_encoder_loss, trainer)
+        except (SclError, KeyboardInterrupt):
             _discard_empty_run(trainer)
             raise
         self._guard = FreezeGuard(self._frozen_encoders())
         if trainer.args.rank == 0:
             self._report(trainer, gradients)
 
-    def _preflight(self, consistency: SpeakerConsistency, trainer: Trainer) -> dict[str, float]:
+    def _check_setup(self, consistency: SpeakerConsistency, trainer: Trainer) -> None:
         frozen = self._frozen_encoders()
         consistency.apply_policies()
         preflight.check_optimizers(frozen, trainer.optimizer)
         preflight.check_frozen(frozen)
+        preflight.check_recordings(consistency, trainer.train_samples)
         if trainer.train_samples is not None:
             preflight.check_names([*trainer.train_samples, *(trainer.eval_samples or [])])
             speakers = [sample["speaker_name"] for sample in trainer.train_samples]
             preflight.check_speakers(consistency.loss, speakers, trainer.config.batch_size)
+
+    def _embed_recordings(self, consistency: SpeakerConsistency, trainer: Trainer) -> None:
+        """Let each encoder hear all real speech before training, from the cache where it has it."""
+        if trainer.train_samples and consistency.uses_recordings:
+            recordings = recordings_of(trainer.train_samples, trainer.eval_samples or [])
+            cache = ReferenceCache.load(self.config.reference_cache)
+            speech, _ = embed_recordings(consistency.prepared_encoders, recordings, cache)
+            consistency.hold(speech)
+        record_measurements(self.config.scl, consistency)
+        if trainer.args.rank == 0:
+            write_section(trainer.output_path / "config.json", self.config.scl)
+
+    def _check_gradients(self, consistency: SpeakerConsistency, trainer: Trainer) -> dict[str, float]:
         with _random_state_kept(), torch.enable_grad():
             batch = self._preflight_batch(trainer)
             conditioning = {key: batch[key] for key in ("d_vectors", "speaker_ids", "language_ids")}
@@ -280,8 +303,7 @@ class SclVits(Vits):
 
     def _watch_gradient(self, consistency: SpeakerConsistency, generated: Tensor, real: RealSpeech) -> None:
         """On the steps of the guard, note the gradient that the term sends to the generated waveform."""
-        enough = len(set(real.speakers)) >= getattr(consistency.loss, "min_speakers", 1)
-        self._expects_gradient = enough and self._step % self.config.scl.freeze.check_every == 0
+        self._expects_gradient = consistency.can_teach(real) and self._step % self.config.scl.freeze.check_every == 0
         self._waveform_gradient = None
         if self._expects_gradient and generated.requires_grad:
             generated.register_hook(self._note_gradient)

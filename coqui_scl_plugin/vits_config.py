@@ -2,6 +2,7 @@
 
 import argparse
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Self, cast
 
 from TTS.tts.configs.vits_config import VitsConfig
@@ -45,6 +46,12 @@ class SclVitsConfig(VitsConfig):
         super().__post_init__()
         if self.scl is None:
             self.scl = section_from_stock(self.model_args, self.speaker_encoder_loss_alpha)
+
+    @property
+    def reference_cache(self) -> Path | None:
+        """Where the embeddings of real speech are kept; None where the section keeps them in memory only."""
+        cache = self.scl.reference.cache
+        return Path(self.output_path) / cache if cache is not None else None
 
     @classmethod
     def from_stock(cls, config: VitsConfig) -> Self:

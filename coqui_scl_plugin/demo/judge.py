@@ -9,7 +9,8 @@ from TTS.tts.models.vits import Vits
 from TTS.utils.audio.torch_transforms import wav_to_spec
 
 from coqui_scl_plugin.demo.corpus_files import Sample
-from coqui_scl_plugin.encoders.resampled import ResampledEncoder
+from coqui_scl_plugin.encoders.frontends import resample
+from coqui_scl_plugin.encoders.prepared import PreparedEncoder
 
 _SECONDS = 5.0
 
@@ -34,20 +35,8 @@ def reconstruct(model: Vits, waveform: Tensor, speaker: str) -> Tensor:
 
 
 @torch.inference_mode()
-def embed_all(encoder: ResampledEncoder, waveforms: Sequence[Tensor]) -> Tensor:
+def embed_all(encoder: PreparedEncoder, waveforms: Sequence[Tensor], sample_rate: int) -> Tensor:
     """`[N, D]`, one embedding a waveform of any length."""
-    return torch.cat([encoder(waveform.unsqueeze(0)) for waveform in waveforms])
-
-
-def floor_and_ceiling(embedded: Tensor, speakers: Sequence[str]) -> dict[str, float]:
-    """Mean cosine of real recordings `[N, D]`: of different speakers, and of one speaker in different recordings.
-
-    `ceiling` is left out where no speaker has two recordings.
-    """
-    cosine = embedded @ embedded.T
-    same = torch.tensor([[a == b for b in speakers] for a in speakers])
-    others = same & ~torch.eye(len(embedded), dtype=torch.bool)
-    levels = {"floor": float(cosine[~same].mean())}
-    if others.any():
-        levels["ceiling"] = float(cosine[others].mean())
-    return levels
+    return torch.cat(
+        [encoder(resample(waveform.unsqueeze(0), sample_rate, encoder.sample_rate)) for waveform in waveforms]
+    )

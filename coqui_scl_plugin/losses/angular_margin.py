@@ -59,11 +59,12 @@ class AngularMarginLoss(SpeakerConsistencyLoss):
     """Classify each generated item among the speakers, with a margin.
 
     The speakers are those of `prototypes` where they are given, else those of the batch, each by the mean of its
-    references. A batch with one speaker has no negatives and nothing to teach: a run whose every batch is like that
-    is refused before step 1; a single one, such as the last of an epoch, counts 0 and is reported once.
+    references. Such a batch with one speaker has no negatives and nothing to teach: a run whose every batch is like
+    that is refused before step 1; a single one, such as the last of an epoch, counts 0 and is reported once.
     """
 
     min_speakers = 2
+    takes_levels = True
 
     def __init__(
         self,
@@ -71,7 +72,7 @@ class AngularMarginLoss(SpeakerConsistencyLoss):
         margin: Annotated[float, Field(ge=0, lt=math.pi / 2)] = 0.2,
         scale: Annotated[float, Field(gt=0)] = 30.0,
         margin_warmup_steps: Annotated[int, Field(ge=0)] = 0,
-        prototypes: Literal["batch"] = "batch",
+        prototypes: Literal["batch", "centroid"] = "batch",
     ) -> None:
         """Choose the margin.
 
@@ -80,9 +81,11 @@ class AngularMarginLoss(SpeakerConsistencyLoss):
             margin: Radians, or a difference of cosines.
             scale: Factor of the logits.
             margin_warmup_steps: The margin rises linearly from 0 over so many steps.
-            prototypes: Where they come from when `forward` is given none: the references of the `batch`.
+            prototypes: The mean references of the speakers of the `batch`, or the `centroid` of every speaker of the
+                data set from the reference cache, so that all of them are negatives.
         """
         super().__init__()
+        self.wants_prototypes = prototypes == "centroid"
         self.kind: Kind = kind
         self.margin, self.scale, self.margin_warmup_steps = margin, scale, margin_warmup_steps
         self.current_margin = 0.0 if margin_warmup_steps else margin
@@ -95,13 +98,18 @@ class AngularMarginLoss(SpeakerConsistencyLoss):
 
     def compute(self, generated: Tensor, reference: Tensor, speaker_ids: Tensor, prototypes: Tensor | None) -> Tensor:
         """The formula on checked inputs; shapes as in `forward`."""
+        if prototypes is None and self.wants_prototypes:
+            msg = 'prototypes = "centroid" needs the centroid of each speaker in the argument `prototypes`, got None'
+            raise ValueError(msg)
         if prototypes is None:
             prototypes, speaker_ids = speaker_means(reference, speaker_ids)
         if len(prototypes) < self.min_speakers and not self._said_one_speaker:
             self._said_one_speaker = True
             logger.warning("angular_margin: a batch holds one speaker, so no negatives; such batches count 0.")
+        # the floor is the same in all logits of a softmax: what is left of calibrated cosines is their scale
+        scale = self.scale / (self.levels.ceiling - self.levels.floor)
         return angular_margin_loss(
-            generated, prototypes, speaker_ids, margin=self.current_margin, scale=self.scale, kind=self.kind
+            generated, prototypes, speaker_ids, margin=self.current_margin, scale=scale, kind=self.kind
         )
 
 

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from coqui_scl_plugin.references.levels import RAW, Levels
+
 
 class SpeakerConsistencyLoss(nn.Module):
     """A scalar that falls as generated embeddings come closer to the references of their speakers.
@@ -11,7 +13,17 @@ class SpeakerConsistencyLoss(nn.Module):
     """
 
     min_speakers = 1
-    """Speakers that a batch must hold for the loss to teach anything."""
+    """Speakers that a batch must hold for the loss to teach anything; with `wants_prototypes`, the data set."""
+    wants_prototypes = False
+    """Whether `forward` needs `prototypes`: the centroid of each speaker of the data set."""
+    takes_levels = False
+    """Whether `set_levels` changes anything, so that an ensemble may calibrate the loss."""
+    levels = RAW
+    """Cosines of real speech, by which the loss rescales its own; as they stand, they change nothing."""
+
+    def set_levels(self, levels: Levels) -> None:
+        """Compute in calibrated units from now on: cosines 0 at the floor and 1 at the ceiling."""
+        self.levels = levels
 
     def forward(
         self,
@@ -48,7 +60,7 @@ class SpeakerConsistencyLoss(nn.Module):
                 generated.float(),
                 reference.float(),
                 speaker_ids.to(generated.device),
-                None if prototypes is None else prototypes.float(),
+                None if prototypes is None else prototypes.to(generated.device, torch.float32),
             )
 
     def compute(self, generated: Tensor, reference: Tensor, speaker_ids: Tensor, prototypes: Tensor | None) -> Tensor:

@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 import torch
 from pydantic import Field
@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from coqui_scl_plugin import parameters, registry
 from coqui_scl_plugin.config import check_loss
+from coqui_scl_plugin.losses.base import SpeakerConsistencyLoss
+from coqui_scl_plugin.references.levels import Levels
 
 Combine = Literal["mean", "worst", "random"]
 
@@ -36,6 +38,7 @@ class EnsembleLoss(nn.Module):
         self,
         member: Mapping[str, Any] | None = None,
         combine: Combine = "mean",
+        calibrate: bool = True,
         seed: Annotated[int, Field(ge=0)] = 0,
     ) -> None:
         """Choose the member loss and how members combine.
@@ -43,27 +46,38 @@ class EnsembleLoss(nn.Module):
         Args:
             member: `{"name": ..., "params": {...}}` of the loss for each encoder. Default: `cosine`.
             combine: `mean`, `worst` or `random`.
+            calibrate: Rescale the cosines of each encoder by its own floor and ceiling on real speech, since one voice
+                can score 0.33 on one encoder and 0.77 on another.
             seed: Of the draw of `random`.
 
         Raises:
             ConfigError: `member` names no loss, or its parameters do not fit.
         """
         super().__init__()
-        check_loss("ensemble", {"member": member}, "scl.loss")
+        check_loss("ensemble", {"member": member, "calibrate": calibrate}, "scl.loss")
         self.combine: Combine = combine
+        self.calibrate = calibrate
         self.seed = seed
         template = _build_member({"name": "cosine"} if member is None else member)
         self._template = [template]  # in a list, so that it is no submodule beside its copies
         self.min_speakers = getattr(template, "min_speakers", 1)
+        self.wants_prototypes = getattr(template, "wants_prototypes", False)
         self.members = nn.ModuleDict()
         self.weights: dict[str, float] = {}
         self._step = 0
+        self._calibrated = not calibrate
 
     def bind(self, weights: Mapping[str, float]) -> None:
         """Tell the ensemble its encoders, by alias, and their weights, which are scaled to a mean of 1."""
         scale = len(weights) / sum(weights.values())
         self.weights = {alias: weight * scale for alias, weight in weights.items()}
         self.members.update({alias: copy.deepcopy(self._template[0]) for alias in weights})
+
+    def set_levels(self, levels: Mapping[str, Levels]) -> None:
+        """Give each member the floor and ceiling of its encoder, by alias."""
+        for alias, member in self.members.items():
+            cast(SpeakerConsistencyLoss, member).set_levels(levels[alias])
+        self._calibrated = True
 
     def set_step(self, step: int) -> None:
         """Pass the training step to the members, and draw by it."""
@@ -97,7 +111,14 @@ class EnsembleLoss(nn.Module):
         speaker_ids: Tensor | None = None,
         prototypes: Mapping[str, Tensor] | None = None,
     ) -> dict[str, Tensor]:
-        """The unweighted loss of each active encoder, by alias."""
+        """The unweighted loss of each active encoder, by alias.
+
+        Raises:
+            ValueError: `calibrate` is on, and `set_levels` was not called.
+        """
+        if not self._calibrated:
+            msg = "calibrate is on, but no floor and ceiling are known: call set_levels, or set calibrate to false"
+            raise ValueError(msg)
         return {
             alias: self.members[alias](
                 generated[alias], reference[alias], speaker_ids, prototypes[alias] if prototypes else None

@@ -12,7 +12,7 @@ from coqui_scl_plugin import build_encoder
 from coqui_scl_plugin.demo import corpus_files
 from coqui_scl_plugin.demo.arms import DemoOptions
 from coqui_scl_plugin.demo.run import run_demo
-from coqui_scl_plugin.encoders.resampled import ResampledEncoder
+from coqui_scl_plugin.encoders.prepared import PreparedEncoder
 from coqui_scl_plugin.errors import ConfigError, PreflightError
 from coqui_scl_plugin.freeze import FrozenPolicy, fingerprint
 
@@ -40,7 +40,7 @@ def test_both_runs_begin_alike_and_end_apart(demo):
 
 def test_the_encoder_is_the_one_in_the_wheel_before_and_after(demo):
     _, results = demo
-    wheel = fingerprint(ResampledEncoder(build_encoder("ge2e"), 16_000))
+    wheel = fingerprint(PreparedEncoder(build_encoder("ge2e")))
     arm = results["arms"]["with_scl"]
     assert arm["encoder_before"] == arm["encoder_after"] == wheel
     assert results["encoder_moved"] is False

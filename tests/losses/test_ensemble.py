@@ -22,7 +22,8 @@ def embeddings(seed: int) -> dict[str, torch.Tensor]:
 
 
 def ensemble(combine: str, weights: dict[str, float] = WEIGHTS, member: dict | None = None, seed: int = 0):
-    loss = build_loss("ensemble", {"combine": combine, "member": member or {"name": "cosine"}, "seed": seed})
+    params = {"combine": combine, "member": member or {"name": "cosine"}, "seed": seed, "calibrate": False}
+    loss = build_loss("ensemble", params)
     loss.bind(weights)
     return loss
 

@@ -11,7 +11,7 @@ from coqui_scl_plugin.errors import PreflightError
 
 def runs_left(config):
     root = Path(config.output_path)
-    return list(root.iterdir()) if root.exists() else []
+    return [path for path in root.glob("*") if path.is_dir()]
 
 
 def with_broken_encoder(config, break_it):

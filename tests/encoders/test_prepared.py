@@ -3,7 +3,8 @@ import torch
 import torchaudio
 
 from coqui_scl_plugin import build_encoder
-from coqui_scl_plugin.encoders.resampled import ResampledEncoder, tile
+from coqui_scl_plugin.encoders.frontends import AtRates, tile
+from coqui_scl_plugin.encoders.prepared import PreparedEncoder
 
 
 @pytest.fixture(scope="module")
@@ -31,36 +32,44 @@ def test_gradient_of_tile_adds_up_over_the_repeats():
     assert short.grad.tolist() == [[3.0, 2.0, 2.0]]
 
 
-def test_resamples_to_the_encoders_rate(ge2e, speech_like):
-    waveform = speech_like(2, 48000, 22050)
-    ours = ResampledEncoder(ge2e, 22050)(waveform)
-    by_hand = ge2e(torchaudio.functional.resample(waveform, 22050, 16000))
-    torch.testing.assert_close(ours, by_hand, rtol=0, atol=1e-6)
-    assert not torch.allclose(ours, ge2e(waveform), atol=1e-2)
+def test_a_waveform_is_resampled_once_for_each_rate(monkeypatch, speech_like):
+    waveform, calls = speech_like(2, 22050, 22050), []
+    forward = torchaudio.transforms.Resample.forward
+    monkeypatch.setattr(
+        torchaudio.transforms.Resample, "forward", lambda self, x: calls.append(self.new_freq) or forward(self, x)
+    )
+    heard = AtRates(waveform, 22050)
+    at_16000 = [heard.at(16000) for _ in range(3)]
+    assert all(x is at_16000[0] for x in at_16000)
+    assert heard.at(22050) is waveform
+    assert heard.at(8000).shape == (2, 8000)
+    assert calls == [16000, 8000]
+    torch.testing.assert_close(at_16000[0], torchaudio.functional.resample(waveform, 22050, 16000))
 
 
-def test_at_the_encoders_own_rate_nothing_is_changed(ge2e, speech_like):
+def test_resampling_happens_in_float32_under_autocast(speech_like):
+    waveform = speech_like(2, 22050, 22050).bfloat16()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        inside = AtRates(waveform, 22050).at(16000)
+    assert inside.dtype == torch.float32
+    torch.testing.assert_close(inside, torchaudio.functional.resample(waveform.float(), 22050, 16000))
+
+
+def test_what_is_long_enough_is_heard_as_it_is(ge2e, speech_like):
     waveform = speech_like(2, 32000)
-    assert torch.equal(ResampledEncoder(ge2e, 16000)(waveform), ge2e(waveform))
+    assert torch.equal(PreparedEncoder(ge2e)(waveform), ge2e(waveform))
 
 
 @pytest.mark.parametrize(("min_seconds", "heard"), [(0.0, 25600), (1.0, 25600), (2.5, 40000)])
 def test_short_segments_are_tiled_to_what_is_asked_for_or_needed(ge2e, speech_like, min_seconds, heard):
     waveform = speech_like(2, 6000)
     repeated = waveform.repeat(1, 7)[:, :heard]
-    assert torch.equal(ResampledEncoder(ge2e, 16000, min_seconds)(waveform), ge2e(repeated))
-
-
-def test_min_seconds_are_counted_at_the_encoders_rate(ge2e, speech_like):
-    waveform = speech_like(2, 8192, 22050)
-    at_16000 = torchaudio.functional.resample(waveform, 22050, 16000)
-    repeated = at_16000.repeat(1, 7)[:, :40000]  # 2.5 s
-    torch.testing.assert_close(ResampledEncoder(ge2e, 22050, 2.5)(waveform), ge2e(repeated), rtol=0, atol=1e-6)
+    assert torch.equal(PreparedEncoder(ge2e, min_seconds)(waveform), ge2e(repeated))
 
 
 def test_gradient_reaches_a_segment_of_256_samples(encoder, speech_like):
     waveform = speech_like(2, 256, 22050).requires_grad_()
-    embedding = ResampledEncoder(encoder, 22050, 1.0)(waveform)
+    embedding = PreparedEncoder(encoder, 1.0)(AtRates(waveform, 22050).at(encoder.sample_rate))
     direction = torch.randn(embedding.shape, generator=torch.Generator().manual_seed(1))
     (embedding * direction).sum().backward()
     assert torch.isfinite(waveform.grad).all()
@@ -68,10 +77,10 @@ def test_gradient_reaches_a_segment_of_256_samples(encoder, speech_like):
 
 
 def test_is_computed_in_float32_under_autocast(encoder, speech_like):
-    resampled = ResampledEncoder(encoder, 22050, 1.0)
-    waveform = speech_like(2, 30000, 22050).bfloat16()
-    outside = resampled(waveform.float())
+    prepared = PreparedEncoder(encoder, 1.0)
+    waveform = speech_like(2, 30000).bfloat16()
+    outside = prepared(waveform.float())
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        inside = resampled(waveform)
+        inside = prepared(waveform)
     assert inside.dtype == torch.float32
     torch.testing.assert_close(inside, outside, rtol=0, atol=1e-6)

@@ -1,0 +1,42 @@
+"""A speaker encoder as the training loop hears it: segments of any length, in float32, on any device."""
+
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch import Tensor, nn
+
+from coqui_scl_plugin.encoders.base import SpeakerEncoder
+from coqui_scl_plugin.encoders.frontends import tile
+
+
+class PreparedEncoder(nn.Module):
+    """Tiles and embeds `[B, T]` at the encoder's own rate, in float32 whatever autocast says."""
+
+    def __init__(self, encoder: SpeakerEncoder, min_seconds: float = 0.0) -> None:
+        """Wrap `encoder`.
+
+        Args:
+            encoder: Any module that keeps the contract of `SpeakerEncoder`.
+            min_seconds: Shorter waveforms are tiled to this length, or to what the encoder needs if that is more.
+        """
+        super().__init__()
+        self.encoder = encoder
+        self.min_samples = max(encoder.min_samples, round(min_seconds * encoder.sample_rate))
+        self._recurrent = any(isinstance(module, nn.RNNBase) for module in encoder.modules())
+
+    @property
+    def sample_rate(self) -> int:
+        """Hz of the waveforms that `forward` takes: the encoder's."""
+        return int(self.encoder.sample_rate)
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        """Embed `[B, T]`, any T > 0, at `sample_rate`: `[B, D]`, float32, unit length."""
+        with torch.autocast(waveform.device.type, enabled=False), self._backward_in_eval(waveform):
+            embedding: Tensor = self.encoder(tile(waveform.float(), self.min_samples))
+            return embedding
+
+    def _backward_in_eval(self, waveform: Tensor) -> AbstractContextManager[None]:
+        """Without cuDNN, which refuses to run backward through a recurrent layer in eval mode."""
+        if self._recurrent and waveform.is_cuda and torch.is_grad_enabled():
+            return torch.backends.cudnn.flags(enabled=False)
+        return nullcontext()

@@ -1,0 +1,89 @@
+"""The file that keeps embeddings of recordings, so that no encoder hears the same recording twice."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import safetensors
+import torch
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+
+from coqui_scl_plugin.atomic import replacing
+from coqui_scl_plugin.errors import ConfigError
+from coqui_scl_plugin.freeze import fingerprint
+from coqui_scl_plugin.references.recordings import Recording, Stamp
+
+_METADATA = "speaker_references"
+_FORMAT = 1
+
+
+def encoder_key(encoder: nn.Module) -> str:
+    """What entries of an encoder are kept under: its class, and the fingerprint of its weights and buffers."""
+    return f"{type(encoder).__qualname__}-{fingerprint(encoder)}"
+
+
+class ReferenceCache:
+    """Embeddings by encoder and recording, in memory and, where it has a path, in a safetensors file.
+
+    The file holds one tensor `[N, D]` an encoder, its rows sorted by name, and in its metadata the names, sizes and
+    times of the files that the rows were computed from. The same content gives the same bytes.
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
+        """Start empty; see `load`."""
+        self.path = path
+        self._entries: dict[str, dict[str, tuple[Stamp, Tensor]]] = {}
+
+    @classmethod
+    def load(cls, path: Path | None) -> Self:
+        """Read the file, if there is one.
+
+        Raises:
+            ConfigError: it is no reference cache. It is left as it is.
+        """
+        cache = cls(path)
+        if path is not None and path.exists():
+            try:
+                with safetensors.safe_open(path, "pt") as file:
+                    header = json.loads((file.metadata() or {})[_METADATA])
+                cache._fill(header, load_file(path))
+            except (safetensors.SafetensorError, OSError, LookupError, ValueError, TypeError, AttributeError) as error:
+                msg = (
+                    f"scl.reference.cache = {str(path)!r}: this file is no reference cache of this version "
+                    f"({type(error).__name__}: {error}). Name another file, or delete it to compute it again."
+                )
+                raise ConfigError(msg) from error
+        return cache
+
+    def _fill(self, header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+        if header["format"] != _FORMAT:
+            raise ValueError(f"format {header['format']}, expected {_FORMAT}")
+        for key, listing in header["encoders"].items():
+            stamps = map(Stamp, listing["sizes"], listing["mtimes"])
+            rows = zip(listing["names"], stamps, tensors[key], strict=True)
+            self._entries[key] = {name: (stamp, row.clone()) for name, stamp, row in rows}
+
+    def get(self, key: str, recording: Recording) -> Tensor | None:
+        """The embedding `[D]`, unless there is none or the file is another one by now."""
+        stamp, embedding = self._entries.get(key, {}).get(recording.name, (None, None))
+        return embedding if stamp == recording.stamp else None
+
+    def put(self, key: str, name: str, stamp: Stamp, embedding: Tensor) -> None:
+        """Keep the embedding `[D]` of the file that had this stamp when it was read."""
+        self._entries.setdefault(key, {})[name] = (stamp, embedding.detach().float().cpu().clone())
+
+    def save(self) -> None:
+        """Write the file under a temporary name, then rename it. Without a path, do nothing."""
+        if self.path is None:
+            return
+        listings, tensors = {}, {}
+        for key, entries in self._entries.items():
+            names = sorted(entries)
+            stamps = [entries[name][0] for name in names]
+            tensors[key] = torch.stack([entries[name][1] for name in names])
+            listings[key] = {"names": names, "sizes": [s.size for s in stamps], "mtimes": [s.mtime for s in stamps]}
+        header = json.dumps({"format": _FORMAT, "encoders": listings}, sort_keys=True)
+        with replacing(self.path) as temporary:
+            temporary.write_bytes(save(tensors, {_METADATA: header}))

@@ -1,0 +1,162 @@
+"""Fill the reference cache: every recording through every encoder, once."""
+
+import itertools
+import math
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from coqui_scl_plugin.encoders.frontends import resample
+from coqui_scl_plugin.encoders.prepared import PreparedEncoder
+from coqui_scl_plugin.errors import EncoderError
+from coqui_scl_plugin.references.cache import ReferenceCache, encoder_key
+from coqui_scl_plugin.references.recordings import Recording, Stamp
+from coqui_scl_plugin.references.speech import EmbeddedSpeech
+
+_STEP = 1.02  # ratio of neighbouring lengths: at most this much of the end of a recording is left out
+_BATCH_SECONDS = 60.0
+_SAVE_SHARE = 0.05  # of the time goes into saving what is there so far, at most
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Recordings that are embedded together, cut to one length."""
+
+    recordings: list[Recording]
+    seconds: float
+
+
+def plan_batches(recordings: Sequence[Recording]) -> list[Batch]:
+    """Batches of equal length, longest first; the same recordings give the same batches.
+
+    Lengths are rounded down to a grid of powers of 1.02, so that what a recording is cut to, by 2 % at most, depends
+    on itself alone.
+    """
+    by_length: dict[int, list[Recording]] = defaultdict(list)
+    for recording in recordings:
+        by_length[math.floor(math.log(recording.seconds, _STEP))].append(recording)
+    batches = []
+    for length in sorted(by_length, reverse=True):
+        seconds, alike = _STEP**length, sorted(by_length[length], key=lambda recording: recording.name)
+        size = max(1, int(_BATCH_SECONDS / seconds))
+        batches += [Batch(alike[start : start + size], seconds) for start in range(0, len(alike), size)]
+    return batches
+
+
+def _device(encoder: PreparedEncoder) -> torch.device:
+    tensors = itertools.chain(encoder.parameters(), encoder.buffers())
+    return next((tensor.device for tensor in tensors), torch.device("cpu"))
+
+
+@torch.no_grad()
+def embed_batch(encoder: PreparedEncoder, batch: Batch) -> list[tuple[str, Stamp, Tensor]]:
+    """Name, stamp and embedding `[D]` of each recording of a batch.
+
+    Raises:
+        ConfigError: a recording cannot be read.
+        EncoderError: an embedding is not finite.
+    """
+    device = _device(encoder)
+    samples = max(1, int(batch.seconds * encoder.sample_rate))
+    stamps, waveforms = [], []
+    for recording in batch.recordings:
+        stamps.append(recording.stamp)
+        waveform, rate = recording.load()
+        waveforms.append(resample(waveform.unsqueeze(0).to(device), rate, encoder.sample_rate)[:, :samples])
+    embeddings = encoder(torch.cat(waveforms)).cpu()
+    for recording, embedding in zip(batch.recordings, embeddings, strict=True):
+        if not embedding.isfinite().all():
+            msg = f"The embedding of {recording.path} is not finite. Listen to the file: repair it or leave it out."
+            raise EncoderError(msg)
+    names = [recording.name for recording in batch.recordings]
+    return list(zip(names, stamps, embeddings, strict=True))
+
+
+@contextmanager
+def _workers(device: torch.device) -> Iterator[ThreadPoolExecutor]:
+    """On a CPU one batch a core, which is faster than all cores on one batch; elsewhere one more, to read ahead."""
+    threads = torch.get_num_threads()
+    pool = ThreadPoolExecutor(threads if device.type == "cpu" else 2)
+    try:
+        if device.type == "cpu":
+            torch.set_num_threads(1)
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(threads)
+
+
+def fill_cache(cache: ReferenceCache, alias: str, encoder: PreparedEncoder, recordings: Sequence[Recording]) -> int:
+    """Embed what the cache lacks, under a progress bar; what is done is saved as it comes, also when interrupted.
+
+    Args:
+        cache: Gets the embeddings.
+        alias: The name of the encoder, for the progress bar.
+        encoder: In eval mode, on the device where it is to run.
+        recordings: Of any rate and length.
+
+    Returns:
+        How many were embedded.
+
+    Raises:
+        ConfigError: a recording cannot be read.
+        EncoderError: an embedding is not finite.
+    """
+    key, device = encoder_key(encoder.encoder), _device(encoder)
+    if all(cache.get(key, recording) is not None for recording in recordings):
+        return 0
+    missing = [
+        Batch(lacking, batch.seconds)
+        for batch in plan_batches(recordings)
+        if (lacking := [r for r in batch.recordings if cache.get(key, r) is None])
+    ]
+    count, saved, cost = sum(len(batch.recordings) for batch in missing), time.monotonic(), 0.0
+    try:
+        with (
+            _workers(device) as pool,
+            tqdm(total=count, desc=f"References by {alias}", unit="file", mininterval=1.0) as bar,
+        ):
+            for done in pool.map(lambda batch: embed_batch(encoder, batch), missing):
+                for name, stamp, embedding in done:
+                    cache.put(key, name, stamp, embedding)
+                bar.update(len(done))
+                if time.monotonic() - saved > cost / _SAVE_SHARE:
+                    started = time.monotonic()
+                    cache.save()
+                    saved, cost = time.monotonic(), time.monotonic() - started
+    finally:
+        cache.save()
+    return count
+
+
+def embed_recordings(
+    encoders: Mapping[str, PreparedEncoder], recordings: Sequence[Recording], cache: ReferenceCache
+) -> tuple[EmbeddedSpeech, dict[str, int]]:
+    """All recordings by all encoders, from the cache where it has them.
+
+    Args:
+        encoders: By alias.
+        recordings: Of the data set.
+        cache: Gets what it lacks.
+
+    Returns:
+        The embeddings, and by alias how many were not in the cache.
+
+    Raises:
+        ConfigError: a recording cannot be read.
+        EncoderError: an embedding is not finite.
+    """
+    computed, embeddings = {}, {}
+    for alias, encoder in encoders.items():
+        computed[alias] = fill_cache(cache, alias, encoder, recordings)
+        key = encoder_key(encoder.encoder)
+        found = [cache.get(key, recording) for recording in recordings]
+        embeddings[alias] = torch.stack([row for row in found if row is not None])
+    return EmbeddedSpeech(recordings, embeddings), computed

@@ -1,0 +1,55 @@
+"""Where cosines of real speech lie for one encoder: what makes the cosines of two encoders comparable."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+
+class Levels(NamedTuple):
+    """Mean cosines of real recordings."""
+
+    floor: float
+    """Of different speakers."""
+    ceiling: float
+    """Of one speaker, in different recordings."""
+
+    def rescale(self, cosine: Tensor) -> Tensor:
+        """The cosine in calibrated units: 0 at the floor, 1 at the ceiling.
+
+        >>> Levels(0.5, 0.75).rescale(torch.tensor([0.5, 0.75, 1.0])).tolist()
+        [0.0, 1.0, 2.0]
+        """
+        return (cosine - self.floor) / (self.ceiling - self.floor)
+
+
+RAW = Levels(0.0, 1.0)
+"""Levels that leave a cosine as it is."""
+
+
+def measure_levels(embeddings: Tensor, speakers: Sequence[str]) -> Levels | None:
+    """Mean cosines over all pairs of rows of `[N, D]`; N names of speakers.
+
+    From sums of unit vectors, whose squared length is the sum of all their cosines: O(N D), no [N, N] matrix.
+
+    Returns:
+        None where a mean has no pair: fewer than two speakers, or no speaker with two recordings.
+
+    >>> x = torch.tensor([[1.0, 0.0], [1.0, 1.0], [0.0, 1.0]])
+    >>> floor, ceiling = measure_levels(x, ["a", "a", "b"])
+    >>> round(floor, 3), round(ceiling, 3)
+    (0.354, 0.707)
+    """
+    unit = normalize(embeddings.double(), dim=-1)
+    rows = {speaker: row for row, speaker in enumerate(sorted(set(speakers)))}
+    index = torch.tensor([rows[speaker] for speaker in speakers])
+    sums = unit.new_zeros(len(rows), unit.shape[1]).index_add_(0, index, unit)
+    counts = index.bincount(minlength=len(rows))
+    n, pairs_within = len(unit), int((counts * (counts - 1)).sum())
+    pairs_across = n * (n - 1) - pairs_within
+    if not pairs_within or not pairs_across:
+        return None
+    all_cosines, within = float(sums.sum(0).square().sum()), float(sums.square().sum())
+    return Levels((all_cosines - within) / pairs_across, (within - n) / pairs_within)

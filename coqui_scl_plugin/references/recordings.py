@@ -1,0 +1,84 @@
+"""The recordings of a data set: where they lie, whose they are, and whether a file is still the one it was."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import soundfile
+import torch
+import torchaudio
+from torch import Tensor
+
+from coqui_scl_plugin.errors import ConfigError
+
+
+class Stamp(NamedTuple):
+    """Size and time of the last change of a file: another file is taken to have another stamp."""
+
+    size: int
+    """Bytes."""
+    mtime: int
+    """Nanoseconds."""
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A file of real speech of one speaker."""
+
+    name: str
+    """Unique in the data set: Coqui's `audio_unique_name`."""
+    path: Path
+    speaker: str
+    held_out: bool = False
+    """Of the evaluation set: never a reference for what is trained."""
+
+    @property
+    def stamp(self) -> Stamp:
+        """Of the file as it is now. Raises ConfigError where there is none."""
+        try:
+            status = self.path.stat()
+        except OSError as error:
+            raise ConfigError(f"The recording {self.path} of the data set cannot be read: {error.strerror}.") from error
+        return Stamp(status.st_size, status.st_mtime_ns)
+
+    @property
+    def seconds(self) -> float:
+        """Its length. Raises ConfigError where the file is no audio, or holds no sample."""
+        try:
+            seconds = float(soundfile.info(self.path).duration)
+        except soundfile.SoundFileError:
+            waveform, rate = self.load()
+            seconds = len(waveform) / rate
+        if seconds == 0.0:
+            raise ConfigError(f"The recording {self.path} of the data set is empty: record it again or leave it out.")
+        return seconds
+
+    def load(self) -> tuple[Tensor, int]:
+        """The waveform `[T]`, float32 in [-1, 1], mean of its channels, and its rate in Hz. Raises ConfigError."""
+        try:
+            samples, rate = soundfile.read(self.path, dtype="float32", always_2d=True)
+            return torch.from_numpy(samples).mean(dim=1), int(rate)
+        except soundfile.SoundFileError:  # a format that libsndfile does not know, and that training reads
+            return self._load_as_coqui()
+
+    def _load_as_coqui(self) -> tuple[Tensor, int]:
+        try:
+            waveform, rate = torchaudio.load(str(self.path))
+        except (RuntimeError, OSError, ValueError, ImportError) as error:
+            raise ConfigError(
+                f"The recording {self.path} of the data set is no audio that can be read: {error}"
+            ) from error
+        return waveform.mean(dim=0), int(rate)
+
+
+def recordings_of(
+    train_samples: Iterable[Mapping[str, Any]], eval_samples: Iterable[Mapping[str, Any]] = ()
+) -> list[Recording]:
+    """The recordings behind Coqui's samples, each once, sorted by name; one in both sets is not held out."""
+    recordings: dict[str, Recording] = {}
+    for held_out, samples in ((True, eval_samples), (False, train_samples)):
+        for sample in samples:
+            name = sample["audio_unique_name"]
+            recordings[name] = Recording(name, Path(sample["audio_file"]), sample["speaker_name"], held_out)
+    return [recordings[name] for name in sorted(recordings)]

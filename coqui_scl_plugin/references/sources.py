@@ -1,0 +1,121 @@
+"""Which real speech the items of a batch are compared with. References never carry a gradient."""
+
+import random
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from coqui_scl_plugin.encoders.frontends import AtRates
+from coqui_scl_plugin.encoders.prepared import PreparedEncoder
+from coqui_scl_plugin.references.speech import EmbeddedSpeech
+
+
+@dataclass(frozen=True)
+class RealSpeech:
+    """The real half of a batch."""
+
+    segments: AtRates
+    """`[B, T]`: the slices at the places that were generated."""
+    utterances: list[Tensor]
+    """B whole recordings, each `[T_i]`, at the rate of the segments."""
+    names: list[str]
+    """B names, unique to each recording."""
+    speakers: list[str]
+    """B names of speakers."""
+
+    @property
+    def speaker_ids(self) -> Tensor:
+        """`[B]`, whole numbers that tell the speakers of this batch apart."""
+        order = sorted(set(self.speakers))
+        return torch.tensor([order.index(speaker) for speaker in self.speakers], device=self.segments.device)
+
+
+class References:
+    """One reference for each item of a batch; one class for each `reference.source` of the config."""
+
+    needs_recordings = False
+    """Whether `speech` must be set before `embed`."""
+
+    def __init__(self) -> None:
+        """Hold nothing yet."""
+        self.speech = EmbeddedSpeech()
+        """The data set, embedded."""
+        self.step = 0
+        """The training step."""
+
+    def embed(self, alias: str, encoder: PreparedEncoder, real: RealSpeech) -> Tensor:
+        """`[B, D]`, on the device of the segments; `alias` tells encoders apart."""
+        raise NotImplementedError
+
+
+class SegmentReferences(References):
+    """The real slice at the same place, embedded at every step."""
+
+    def embed(self, alias: str, encoder: PreparedEncoder, real: RealSpeech) -> Tensor:
+        """`[B, D]`, on the device of the segments; `alias` tells encoders apart."""
+        with torch.no_grad():
+            return encoder(real.segments.at(encoder.sample_rate))
+
+
+class UtteranceReferences(References):
+    """The whole recording. One that is not in `speech` is embedded when it first comes up, and kept."""
+
+    def __init__(self) -> None:
+        """Hold nothing yet."""
+        super().__init__()
+        self._late: dict[tuple[str, str], Tensor] = {}
+
+    def embed(self, alias: str, encoder: PreparedEncoder, real: RealSpeech) -> Tensor:
+        """`[B, D]`, on the device of the segments; `alias` tells encoders apart."""
+        rows = [self._row(alias, encoder, real, item) for item in range(len(real.names))]
+        return torch.stack(rows).to(real.segments.device)
+
+    def _row(self, alias: str, encoder: PreparedEncoder, real: RealSpeech, item: int) -> Tensor:
+        name = real.names[item]
+        if name in self.speech.row:
+            return self.speech.embeddings[alias][self.speech.row[name]]
+        if (alias, name) not in self._late:
+            utterance = AtRates(real.utterances[item].unsqueeze(0), real.segments.sample_rate)
+            with torch.no_grad():
+                self._late[alias, name] = encoder(utterance.at(encoder.sample_rate))[0].cpu()
+        return self._late[alias, name]
+
+
+class CrossUtteranceReferences(References):
+    """Another recording of the same speaker, drawn by step and name; the same one where there is no other."""
+
+    needs_recordings = True
+
+    def embed(self, alias: str, encoder: PreparedEncoder, real: RealSpeech) -> Tensor:
+        """`[B, D]`, on the device of the segments; each encoder is given the same recordings."""
+        rows = [self._draw(name, speaker) for name, speaker in zip(real.names, real.speakers, strict=True)]
+        return self.speech.embeddings[alias][rows].to(real.segments.device)
+
+    def _draw(self, name: str, speaker: str) -> int:
+        rows = self.speech.rows_of(speaker)
+        others = [row for row in rows if row != self.speech.row.get(name)]
+        return random.Random(f"{self.step} {name}").choice(others or rows)
+
+
+class CentroidReferences(References):
+    """The mean direction of the speaker's recordings."""
+
+    needs_recordings = True
+
+    def embed(self, alias: str, encoder: PreparedEncoder, real: RealSpeech) -> Tensor:
+        """`[B, D]`, on the device of the segments; `alias` tells encoders apart."""
+        return self.speech.centroids(alias)[self.speech.speaker_ids(real.speakers)].to(real.segments.device)
+
+
+_SOURCES: dict[str, type[References]] = {
+    "segment": SegmentReferences,
+    "utterance": UtteranceReferences,
+    "cross_utterance": CrossUtteranceReferences,
+    "centroid": CentroidReferences,
+}
+
+
+def build_references(source: str) -> References:
+    """The references for a `reference.source` of the config."""
+    return _SOURCES[source]()
