@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo test lint clean
+.PHONY: setup demo test lint docs bench clean
 
 setup: $(VENV)/.ready
 
@@ -26,5 +26,14 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+docs: setup
+	$(BIN)/sphinx-build -q -W -b html docs docs/_build
+
+# an hour of figures: the table of encoders in docs/, throughput of embedding, cost of the loss
+bench: setup
+	PYTHONPATH=tests $(BIN)/python -m benchmarks.loss_cost
+	PYTHONPATH=tests $(BIN)/python -m benchmarks.embed_throughput
+	PYTHONPATH=tests $(BIN)/python -m benchmarks.encoder_table
+
 clean:
-	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) docs/_build build *.egg-info .mypy_cache .pytest_cache .ruff_cache

@@ -82,13 +82,39 @@ def list_samples(config: "SclVitsConfig") -> tuple[Samples, Samples]:
     sizes = {"eval_split_max_size": config.eval_split_max_size, "eval_split_size": config.eval_split_size}
     try:
         with quiet(logging.ERROR, "TTS"):
+            _check_split(config)
             train, evaluation = load_tts_samples(config, eval_split=True, **sizes)
             return train, evaluation
+    except ConfigError:
+        raise
     except (OSError, LookupError, AssertionError, ValueError, TypeError) as error:
         folders = ", ".join(str(Path(dataset.path) / dataset.meta_file_train) for dataset in config.datasets)
         raise ConfigError(
             f"datasets: no samples could be read from {folders}: {str(error).strip() or repr(error)}."
         ) from error
+
+
+def _check_split(config: "SclVitsConfig") -> None:
+    """Coqui leaves each speaker one recording to train on, and looks for others to evaluate with for ever."""
+    from TTS.tts.configs.shared_configs import BaseTTSConfig
+    from TTS.tts.datasets import load_tts_samples
+
+    share = config.eval_split_size
+    for index, dataset in enumerate(config.datasets):
+        if dataset.meta_file_val:
+            continue
+        samples, _ = load_tts_samples(BaseTTSConfig(datasets=[dataset]), eval_split=False)
+        speakers = {sample["speaker_name"] for sample in samples}
+        wanted, spare = int(share if share > 1 else len(samples) * share), len(samples) - len(speakers)
+        if share <= 1 and config.eval_split_max_size:
+            wanted = min(wanted, config.eval_split_max_size // len(config.datasets))
+        if len(speakers) > 1 and wanted > spare:
+            msg = (
+                f"eval_split_size = {share}: {wanted} recordings are to be held out of datasets.{index}, but with one "
+                f"left to train on for each of its {len(speakers)} speakers, {spare} of {len(samples)} can be. Lower "
+                "it, add recordings, or name meta_file_val."
+            )
+            raise ConfigError(msg)
 
 
 def check_checkpoint(path: str) -> None:

@@ -291,6 +291,18 @@ class SclVits(Vits):
         console.print(module_table(module_rows(modules, optimizers)))
         reached = ", ".join(f"{alias} {norm:.2e}" for alias, norm in gradients.items())
         console.print(f"Speaker consistency: gradient norm at the generated waveform: {reached}", highlight=False)
+        self._report_levels(trainer, console)
+
+    def _report_levels(self, trainer: Trainer, console: Console) -> None:
+        """Where real speech lies for each encoder, which is what the run's own similarities are to be read by."""
+        levels = self.speaker_encoder_loss.levels if self.speaker_encoder_loss is not None else {}
+        for alias, (floor, ceiling) in levels.items():
+            console.print(
+                f"Real speech by {alias}: mean cosine {floor:.3f} of different speakers, {ceiling:.3f} of the same.",
+                highlight=False,
+            )
+            scalars = {f"floor_{alias}": floor, f"ceiling_{alias}": ceiling}
+            trainer.dashboard_logger.add_scalars("SpeakerReferences", scalars, trainer.total_steps_done)
 
     def on_train_step_start(self, trainer: Trainer) -> None:
         """Tell the loss the step, and enforce the policies whatever a callback did."""

@@ -38,6 +38,9 @@ def example_plugin_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def coqui_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, CoquiFiles]:
-    """By kind, `resnet` and `lstm`."""
+    """By kind, `resnet` and `lstm`, and each with `-audio-processor`: without `use_torch_spec`."""
     folder = tmp_path_factory.mktemp("coqui-encoders")
-    return {kind: write_coqui_encoder(kind, folder) for kind in ("resnet", "lstm")}
+    with_torch_spec = {kind: write_coqui_encoder(kind, folder) for kind in ("resnet", "lstm")}
+    return with_torch_spec | {
+        f"{kind}-audio-processor": write_coqui_encoder(kind, folder, use_torch_spec=False) for kind in with_torch_spec
+    }

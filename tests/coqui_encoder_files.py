@@ -29,16 +29,20 @@ class CoquiFiles(NamedTuple):
 
 
 def write_coqui_encoder(kind: str, folder: Path, *, use_torch_spec: bool = True) -> CoquiFiles:
-    """A randomly initialised speaker encoder, `resnet` or `lstm`, as Coqui's training writes it."""
+    """A randomly initialised speaker encoder, `resnet` or `lstm`, as Coqui's training writes it.
+
+    Without `use_torch_spec` its features are those of `AudioProcessor`, in decibels and at a set level.
+    """
     mels = 64 if kind == "resnet" else 80
     size = (
-        {"proj_dim": 512, "log_input": True}
+        {"proj_dim": 512, "log_input": use_torch_spec}
         if kind == "resnet"
         else {"proj_dim": 256, "lstm_dim": 768, "num_lstm_layers": 3, "use_lstm_with_projection": True}
     )
     audio = BaseAudioConfig(
-        num_mels=mels, fft_size=512, win_length=400, hop_length=160, sample_rate=16000, preemphasis=0.97
-    )
+        num_mels=mels, fft_size=512, win_length=400, hop_length=160, sample_rate=16000, preemphasis=0.97,
+        signal_norm=use_torch_spec, do_rms_norm=not use_torch_spec, db_level=-27.0,
+    )  # fmt: skip
     config = SpeakerEncoderConfig(
         audio=audio,
         model_params={"model_name": kind, "input_dim": mels, "use_torch_spec": use_torch_spec} | size,
@@ -46,7 +50,8 @@ def write_coqui_encoder(kind: str, folder: Path, *, use_torch_spec: bool = True)
         num_utter_per_class=2,
         num_loader_workers=0,
     )
-    files = CoquiFiles(folder / f"{kind}.pth", folder / f"{kind}.json")
+    name = kind if use_torch_spec else f"{kind}-audio-processor"
+    files = CoquiFiles(folder / f"{name}.pth", folder / f"{name}.json")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         torch.save({"model": setup_encoder_model(config).state_dict(), "step": 0}, files.model_path)

@@ -3,10 +3,20 @@
 from coqui_scl_plugin.encoders.coqui import CoquiEncoder
 from coqui_scl_plugin.encoders.dvector import DVectorEncoder
 from coqui_scl_plugin.encoders.ge2e import GE2EEncoder
+from coqui_scl_plugin.encoders.speechbrain import SpeechBrainEncoder
+from coqui_scl_plugin.encoders.torchscript import TorchScriptEncoder
+from coqui_scl_plugin.encoders.transformers import TransformersEncoder
 from coqui_scl_plugin.hookspecs import hookimpl
 
 
 @hookimpl
 def scl_encoders() -> dict[str, type]:
     """The encoders of this package."""
-    return {"coqui": CoquiEncoder, "dvector": DVectorEncoder, "ge2e": GE2EEncoder}
+    return {
+        "coqui": CoquiEncoder,
+        "dvector": DVectorEncoder,
+        "ge2e": GE2EEncoder,
+        "speechbrain": SpeechBrainEncoder,
+        "torchscript": TorchScriptEncoder,
+        "transformers": TransformersEncoder,
+    }

@@ -72,7 +72,8 @@ def _download(url: str) -> Path:
         with tempfile.TemporaryDirectory(dir=folder) as partial:
             part = Path(partial) / target.name
             bar = {"desc": target.name, "unit": "B", "unit_scale": True}
-            filesystem.get_file(path, str(part), callback=TqdmCallback(tqdm_kwargs=bar))
+            with TqdmCallback(tqdm_kwargs=bar) as callback:
+                filesystem.get_file(path, str(part), callback=callback)
             part.replace(target)
     except (OSError, ValueError, ImportError, ClientError) as error:
         raise EncoderError(f"{url} cannot be fetched: {type(error).__name__}: {error}") from error

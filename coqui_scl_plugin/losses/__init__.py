@@ -5,6 +5,7 @@ from coqui_scl_plugin.losses.angular_margin import AngularMarginLoss
 from coqui_scl_plugin.losses.contrastive import ContrastiveLoss
 from coqui_scl_plugin.losses.cosine import CosineLoss
 from coqui_scl_plugin.losses.ensemble import EnsembleLoss
+from coqui_scl_plugin.losses.metric_learning import MetricLearningLoss
 
 
 @hookimpl
@@ -15,4 +16,5 @@ def scl_losses() -> dict[str, type]:
         "angular_margin": AngularMarginLoss,
         "contrastive": ContrastiveLoss,
         "ensemble": EnsembleLoss,
+        "metric_learning": MetricLearningLoss,
     }

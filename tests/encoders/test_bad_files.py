@@ -189,14 +189,61 @@ def test_a_config_of_something_else_is_refused(content, coqui_files, tmp_path):
     refuses("coqui", coqui_files["resnet"].params() | {"config_path": str(bad)}, bad)
 
 
-@pytest.mark.parametrize("kind", ["resnet", "lstm"])
-def test_an_encoder_without_torch_spec_is_refused_with_the_reason(kind, coqui_files, tmp_path):
-    config = json.loads(coqui_files[kind].config_path.read_text())
-    config["model_params"]["use_torch_spec"] = False
-    path = tmp_path / "config.json"
+def changed_config(files, folder: Path, **sections: dict[str, object]) -> dict[str, str]:
+    """Parameters of an encoder whose config differs in the given keys of its sections."""
+    config = json.loads(files.config_path.read_text())
+    for section, values in sections.items():
+        config[section].update(values)
+    path = folder / "config.json"
     path.write_text(json.dumps(config))
-    # such a checkpoint holds no buffers of a spectrogram
-    state = torch.load(coqui_files[kind].model_path, weights_only=True)["model"]
-    model = write(tmp_path / "m.pth", {"model": {k: v for k, v in state.items() if not k.startswith("torch_spec")}})
-    with pytest.raises(EncoderError, match=re.escape(str(path)) + ".*use_torch_spec is false.*no gradient"):
-        build_encoder("coqui", {"model_path": str(model), "config_path": str(path)})
+    return files.params() | {"config_path": str(path)}
+
+
+@pytest.mark.parametrize(
+    ("key", "audio"),
+    [
+        ("stats_path", {"stats_path": "stats.npy", "signal_norm": True}),
+        ("stft_pad_mode", {"stft_pad_mode": "symmetric"}),
+        ("mel_fmax", {"mel_fmax": 9000.0}),
+        ("mel_fmax", {"mel_fmin": 900.0, "mel_fmax": 800.0}),
+        ("db_level", {"db_level": None}),
+        ("db_level", {"db_level": 3.0}),
+        ("min_level_db", {"min_level_db": 0}),
+        ("win_length", {"win_length": 1024}),
+        ("num_mels", {"num_mels": 40}),
+    ],
+)
+@pytest.mark.parametrize("kind", ["resnet", "lstm"])
+def test_features_of_coquis_that_cannot_be_reproduced_are_refused(kind, key, audio, coqui_files, tmp_path):
+    params = changed_config(coqui_files[f"{kind}-audio-processor"], tmp_path, audio=audio)
+    with pytest.raises(EncoderError, match=re.escape(params["config_path"]) + f".*{key}"):
+        build_encoder("coqui", params)
+
+
+@pytest.mark.parametrize(
+    ("audio", "refused"),
+    [
+        ({}, True),
+        ({"signal_norm": True}, True),
+        ({"signal_norm": True, "symmetric_norm": False, "clip_norm": False}, True),
+        ({"signal_norm": True, "symmetric_norm": False}, False),
+        ({"do_amp_to_db_mel": False}, False),
+    ],
+)
+def test_a_logarithm_of_negative_features_is_refused(audio, refused, coqui_files, tmp_path):
+    files = coqui_files["resnet-audio-processor"]
+    params = changed_config(files, tmp_path, audio=audio, model_params={"log_input": True})
+    if refused:
+        with pytest.raises(EncoderError, match=re.escape(params["config_path"]) + ".*log_input"):
+            build_encoder("coqui", params)
+    else:
+        assert torch.isfinite(build_encoder("coqui", params).eval()(torch.zeros(1, 16000))).all()
+
+
+@pytest.mark.parametrize("kind", ["lstm", "lstm-audio-processor"])
+@pytest.mark.parametrize(("key", "value"), [("log_func", "np.log2"), ("sample_rate", "16 kHz"), ("signal_norm", "no")])
+def test_a_setting_of_the_wrong_type_is_named_and_does_not_reset_the_others(kind, key, value, coqui_files, tmp_path):
+    # Coqui warns, and takes the defaults of the whole section: 22,050 Hz among them
+    params = changed_config(coqui_files[kind], tmp_path, audio={key: value})
+    with pytest.raises(EncoderError, match="^" + re.escape(params["config_path"]) + f".*audio.*{key}.*`{value}`"):
+        build_encoder("coqui", params)

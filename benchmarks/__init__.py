@@ -1,0 +1,1 @@
+"""What the README and the docs say about speed and agreement, measured; `make bench` runs all of it."""

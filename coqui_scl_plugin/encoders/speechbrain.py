@@ -1,0 +1,131 @@
+"""SpeechBrain's speaker encoders: ECAPA-TDNN, x-vector and ResNet."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from coqui_scl_plugin.encoders.base import SpeakerEncoder
+from coqui_scl_plugin.encoders.files import UNREADABLE, LocalFile, fetch, fetch_folder
+from coqui_scl_plugin.errors import EncoderError
+
+_PARTS = ("compute_features", "mean_var_norm", "embedding_model")
+_MOST_FRAMES = 50
+
+
+def _import_speechbrain() -> None:
+    # its import would otherwise allow TF32 in the whole process and turn off the profiling executor of TorchScript
+    os.environ.setdefault("SB_DISABLE_QUIRKS", "allow_tf32,disable_jit_profiling")
+    try:
+        import speechbrain  # noqa: F401
+    except ImportError as error:
+        msg = f'The encoder speechbrain needs SpeechBrain: pip install "coqui-scl-plugin[speechbrain]" ({error}).'
+        raise EncoderError(msg) from error
+
+
+def _parts(path: Path) -> dict[str, Any]:
+    """The modules that `hyperparams.yaml` describes, with weights as they were drawn, and the sampling rate."""
+    from speechbrain.lobes.features import MFCC, Fbank
+
+    from coqui_scl_plugin.encoders.hyperparams import read_hyperparams
+
+    parts = {"sample_rate": 16_000} | read_hyperparams(path, (*_PARTS, "sample_rate"))
+    for name in _PARTS:
+        if not isinstance(parts.get(name), nn.Module):
+            msg = (
+                f"{path}: the key {name} must say !new: and a module, there is {parts.get(name)!r}. Expected is the "
+                "folder of a speaker encoder such as speechbrain/spkrec-ecapa-voxceleb."
+            )
+            raise EncoderError(msg)
+    if not isinstance(parts["compute_features"], Fbank | MFCC):
+        features = type(parts["compute_features"]).__name__
+        raise EncoderError(f"{path}: compute_features must be Fbank or MFCC of SpeechBrain, it is {features}.")
+    if not isinstance(parts["sample_rate"], int) or parts["sample_rate"] <= 0:
+        raise EncoderError(f"{path}: sample_rate = {parts['sample_rate']!r} must be a number of Hz.")
+    if getattr(parts["mean_var_norm"], "norm_type", "sentence") != "sentence":
+        norm_type = parts["mean_var_norm"].norm_type
+        msg = f"{path}: mean_var_norm must normalise each sentence, its norm_type is {norm_type!r}: rows would mix."
+        raise EncoderError(msg)
+    return parts
+
+
+def _load(model: nn.Module, file: LocalFile) -> None:
+    try:
+        model.load_state_dict(torch.load(file.path, map_location="cpu", weights_only=True))
+    except UNREADABLE as error:
+        msg = f"{file.path} does not hold the weights of {type(model).__name__}: {type(error).__name__}: {error}"
+        raise EncoderError(msg) from error
+
+
+def _expected_noise(size: torch.Size, device: torch.device | str = "cpu") -> Tensor:
+    """The middle of the noise, 1e-5 to 9e-5, that SpeechBrain's pooling adds to a mean, in eval mode as well."""
+    return torch.full(size, 5e-5, device=device)
+
+
+def _settle(module: nn.Module) -> None:
+    """Tensors that SpeechBrain keeps as plain attributes become buffers, which follow the device and are guarded."""
+    from speechbrain.nnet.pooling import StatisticsPooling
+
+    for part in module.modules():
+        for name in [name for name, value in vars(part).items() if isinstance(value, Tensor)]:
+            tensor = vars(part).pop(name)
+            part.register_buffer(name, tensor, persistent=False)
+        if isinstance(part, StatisticsPooling):
+            part._get_gauss_noise = _expected_noise
+
+
+class SpeechBrainEncoder(SpeakerEncoder):
+    """A speaker encoder as SpeechBrain saves it; the values of `EncoderClassifier.encode_batch`, at unit length.
+
+    The same sound always has the same embedding: the noise that SpeechBrain adds in the x-vector is held still.
+    """
+
+    def __init__(self, source: str, sha256: str | None = None) -> None:
+        """Build the modules and load their weights.
+
+        Args:
+            source: Folder with `hyperparams.yaml` and `embedding_model.ckpt`, or its name on the Hugging Face hub,
+                such as `speechbrain/spkrec-ecapa-voxceleb`.
+            sha256: What the SHA-256 of `embedding_model.ckpt` must be.
+
+        Raises:
+            EncoderError: SpeechBrain is not installed, or a file is missing, wrong, or could run code.
+        """
+        super().__init__()
+        _import_speechbrain()
+        folder = fetch_folder(source, ["hyperparams.yaml", "embedding_model.ckpt"])
+        description = fetch(folder / "hyperparams.yaml").path
+        weights = fetch(folder / "embedding_model.ckpt", sha256)
+        self.sha256 = weights.sha256
+        parts = _parts(description)
+        self.compute_features, self.mean_var_norm, self.embedding_model = (parts[name] for name in _PARTS)
+        _load(self.embedding_model, weights)
+        _settle(self)
+        self.eval()
+        self.sample_rate = parts["sample_rate"]
+        self.min_samples, self.embedding_dim = self._shortest(description)
+
+    def _shortest(self, description: Path) -> tuple[int, int]:
+        """The fewest samples that the layers take, since some pad by reflection, and the size of an embedding."""
+        hop = self.compute_features.compute_STFT.hop_length
+        refusal = None
+        for frames in range(2, _MOST_FRAMES):  # one frame minus its own mean is nothing
+            samples = (frames - 1) * hop
+            try:
+                with torch.no_grad():
+                    embedding = self(torch.arange(2 * samples).sin().view(2, samples))
+            except UNREADABLE as error:
+                refusal = error
+            else:
+                return samples, embedding.shape[1]
+        msg = f"{description}: its parts do not fit together: {type(refusal).__name__}: {refusal}"
+        raise EncoderError(msg) from refusal
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        """Embed `[B, T]` at `sample_rate`: `[B, D]`, unit length."""
+        self.compute_features.compute_fbanks.device_inp = waveform.device
+        features = self.mean_var_norm(self.compute_features(waveform), waveform.new_ones(len(waveform)))
+        return normalize(self.embedding_model(features).flatten(1), dim=1)

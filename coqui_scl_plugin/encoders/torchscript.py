@@ -1,0 +1,105 @@
+"""Any speaker encoder that was saved as TorchScript."""
+
+import warnings
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Annotated
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from coqui_scl_plugin.encoders.base import SpeakerEncoder
+from coqui_scl_plugin.encoders.files import UNREADABLE, fetch
+from coqui_scl_plugin.encoders.torchscript_calls import checked_calls
+from coqui_scl_plugin.errors import EncoderError
+
+_RECURRENT = {"gru", "lstm", "rnn_relu", "rnn_tanh"}
+
+
+def _load(path: Path) -> tuple[nn.Module, bool]:
+    """The module, and whether it has recurrent layers."""
+    try:
+        calls = checked_calls(path)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=r"`torch\.jit\.load` is ", category=FutureWarning)
+            return torch.jit.load(str(path), map_location="cpu"), not _RECURRENT.isdisjoint(calls)
+    except EncoderError:
+        raise
+    except (torch.jit.Error, *UNREADABLE) as error:
+        msg = f"{path} is no TorchScript file, as torch.jit.save writes it: {type(error).__name__}: {error}"
+        raise EncoderError(msg) from error
+
+
+class TorchScriptEncoder(SpeakerEncoder):
+    """A TorchScript program from waveforms `[B, T]` to embeddings `[B, D]`, which are brought to unit length here."""
+
+    def __init__(
+        self,
+        model_path: str,
+        sample_rate: Annotated[int, Field(gt=0)] = 16_000,
+        min_samples: Annotated[int, Field(gt=0)] = 16_000,
+        sha256: str | None = None,
+    ) -> None:
+        """Check what the program calls, load it, and run it on noise.
+
+        Args:
+            model_path: Path or URL of the file that `torch.jit.save` wrote.
+            sample_rate: Hz of the waveforms that it takes.
+            min_samples: The shortest waveform that it takes; shorter ones are tiled to this length.
+            sha256: What the SHA-256 of the file must be.
+
+        Raises:
+            EncoderError: the file is missing, wrong or touches files, or it does not map `[B, T]` to `[B, D]`.
+        """
+        super().__init__()
+        file = fetch(model_path, sha256)
+        self.sha256 = file.sha256
+        self.model, self._recurrent = _load(file.path)
+        self.eval()
+        self.sample_rate, self.min_samples = sample_rate, min_samples
+        self.embedding_dim = self._try(file.path, min_samples)
+        if self._try(file.path, 2 * min_samples + 1) != self.embedding_dim:
+            raise EncoderError(f"{file.path} gives embeddings whose size depends on the length of the waveform.")
+
+    def _try(self, path: Path, samples: int) -> int:
+        """The size of an embedding of noise, after a look at its type, shape and values."""
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            torch.manual_seed(0)
+            try:
+                embedding = self._run(0.1 * torch.randn(2, samples))
+            except (torch.jit.Error, *UNREADABLE) as error:
+                reason = str(error).strip().splitlines()[-1]
+                raise self._unfit(path, samples, f"fails: {type(error).__name__}: {reason}") from error
+        if not isinstance(embedding, Tensor):
+            raise self._unfit(path, samples, f"gives a {type(embedding).__name__}")
+        if embedding.ndim != 2 or len(embedding) != 2 or embedding.dtype != torch.float32:
+            raise self._unfit(path, samples, f"gives {list(embedding.shape)} of {embedding.dtype}")
+        if not embedding.isfinite().all():
+            raise self._unfit(path, samples, "gives values that are not finite")
+        return embedding.shape[1]
+
+    def _unfit(self, path: Path, samples: int, what: str) -> EncoderError:
+        msg = (
+            f"{path}: for noise [2, {samples}] of float32 it {what}. Expected is a program that maps waveforms [B, T] "
+            f"of any B, and T from min_samples on, to embeddings [B, D] of float32. If it needs longer waveforms, "
+            f"raise min_samples, now {self.min_samples}; if it was traced at one length, script it instead."
+        )
+        return EncoderError(msg)
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        """Embed `[B, T]` at `sample_rate`: `[B, D]`, unit length."""
+        return normalize(self._run(waveform), dim=1)
+
+    def _run(self, waveform: Tensor) -> Tensor:
+        # TorchScript's optimiser derives some gradients itself, and the one of a spectrogram's complex abs fails
+        with torch.jit.optimized_execution(False), self._backward_in_eval(waveform):  # type: ignore[attr-defined]
+            embedding: Tensor = self.model(waveform)
+            return embedding
+
+    def _backward_in_eval(self, waveform: Tensor) -> AbstractContextManager[None]:
+        """Without cuDNN, which refuses to run backward through a recurrent layer in eval mode."""
+        if self._recurrent and waveform.is_cuda and torch.is_grad_enabled():
+            return torch.backends.cudnn.flags(enabled=False)
+        return nullcontext()
