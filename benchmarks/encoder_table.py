@@ -7,7 +7,6 @@ import statistics
 import tempfile
 import time
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -32,19 +31,9 @@ def equal_error_rate(embeddings: Tensor, speakers: list[str]) -> float:
     first, second = torch.triu_indices(len(embeddings), len(embeddings), 1)
     scores = (embeddings[first] * embeddings[second]).sum(dim=-1)
     same = [speakers[a] == speakers[b] for a, b in zip(first.tolist(), second.tolist(), strict=True)]
-    accepted, hit, _ = roc_curve(same, scores.numpy())
+    accepted, hit, _ = roc_curve(same, scores.numpy(), drop_intermediate=False)
     nearest = abs(accepted - (1 - hit)).argmin()
     return float(50 * (accepted[nearest] + 1 - hit[nearest]))
-
-
-def _milliseconds(run: Callable[[], object], repeats: int) -> float:
-    run()
-    seconds = []
-    for _ in range(repeats):
-        started = time.perf_counter()
-        run()
-        seconds.append(time.perf_counter() - started)
-    return 1000 * statistics.median(seconds)
 
 
 @torch.no_grad()
@@ -56,14 +45,18 @@ def _largest_difference(case: Case, encoder: nn.Module, speech: list[Utterance])
 def _costs(prepared: PreparedEncoder, segments: Tensor, repeats: int) -> tuple[float, float, float]:
     """Milliseconds forward, milliseconds backward, and the norm of the gradient of the mean cosine of neighbours."""
     waveform = segments.clone().requires_grad_()
-
-    def gradient(embedded: Tensor) -> Tensor:
-        (found,) = torch.autograd.grad(torch.cosine_similarity(embedded[::2], embedded[1::2]).mean(), waveform)
-        return found
-
-    forward = _milliseconds(lambda: prepared(waveform), repeats)
-    both = _milliseconds(lambda: gradient(prepared(waveform)), repeats)
-    return forward, both - forward, float(gradient(prepared(waveform)).norm())
+    forward, backward, norm = [], [], 0.0
+    for run in range(repeats + 1):
+        started = time.perf_counter()
+        embedded = prepared(waveform)
+        compared = time.perf_counter()
+        (gradient,) = torch.autograd.grad(torch.cosine_similarity(embedded[::2], embedded[1::2]).mean(), waveform)
+        ended = time.perf_counter()
+        if run:  # the first warms up
+            forward.append(1000 * (compared - started))
+            backward.append(1000 * (ended - compared))
+        norm = float(gradient.norm())
+    return statistics.median(forward), statistics.median(backward), norm
 
 
 def line(case: Case, speech: list[Utterance], repeats: int) -> list[str]:

@@ -16,6 +16,7 @@ from torch.nn.functional import normalize
 from TTS.config import load_config
 from TTS.encoder.utils.generic_utils import setup_encoder_model
 from TTS.utils.audio import AudioProcessor
+from TTS.utils.audio.numpy_transforms import rms_volume_norm
 
 from coqui_scl_plugin import build_encoder
 from coqui_scl_plugin.encoders.ge2e import raise_level
@@ -65,12 +66,14 @@ def _coqui(kind: str, folder: Path, *, use_torch_spec: bool) -> Case:
     config = load_config(str(files.config_path))
     model: nn.Module = setup_encoder_model(config)
     model.load_checkpoint(config, str(files.model_path), eval=True)
-    processor = AudioProcessor.init_from_config(config)
+    processor = AudioProcessor(config.audio)
 
     def features(waveforms: Tensor) -> Tensor:
         if use_torch_spec:
             return waveforms.clone().unsqueeze(1)
-        return torch.stack([torch.from_numpy(processor.melspectrogram(row.numpy())) for row in waveforms])
+        # as load_wav leaves a recording, whose silence is not cut here
+        rows = [rms_volume_norm(x=row.numpy(), db_level=config.audio.db_level) for row in waveforms]
+        return torch.stack([torch.from_numpy(processor.melspectrogram(row)) for row in rows])
 
     label = f"coqui {kind}" + ("" if use_torch_spec else ", AudioProcessor")
     return Case(label, "coqui", files.params(), lambda waveforms: model(features(waveforms), l2_norm=True))

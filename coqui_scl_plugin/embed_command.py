@@ -13,6 +13,7 @@ from rich.table import Table
 
 from coqui_scl_plugin.consistency import SpeakerConsistency
 from coqui_scl_plugin.errors import ConfigError
+from coqui_scl_plugin.preflight import check_names
 from coqui_scl_plugin.references.cache import ReferenceCache
 from coqui_scl_plugin.references.d_vector_files import SUFFIXES, export_d_vectors, import_d_vectors
 from coqui_scl_plugin.references.embed import embed_recordings
@@ -70,16 +71,22 @@ def run_embed(
     Raises:
         ConfigError: the config, an option, the data or a file cannot be used.
         EncoderError: an encoder cannot be loaded.
+        PreflightError: two recordings have one name.
     """
     config = resolved_config(read_config(config_path), overrides)
     _check_d_vector_files(import_file, export_file)
-    recordings = recordings_of(*list_samples(config))
+    if not config.scl.encoders:
+        raise ConfigError("scl.encoders = []: there is no encoder to embed with; name at least one.")
+    train_samples, eval_samples = list_samples(config)
+    check_names([*train_samples, *eval_samples])
+    recordings = recordings_of(train_samples, eval_samples)
     consistency = SpeakerConsistency.from_config(config.scl)
     chosen = _chosen(encoder, consistency) if import_file or export_file or encoder else None
     consistency.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     cache = ReferenceCache.load(config.reference_cache)
     if import_file is not None and chosen is not None:
         count = import_d_vectors(import_file, cache, consistency.prepared_encoders[chosen], recordings)
+        cache.save()
         sys.stderr.write(f"{count} embeddings of {chosen} taken from {import_file}.\n")
     started = time.perf_counter()
     speech, embedded = embed_recordings(consistency.prepared_encoders, recordings, cache)

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool1d, normalize
 
 from coqui_scl_plugin.encoders.base import SpeakerEncoder
+from coqui_scl_plugin.encoders.prepared import PreparedEncoder
+from coqui_scl_plugin.references.cache import ReferenceCache, encoder_key
 from coqui_scl_plugin.references.recordings import Recording
 
 RATE = 8_000
@@ -62,3 +64,19 @@ def write_recording(
 def write_recordings(folder: Path, lengths: dict[str, float]) -> list[Recording]:
     """One WAV file for each name, of so many seconds; the first letter of the name is the speaker."""
     return [write_recording(folder, name, seconds, speaker=name[0]) for name, seconds in lengths.items()]
+
+
+def toy(seed: int = 0, before: Callable[[], object] = lambda: None) -> PreparedEncoder:
+    """A `ToyEncoder` as a run has it."""
+    return PreparedEncoder(ToyEncoder(seed, before)).eval()
+
+
+def cached(cache: ReferenceCache, encoder: PreparedEncoder, recording: Recording) -> Tensor | None:
+    """What a cache has of this encoder and this recording."""
+    return cache.get(encoder_key(encoder), recording)
+
+
+def kept(path: Path, encoder: PreparedEncoder, recordings: list[Recording]) -> set[str]:
+    """The names of the recordings of which the file at `path` has what this encoder makes of them."""
+    cache = ReferenceCache.load(path)
+    return {recording.name for recording in recordings if cached(cache, encoder, recording) is not None}

@@ -66,7 +66,9 @@ class CoquiEncoder(SpeakerEncoder):
         super().__init__()
         checkpoint = fetch(model_path, sha256)
         self.sha256 = checkpoint.sha256
-        self.model = _load(checkpoint.path, fetch(config_path).path)
+        config = fetch(config_path)
+        self.settings = config.sha256  # they are no tensors, and references must not outlive them
+        self.model = _load(checkpoint.path, config.path)
         audio = self.model.audio_config
         if audio.num_mels != self.model.instancenorm.num_features:
             msg = f"{config_path}: audio.num_mels = {audio.num_mels} must equal model_params.input_dim = "

@@ -97,7 +97,9 @@ class SpeechBrainEncoder(SpeakerEncoder):
         super().__init__()
         _import_speechbrain()
         folder = fetch_folder(source, ["hyperparams.yaml", "embedding_model.ckpt"])
-        description = fetch(folder / "hyperparams.yaml").path
+        hyperparams = fetch(folder / "hyperparams.yaml")
+        self.settings = hyperparams.sha256  # they are no tensors, and references must not outlive them
+        description = hyperparams.path
         weights = fetch(folder / "embedding_model.ckpt", sha256)
         self.sha256 = weights.sha256
         parts = _parts(description)

@@ -151,6 +151,9 @@ class TransformersEncoder(SpeakerEncoder):
         super().__init__()
         folder = _folder(source)
         config, heard = (_read_json(folder / name) for name in _DESCRIPTION)
+        self.settings = fetch(
+            folder / "config.json"
+        ).sha256  # they are no tensors, and references must not outlive them
         architecture = _architecture(config, folder / "config.json")
         weights = _weights(folder, sha256)
         self.sha256 = weights.sha256

@@ -1,5 +1,6 @@
 """The file that keeps embeddings of recordings, so that no encoder hears the same recording twice."""
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,9 +9,10 @@ from typing import Any, Self
 import safetensors
 import torch
 from safetensors.torch import load_file, save
-from torch import Tensor, nn
+from torch import Tensor
 
 from coqui_scl_plugin.atomic import replacing
+from coqui_scl_plugin.encoders.prepared import PreparedEncoder
 from coqui_scl_plugin.errors import ConfigError
 from coqui_scl_plugin.freeze import fingerprint
 from coqui_scl_plugin.references.recordings import Recording, Stamp
@@ -19,9 +21,17 @@ _METADATA = "speaker_references"
 _FORMAT = 1
 
 
-def encoder_key(encoder: nn.Module) -> str:
-    """What entries of an encoder are kept under: its class, and the fingerprint of its weights and buffers."""
-    return f"{type(encoder).__qualname__}-{fingerprint(encoder)}"
+def encoder_key(encoder: PreparedEncoder) -> str:
+    """What entries of an encoder are kept under: its class, and a hash of what its embeddings depend on.
+
+    That is every bit of weights and buffers, and every plain setting (number, text, truth value) of all its parts.
+    """
+    settings = hashlib.blake2b(fingerprint(encoder).encode(), digest_size=8)
+    for part, module in encoder.named_modules():
+        for name, value in sorted(vars(module).items()):
+            if isinstance(value, bool | int | float | str) and name != "training" and not name.startswith("_"):
+                settings.update(f"{part}.{name}={value!r};".encode())
+    return f"{type(encoder.encoder).__qualname__}-{settings.hexdigest()}"
 
 
 class ReferenceCache:
@@ -75,7 +85,11 @@ class ReferenceCache:
         self._entries.setdefault(key, {})[name] = (stamp, embedding.detach().float().cpu().clone())
 
     def save(self) -> None:
-        """Write the file under a temporary name, then rename it. Without a path, do nothing."""
+        """Write the file under a temporary name, then rename it. Without a path, do nothing.
+
+        Raises:
+            ConfigError: it cannot be written.
+        """
         if self.path is None:
             return
         listings, tensors = {}, {}
@@ -85,5 +99,8 @@ class ReferenceCache:
             tensors[key] = torch.stack([entries[name][1] for name in names])
             listings[key] = {"names": names, "sizes": [s.size for s in stamps], "mtimes": [s.mtime for s in stamps]}
         header = json.dumps({"format": _FORMAT, "encoders": listings}, sort_keys=True)
-        with replacing(self.path) as temporary:
-            temporary.write_bytes(save(tensors, {_METADATA: header}))
+        try:
+            with replacing(self.path) as temporary:
+                temporary.write_bytes(save(tensors, {_METADATA: header}))
+        except OSError as error:
+            raise ConfigError(f"scl.reference.cache = {str(self.path)!r}: cannot be written: {error}.") from error

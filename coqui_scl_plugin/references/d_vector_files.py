@@ -27,7 +27,7 @@ def _read(path: Path) -> dict[str, Tensor]:
     """Embeddings by the name of the recording. Raises ConfigError."""
     try:
         content: dict[str, Any] = load_file(path)
-        return {name: torch.tensor(entry["embedding"]).float().flatten() for name, entry in content.items()}
+        return {name: torch.as_tensor(entry["embedding"]).float().flatten() for name, entry in content.items()}
     except (*UNREADABLE, json.JSONDecodeError) as error:
         msg = f"{path} is no d-vector file of Coqui's (speakers.pth or speakers.json): {type(error).__name__}: {error}"
         raise ConfigError(msg) from error
@@ -61,7 +61,7 @@ def import_d_vectors(
         )
         raise ConfigError(msg)
     _check_encoder(path, d_vectors, encoder, known)
-    key = encoder_key(encoder.encoder)
+    key = encoder_key(encoder)
     for recording in known:
         cache.put(key, recording.name, recording.stamp, normalize(d_vectors[recording.name], dim=0))
     return len(known)
@@ -96,10 +96,16 @@ def export_d_vectors(path: Path, recordings: Sequence[Recording], embeddings: Te
         path: Ends in `.pth` or `.json`.
         recordings: N of them.
         embeddings: One row each.
+
+    Raises:
+        ConfigError: it cannot be written.
     """
     content = {
         recording.name: {"name": recording.speaker, "embedding": embedding.tolist()}
         for recording, embedding in zip(recordings, embeddings, strict=True)
     }
-    with replacing(path) as temporary:
-        save_file(content, temporary)
+    try:
+        with replacing(path) as temporary:
+            save_file(content, temporary)
+    except OSError as error:
+        raise ConfigError(f"The d-vector file {path} cannot be written: {error}.") from error

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from coqui_scl_plugin.encoders.frontends import resample
 from coqui_scl_plugin.encoders.prepared import PreparedEncoder
-from coqui_scl_plugin.errors import EncoderError
+from coqui_scl_plugin.errors import ConfigError, EncoderError
 from coqui_scl_plugin.references.cache import ReferenceCache, encoder_key
 from coqui_scl_plugin.references.recordings import Recording, Stamp
 from coqui_scl_plugin.references.speech import EmbeddedSpeech
@@ -33,18 +33,22 @@ class Batch:
     seconds: float
 
 
+def _cut(seconds: float) -> float:
+    """A length, rounded down to a grid of powers of 1.02."""
+    return float(_STEP ** math.floor(math.log(seconds, _STEP)))
+
+
 def plan_batches(recordings: Sequence[Recording]) -> list[Batch]:
     """Batches of equal length, longest first; the same recordings give the same batches.
 
-    Lengths are rounded down to a grid of powers of 1.02, so that what a recording is cut to, by 2 % at most, depends
-    on itself alone.
+    Lengths are rounded down to a grid, so that what a recording is cut to, by 2 % at most, depends on itself alone.
     """
-    by_length: dict[int, list[Recording]] = defaultdict(list)
+    by_length: dict[float, list[Recording]] = defaultdict(list)
     for recording in recordings:
-        by_length[math.floor(math.log(recording.seconds, _STEP))].append(recording)
+        by_length[_cut(recording.seconds)].append(recording)
     batches = []
-    for length in sorted(by_length, reverse=True):
-        seconds, alike = _STEP**length, sorted(by_length[length], key=lambda recording: recording.name)
+    for seconds in sorted(by_length, reverse=True):
+        alike = sorted(by_length[seconds], key=lambda recording: recording.name)
         size = max(1, int(_BATCH_SECONDS / seconds))
         batches += [Batch(alike[start : start + size], seconds) for start in range(0, len(alike), size)]
     return batches
@@ -70,13 +74,26 @@ def embed_batch(encoder: PreparedEncoder, batch: Batch) -> list[tuple[str, Stamp
         stamps.append(recording.stamp)
         waveform, rate = recording.load()
         waveforms.append(resample(waveform.unsqueeze(0).to(device), rate, encoder.sample_rate)[:, :samples])
-    embeddings = encoder(torch.cat(waveforms)).cpu()
+    embeddings = _embed_lengths(encoder, waveforms, samples)
     for recording, embedding in zip(batch.recordings, embeddings, strict=True):
         if not embedding.isfinite().all():
             msg = f"The embedding of {recording.path} is not finite. Listen to the file: repair it or leave it out."
             raise EncoderError(msg)
     names = [recording.name for recording in batch.recordings]
     return list(zip(names, stamps, embeddings, strict=True))
+
+
+def _embed_lengths(encoder: PreparedEncoder, waveforms: Sequence[Tensor], samples: int) -> list[Tensor]:
+    """Those of the expected length together; alone those that are shorter, since their files' headers were wrong."""
+    embeddings: dict[int, Tensor] = {}
+    together = [index for index, waveform in enumerate(waveforms) if waveform.shape[1] == samples]
+    if together:
+        embeddings |= zip(together, encoder(torch.cat([waveforms[index] for index in together])).cpu(), strict=True)
+    for index, waveform in enumerate(waveforms):
+        if index not in embeddings:
+            own = max(1, int(_cut(waveform.shape[1] / encoder.sample_rate) * encoder.sample_rate))
+            embeddings[index] = encoder(waveform[:, :own])[0].cpu()
+    return [embeddings[index] for index in range(len(waveforms))]
 
 
 @contextmanager
@@ -109,7 +126,7 @@ def fill_cache(cache: ReferenceCache, alias: str, encoder: PreparedEncoder, reco
         ConfigError: a recording cannot be read.
         EncoderError: an embedding is not finite.
     """
-    key, device = encoder_key(encoder.encoder), _device(encoder)
+    key, device = encoder_key(encoder), _device(encoder)
     if all(cache.get(key, recording) is not None for recording in recordings):
         return 0
     missing = [
@@ -136,6 +153,16 @@ def fill_cache(cache: ReferenceCache, alias: str, encoder: PreparedEncoder, reco
     return count
 
 
+def _rows(cache: ReferenceCache, key: str, recordings: Sequence[Recording]) -> Tensor:
+    """`[N, D]`, in the order of the recordings."""
+    rows = []
+    for recording in recordings:
+        if (row := cache.get(key, recording)) is None:
+            raise ConfigError(f"The recording {recording.path} changed while it was embedded: start again.")
+        rows.append(row)
+    return torch.stack(rows)
+
+
 def embed_recordings(
     encoders: Mapping[str, PreparedEncoder], recordings: Sequence[Recording], cache: ReferenceCache
 ) -> tuple[EmbeddedSpeech, dict[str, int]]:
@@ -150,13 +177,11 @@ def embed_recordings(
         The embeddings, and by alias how many were not in the cache.
 
     Raises:
-        ConfigError: a recording cannot be read.
+        ConfigError: a recording cannot be read, or changed meanwhile; or the cache cannot be written.
         EncoderError: an embedding is not finite.
     """
     computed, embeddings = {}, {}
     for alias, encoder in encoders.items():
         computed[alias] = fill_cache(cache, alias, encoder, recordings)
-        key = encoder_key(encoder.encoder)
-        found = [cache.get(key, recording) for recording in recordings]
-        embeddings[alias] = torch.stack([row for row in found if row is not None])
+        embeddings[alias] = _rows(cache, encoder_key(encoder), recordings)
     return EmbeddedSpeech(recordings, embeddings), computed

@@ -42,6 +42,8 @@ def measure_levels(embeddings: Tensor, speakers: Sequence[str]) -> Levels | None
     >>> round(floor, 3), round(ceiling, 3)
     (0.354, 0.707)
     """
+    if not speakers:
+        return None
     unit = normalize(embeddings.double(), dim=-1)
     rows = {speaker: row for row, speaker in enumerate(sorted(set(speakers)))}
     index = torch.tensor([rows[speaker] for speaker in speakers])

@@ -59,7 +59,7 @@ class Recording:
         try:
             samples, rate = soundfile.read(self.path, dtype="float32", always_2d=True)
             return torch.from_numpy(samples).mean(dim=1), int(rate)
-        except soundfile.SoundFileError:  # a format that libsndfile does not know, and that training reads
+        except (soundfile.SoundFileError, ValueError):  # another format, or a length that the header does not know
             return self._load_as_coqui()
 
     def _load_as_coqui(self) -> tuple[Tensor, int]:

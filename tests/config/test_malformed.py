@@ -32,6 +32,9 @@ UNKNOWN_KEYS = {
     "scl.encoders.1.alais": ({"encoders": [{"name": "ge2e"}, {"name": "dvector", "alais": "d"}]}, "'alias'"),
     "scl.holdout.0.naem": ({"holdout": [{"naem": "dvector"}]}, "'name'"),
     "scl.reference.sorce": ({"reference": {"sorce": "utterance"}}, "'source'"),
+    "scl.reference.cach": ({"reference": {"cach": "a.safetensors"}}, "'cache'"),
+    "scl.encoders.0.flor": (encoder(flor=0.2), "'floor'"),
+    "scl.encoders.0.celing": (encoder(celing=0.8), "'ceiling'"),
     "scl.segment.min_second": ({"segment": {"min_second": 1.0}}, "'min_seconds'"),
     "scl.freeze.check_evry": ({"freeze": {"check_evry": 5}}, "'check_every'"),
     "scl.zzzzzz": ({"zzzzzz": 1}, "Known: enabled"),
@@ -50,6 +53,8 @@ UNKNOWN_NAMES = {
         "'config_path'",
     ),
 }
+
+SOURCES = ("segment", "utterance", "cross_utterance", "centroid")
 
 WRONG_TYPES = [
     ("scl.weight", {"weight": "9"}),
@@ -75,13 +80,25 @@ WRONG_TYPES = [
     ("scl.encoders.0.policy", encoder(policy=None)),
     ("scl.encoders.0.params.model_path", encoder(params={"model_path": 5})),
     ("scl.holdout", {"holdout": "dvector"}),
+    ("scl.encoders.0.floor", encoder(floor="0.2", ceiling=0.8)),
+    ("scl.encoders.0.floor", encoder(floor=True, ceiling=0.8)),
+    ("scl.encoders.0.ceiling", encoder(floor=0.2, ceiling=[0.8])),
+    ("scl.holdout.0.floor", {"holdout": [{"name": "dvector", "floor": "0.2", "ceiling": 0.8}]}),
     ("scl.reference", {"reference": "utterance"}),
+    ("scl.reference.source", {"reference": {"source": None}}),
+    ("scl.reference.source", {"reference": {"source": 1}}),
+    ("scl.reference.source", {"reference": {"source": ["utterance"]}}),
+    ("scl.reference.cache", {"reference": {"cache": 5}}),
+    ("scl.reference.cache", {"reference": {"cache": False}}),
+    ("scl.reference.cache", {"reference": {"cache": ["a.safetensors"]}}),
     ("scl.segment.detach_posterior", {"segment": {"detach_posterior": 0}}),
     ("scl.freeze.check_every", {"freeze": {"check_every": 2.0}}),
     ("scl.loss.params.margin", loss("angular_margin", margin="0.2")),
     ("scl.loss.params.margin", loss("angular_margin", margin=True)),
     ("scl.loss.params.margin_warmup_steps", loss("angular_margin", margin_warmup_steps=1.0)),
     ("scl.loss.params.member", member("cosine")),
+    ("scl.loss.params.calibrate", loss("ensemble", calibrate="yes")),
+    ("scl.loss.params.calibrate", loss("ensemble", calibrate=1)),
     ("scl", "cosine"),
     ("scl", []),
     ("scl", 5),
@@ -99,7 +116,16 @@ OUT_OF_RANGE = [
     ("scl.freeze.check_every", {"freeze": {"check_every": 0}}),
     ("scl.encoders.0.weight", encoder(weight=0)),
     ("scl.encoders.0.weight", encoder(weight=NAN)),
+    ("scl.encoders.0.floor", encoder(floor=-1.01, ceiling=0.8)),
+    ("scl.encoders.0.floor", encoder(floor=NAN, ceiling=0.8)),
+    ("scl.encoders.0.ceiling", encoder(floor=0.2, ceiling=1.01)),
+    ("scl.encoders.0.ceiling", encoder(floor=0.2, ceiling=INFINITY)),
+    ("scl.encoders.0.floor", encoder(floor=0.8, ceiling=0.8)),
+    ("scl.encoders.0.floor", encoder(floor=0.8, ceiling=0.2)),
+    ("scl.holdout.0.floor", {"holdout": [{"name": "dvector", "floor": 0.8, "ceiling": 0.2}]}),
     ("scl.reference.source", {"reference": {"source": "utterence"}}),
+    ("scl.reference.source", {"reference": {"source": ""}}),
+    ("scl.reference.cache", {"reference": {"cache": ""}}),
     ("scl.loss.params.margin", loss("angular_margin", margin=2.0)),
     ("scl.loss.params.margin", loss("angular_margin", margin=NAN)),
     ("scl.loss.params.scale", loss("angular_margin", scale=0)),
@@ -108,6 +134,7 @@ OUT_OF_RANGE = [
     ("scl.loss.params.temperature", loss("contrastive", temperature=INFINITY)),
     ("scl.loss.params.combine", loss("ensemble", combine="meen")),
     ("scl.loss.params.seed", loss("ensemble", seed=-1)),
+    ("scl.loss.params.prototypes", loss("angular_margin", prototypes="centroids")),
 ]
 
 CONTRADICTIONS = [
@@ -122,6 +149,9 @@ CONTRADICTIONS = [
         {"encoders": [{"name": "ge2e", "alias": "a"}, {"name": "dvector", "alias": "a"}]} | loss("ensemble"),
         "scl.encoders.0",
     ),
+    ("scl.encoders.0", encoder(floor=0.2), "belong together"),
+    ("scl.encoders.0", encoder(ceiling=0.8), "belong together"),
+    ("scl.holdout.0", {"holdout": [{"name": "dvector", "floor": 0.2}]}, "belong together"),
     ("scl.loss.name", {"encoders": [{"name": "ge2e"}, {"name": "dvector"}]}, '"ensemble"'),
     ("scl.holdout.0", {"holdout": [{"name": "ge2e"}]}, "scl.encoders.0"),
     ("scl.holdout.0", {"holdout": [{"name": "ge2e", "alias": "judge"}]}, "training encoder 'ge2e'"),
@@ -187,7 +217,7 @@ def test_a_held_out_encoder_is_told_by_its_weights() -> None:
     spelt_out = {"name": "ge2e", "alias": "judge", "params": {"model_path": None}}
     config.from_dict({"scl": encoder() | {"holdout": [spelt_out]}})
     with pytest.raises(ConfigError, match=r"^scl\.holdout\.0 \('judge'\) has the weights of .*'ge2e'"):
-        SpeakerConsistency.from_config(config.scl, 16_000)
+        SpeakerConsistency.from_config(config.scl)
 
 
 def test_a_section_is_as_strict_in_a_file(tmp_path: Path) -> None:
@@ -199,6 +229,32 @@ def test_a_section_is_as_strict_in_a_file(tmp_path: Path) -> None:
 
 def test_a_section_is_checked_even_where_it_is_switched_off() -> None:
     assert_refused({"enabled": False, "weight": "9"}, "scl.weight")
+
+
+@pytest.mark.parametrize("source", SOURCES)
+@pytest.mark.parametrize("cache", [None, "a.safetensors", "/tmp/a b/c"])  # noqa: S108  # a name, nothing is written
+def test_every_source_and_any_name_of_a_cache_will_do(source: str, cache: str | None) -> None:
+    config = SclVitsConfig(output_path="runs")
+    config.from_dict({"scl": {"reference": {"source": source, "cache": cache}}})
+    assert config.scl.reference.to_dict() == {"source": source, "cache": cache}
+    expected = {None: None, "a.safetensors": Path("runs/a.safetensors"), "/tmp/a b/c": Path("/tmp/a b/c")}  # noqa: S108
+    assert config.reference_cache == expected[cache]
+
+
+def test_a_source_that_is_none_is_named_with_all_that_there_are() -> None:
+    assert_refused({"reference": {"source": "speaker"}}, "scl.reference.source", *map(repr, SOURCES))
+
+
+@pytest.mark.parametrize(("floor", "ceiling"), [(0.2, 0.8), (-1, 1), (-0.5, -0.25), (0, 1), (None, None)])
+def test_a_floor_below_its_ceiling_will_do(floor: float | None, ceiling: float | None, tmp_path: Path) -> None:
+    config = SclVitsConfig()
+    config.from_dict({"scl": encoder(floor=floor, ceiling=ceiling)})
+    (spec,) = config.scl.encoders
+    assert (spec.floor, spec.ceiling) == (floor, ceiling)
+    config.save_json(tmp_path / "config.json")
+    again = SclVitsConfig()
+    again.load_json(tmp_path / "config.json")
+    assert again.scl == config.scl
 
 
 def test_a_refused_section_is_a_value_error_as_well() -> None:

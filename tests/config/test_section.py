@@ -17,9 +17,19 @@ DEFAULTS = {
     "start_step": 0,
     "ramp_steps": 0,
     "loss": {"name": "cosine", "params": {}},
-    "encoders": [{"name": "ge2e", "alias": "", "params": {}, "weight": 1.0, "policy": "frozen"}],
+    "encoders": [
+        {
+            "name": "ge2e",
+            "alias": "",
+            "params": {},
+            "weight": 1.0,
+            "policy": "frozen",
+            "floor": None,
+            "ceiling": None,
+        }
+    ],
     "holdout": [],
-    "reference": {"source": "utterance"},
+    "reference": {"source": "utterance", "cache": "speaker_references.safetensors"},
     "segment": {"min_seconds": 1.0, "detach_posterior": False},
     "freeze": {"check_every": 100},
 }
@@ -35,11 +45,37 @@ FULL = {
         "params": {"combine": "worst", "member": {"name": "angular_margin", "params": {"margin": 0.3}}},
     },
     "encoders": [
-        {"name": "dvector", "alias": "d", "params": {}, "weight": 2.0, "policy": "frozen"},
-        {"name": "ge2e", "alias": "g", "params": {"model_path": "a.pt"}, "weight": 0.5, "policy": "frozen"},
+        {
+            "name": "dvector",
+            "alias": "d",
+            "params": {},
+            "weight": 2.0,
+            "policy": "frozen",
+            "floor": 0.3,
+            "ceiling": 0.85,
+        },
+        {
+            "name": "ge2e",
+            "alias": "g",
+            "params": {"model_path": "a.pt"},
+            "weight": 0.5,
+            "policy": "frozen",
+            "floor": -0.1,
+            "ceiling": 0.9,
+        },
     ],
-    "holdout": [{"name": "ge2e", "alias": "judge", "params": {}, "weight": 1.0, "policy": "frozen"}],
-    "reference": {"source": "segment"},
+    "holdout": [
+        {
+            "name": "ge2e",
+            "alias": "judge",
+            "params": {},
+            "weight": 1.0,
+            "policy": "frozen",
+            "floor": 0.5,
+            "ceiling": 0.8,
+        }
+    ],
+    "reference": {"source": "segment", "cache": None},
     "segment": {"min_seconds": 1.6, "detach_posterior": True},
     "freeze": {"check_every": 11},
 }
@@ -115,7 +151,7 @@ def test_a_whole_number_will_do_for_a_weight() -> None:
         (["--coqpit.scl.encoders.0.name", "dvector"], {"encoders": [DEFAULTS["encoders"][0] | {"name": "dvector"}]}),
         (["--coqpit.scl.freeze.check_every", "7"], {"freeze": {"check_every": 7}}),
         (["--coqpit.scl.enabled", "false"], {"enabled": False}),
-        (["--coqpit.scl.reference.source", "segment"], {"reference": {"source": "segment"}}),
+        (["--coqpit.scl.reference.source", "segment"], {"reference": DEFAULTS["reference"] | {"source": "segment"}}),
         (
             ["--coqpit.scl.start_step", "5", "--coqpit.scl.ramp_steps", "6", "--coqpit.batch_size", "3"],
             {"start_step": 5, "ramp_steps": 6},
@@ -151,7 +187,7 @@ def test_a_config_without_a_section_means_stocks_own_loss_where_that_is_on(tmp_p
     files = {"model_path": "encoder.pth", "config_path": "encoder.json"}
     expected = DEFAULTS | {
         "weight": 4.0,
-        "encoders": [{"name": "coqui", "alias": "", "params": files, "weight": 1.0, "policy": "frozen"}],
+        "encoders": [DEFAULTS["encoders"][0] | {"name": "coqui", "params": files}],
     }
     assert config.scl.to_dict() == expected
 

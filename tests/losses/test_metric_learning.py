@@ -367,3 +367,20 @@ def test_serves_as_a_section_of_the_config():
     assert loss.metric.temperature == 0.2
     with pytest.raises(ConfigError, match=r"scl\.loss\.params\.los: .*'loss'"):
         SclVitsConfig().from_dict({"scl": {"loss": {"name": "metric_learning", "params": {"los": "NTXentLoss"}}}})
+
+
+def test_a_member_of_an_ensemble():
+    member = {"name": "metric_learning", "params": {"loss": "SupConLoss"}}
+    ensemble = build_loss("ensemble", {"member": member, "calibrate": False})
+    ensemble.bind({"one": 1.0, "other": 3.0})
+    generator = torch.Generator().manual_seed(0)
+    generated = {alias: torch.randn(4, 8, generator=generator).requires_grad_() for alias in ("one", "other")}
+    reference = {alias: torch.randn(4, 8, generator=generator) for alias in generated}
+    speakers = torch.tensor([0, 1, 0, 2])
+    loss = ensemble(generated, reference, speakers)
+    alone = {alias: build_loss(**member)(generated[alias], reference[alias], speakers) for alias in generated}
+    torch.testing.assert_close(loss, 0.25 * alone["one"] + 0.75 * alone["other"])
+    loss.backward()
+    assert all(tensor.grad.norm() > 1e-4 for tensor in generated.values())
+    with pytest.raises(ConfigError, match="calibrate = true: 'metric_learning' cannot rescale"):
+        build_loss("ensemble", {"member": member})

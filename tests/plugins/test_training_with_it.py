@@ -1,5 +1,6 @@
 """A config that names a third party's loss trains with it; and a stock config trains as it is."""
 
+import hashlib
 import json
 import os
 import re
@@ -47,7 +48,7 @@ def train(config, *arguments, path=""):
         check=False,
     )
     assert process.returncode == 0, process.stderr
-    (run,) = (config.parent / "runs").iterdir()
+    (run,) = (path for path in (config.parent / "runs").iterdir() if path.is_dir())
     log = (run / "trainer_0_log.txt").read_text()
     return json.loads((run / "config.json").read_text()), log, process.stdout + process.stderr
 
@@ -77,7 +78,8 @@ def test_a_stock_config_of_yourtts_unchanged(coqui_files, tmp_path):
     assert resolved["scl"]["weight"] == 7.0
     assert resolved["scl"]["loss"]["name"] == "cosine"
     (encoder,) = resolved["scl"]["encoders"]
-    assert (encoder["name"], encoder["params"]) == ("coqui", files.params())
+    sha256 = hashlib.sha256(files.model_path.read_bytes()).hexdigest()
+    assert (encoder["name"], encoder["params"]) == ("coqui", files.params() | {"sha256": sha256})
     assert "secs_coqui" in log
     assert "speaker encoder coqui" in shown
     assert "speaker encoder stock" in shown

@@ -1,0 +1,318 @@
+"""Losses in calibrated units: cosines of 0 at the floor of real speech and of 1 at its ceiling."""
+
+import logging
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from coqui_scl_plugin import SclVitsConfig, build_loss, registry
+from coqui_scl_plugin.errors import ConfigError
+from coqui_scl_plugin.references.levels import Levels
+
+LEVELS = [Levels(0.5, 0.8), Levels(-0.1, 0.3), Levels(0.0, 1.0), Levels(-1.0, 1.0)]
+KINDS = ("additive_angle", "additive_cosine")
+SPEAKERS = torch.tensor([3, 1, 1, 7, 3])
+
+
+def random(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def unit(vectors: Tensor) -> np.ndarray:
+    rows = vectors.detach().double().numpy()
+    return rows / np.linalg.norm(rows, axis=-1, keepdims=True)
+
+
+def calibrated(cosine: float | np.ndarray, levels: Levels) -> float | np.ndarray:
+    return (cosine - levels.floor) / (levels.ceiling - levels.floor)
+
+
+# --- the formulas, in float64 and item by item ------------------------------------------------------------------------
+
+
+def slow_cosine(generated: Tensor, reference: Tensor, levels: Levels) -> float:
+    pairs = zip(unit(generated), unit(reference), strict=True)
+    return float(np.mean([1 - calibrated(one @ other, levels) for one, other in pairs]))
+
+
+def slow_contrastive(generated: Tensor, reference: Tensor, levels: Levels, temperature: float) -> float:
+    scores = np.exp(calibrated(unit(generated) @ unit(reference).T, levels) / temperature)
+    speakers, losses = SPEAKERS.tolist(), []
+    for item, row in enumerate(scores):
+        others = sum(score for score, speaker in zip(row, speakers, strict=True) if speaker != speakers[item])
+        own = [score for score, speaker in zip(row, speakers, strict=True) if speaker == speakers[item]]
+        losses.append(np.mean([-math.log(score / (score + others)) for score in own]))
+    return float(np.mean(losses))
+
+
+def psi(cosine: float, margin: float, kind: str) -> float:
+    theta = math.acos(max(-1.0, min(1.0, cosine)))
+    if kind == "additive_cosine":
+        return math.cos(theta) - margin
+    return math.cos(theta + margin) if theta <= math.pi - margin else math.cos(theta) - (1 - math.cos(margin))
+
+
+def slow_angular_margin(
+    generated: Tensor, prototypes: Tensor, rows: list[int], levels: Levels, *, margin: float, scale: float, kind: str
+) -> float:
+    """The margin is one of angles, or of cosines as the encoder gives them; what it leaves is calibrated."""
+    losses = []
+    for item, own in zip(unit(generated) @ unit(prototypes).T, rows, strict=True):
+        item[own] = psi(item[own], margin, kind)
+        logits = scale * calibrated(item, levels)
+        losses.append(math.log(np.exp(logits - logits.max()).sum()) + logits.max() - logits[own])
+    return float(np.mean(losses))
+
+
+def batch_prototypes(reference: Tensor) -> tuple[Tensor, list[int]]:
+    names = sorted(set(SPEAKERS.tolist()))
+    directions = torch.from_numpy(unit(reference))
+    means = torch.stack([directions[name == SPEAKERS].sum(dim=0) for name in names])
+    return means, [names.index(speaker) for speaker in SPEAKERS.tolist()]
+
+
+# --- each loss --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("levels", LEVELS, ids=str)
+def test_cosine_is_1_minus_the_calibrated_cosine(levels):
+    generated, reference = random(5, 8), random(5, 8, seed=1)
+    loss = build_loss("cosine")
+    loss.set_levels(levels)
+    assert loss(generated, reference).item() == pytest.approx(slow_cosine(generated, reference, levels), rel=1e-5)
+
+
+def test_cosine_is_1_at_the_floor_and_0_at_the_ceiling():
+    loss = build_loss("cosine")
+    loss.set_levels(Levels(0.5, 0.8))
+    for cosine, expected in ((0.5, 1.0), (0.8, 0.0), (1.0, -2 / 3), (-1.0, 6.0)):
+        generated = torch.tensor([[cosine, math.sqrt(1 - cosine**2)]])
+        assert loss(generated, torch.tensor([[1.0, 0.0]])).item() == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("levels", LEVELS, ids=str)
+@pytest.mark.parametrize("temperature", [0.1, 1.0])
+def test_contrastive_is_the_same_formula_on_calibrated_cosines(levels, temperature):
+    generated, reference = random(5, 8), random(5, 8, seed=1)
+    loss = build_loss("contrastive", {"temperature": temperature})
+    loss.set_levels(levels)
+    expected = slow_contrastive(generated, reference, levels, temperature)
+    assert loss(generated, reference, SPEAKERS).item() == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("levels", LEVELS, ids=str)
+@pytest.mark.parametrize("kind", KINDS)
+def test_angular_margin_is_the_same_formula_on_calibrated_cosines(levels, kind):
+    generated, reference, given = random(5, 8), random(5, 8, seed=1), random(4, 8, seed=2)
+    loss = build_loss("angular_margin", {"kind": kind, "margin": 0.3, "scale": 7.0})
+    loss.set_levels(levels)
+    prototypes, rows = batch_prototypes(reference)
+    settings = {"margin": 0.3, "scale": 7.0, "kind": kind}
+    expected = slow_angular_margin(generated, prototypes, rows, levels, **settings)
+    assert loss(generated, reference, SPEAKERS).item() == pytest.approx(expected, rel=1e-4)
+    rows = [3, 0, 0, 1, 3]
+    expected = slow_angular_margin(generated, given, rows, levels, **settings)
+    assert loss(generated, reference, torch.tensor(rows), given).item() == pytest.approx(expected, rel=1e-4)
+
+
+SOFT = {"cosine": {}, "contrastive": {"temperature": 1.0}, "angular_margin": {"scale": 1.0}}
+
+
+@pytest.mark.parametrize("name", SOFT)
+def test_raw_levels_change_nothing_and_narrow_ones_raise_the_gradient(name):
+    generated, reference = random(5, 8).requires_grad_(), random(5, 8, seed=1)
+
+    def value_and_gradient(levels: Levels | None) -> tuple[float, float]:
+        loss = build_loss(name, SOFT[name])
+        if levels is not None:
+            loss.set_levels(levels)
+        value = loss(generated, reference, SPEAKERS)
+        return value.item(), torch.autograd.grad(value, generated)[0].norm().item()
+
+    untouched = value_and_gradient(None)
+    assert value_and_gradient(Levels(0.0, 1.0)) == pytest.approx(untouched, rel=1e-6)
+    assert value_and_gradient(Levels(0.5, 0.75))[1] > 1.5 * untouched[1] > 0
+
+
+def test_the_levels_of_one_loss_are_not_those_of_another():
+    one, other = build_loss("cosine"), build_loss("cosine")
+    generated, reference = random(5, 8), random(5, 8, seed=1)
+    before = other(generated, reference).item()
+    one.set_levels(Levels(0.5, 0.8))
+    assert other(generated, reference).item() == before == build_loss("cosine")(generated, reference).item()
+
+
+# --- the ensemble -----------------------------------------------------------------------------------------------------
+
+ENCODERS = {"near": Levels(0.6, 0.9), "far": Levels(0.0, 0.4)}
+
+
+def ensemble(member: dict | None = None, *, weights: dict[str, float] | None = None, **params) -> nn.Module:
+    loss = build_loss("ensemble", {"member": member or {"name": "cosine"}, **params})
+    loss.bind(weights or {"near": 1.0, "far": 1.0})
+    return loss
+
+
+def pairs() -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Generated and reference embeddings, by encoder: cosines of 0.7 by `near`, and of 0.3 by `far`."""
+    generated = {
+        alias: torch.tensor([[c, math.sqrt(1 - c**2)]]).requires_grad_()
+        for alias, c in {"near": 0.7, "far": 0.3}.items()
+    }
+    return generated, {alias: torch.tensor([[1.0, 0.0]]) for alias in generated}
+
+
+def test_each_member_is_calibrated_by_its_own_encoder():
+    loss = ensemble(combine="mean")
+    loss.set_levels(ENCODERS)
+    members = loss.member_losses(*pairs())
+    assert members["near"].item() == pytest.approx(1 - 0.1 / 0.3, abs=1e-5)
+    assert members["far"].item() == pytest.approx(1 - 0.3 / 0.4, abs=1e-5)
+    assert loss(*pairs()).item() == pytest.approx((2 / 3 + 1 / 4) / 2, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    "member",
+    [
+        {"name": "angular_margin", "params": {"margin": 0.3, "scale": 7.0}},
+        {"name": "contrastive", "params": {"temperature": 0.5}},
+    ],
+    ids=lambda member: member["name"],
+)
+def test_members_of_every_kind_are_calibrated(member):
+    loss = ensemble(member, weights={"near": 3.0, "far": 1.0})
+    loss.set_levels(ENCODERS)
+    generated = {alias: random(5, 8, seed=seed) for seed, alias in enumerate(ENCODERS)}
+    reference = {alias: random(5, 8, seed=10 + seed) for seed, alias in enumerate(ENCODERS)}
+    expected = {}
+    for alias, levels in ENCODERS.items():
+        if member["name"] == "contrastive":
+            expected[alias] = slow_contrastive(generated[alias], reference[alias], levels, 0.5)
+        else:
+            prototypes, rows = batch_prototypes(reference[alias])
+            expected[alias] = slow_angular_margin(
+                generated[alias], prototypes, rows, levels, margin=0.3, scale=7.0, kind="additive_angle"
+            )
+    mean = 0.75 * expected["near"] + 0.25 * expected["far"]
+    assert loss(generated, reference, SPEAKERS).item() == pytest.approx(mean, rel=1e-4)
+
+
+def test_worst_in_calibrated_units_is_another_than_in_raw_cosines():
+    taught = {}
+    for calibrate in (False, True):
+        loss, (generated, reference) = ensemble(combine="worst", calibrate=calibrate), pairs()
+        if calibrate:
+            loss.set_levels(ENCODERS)
+        value = loss(generated, reference)
+        gradients = torch.autograd.grad(value, list(generated.values()), allow_unused=True)
+        taught[calibrate] = [
+            alias for alias, g in zip(generated, gradients, strict=True) if g is not None and g.abs().max() > 0
+        ]
+        assert value.item() == pytest.approx(2 / 3 if calibrate else 0.7, abs=1e-5)
+    assert taught == {False: ["far"], True: ["near"]}
+
+
+def test_random_is_calibrated_too():
+    loss = ensemble(combine="random")
+    loss.set_levels(ENCODERS)
+    seen = {}
+    for step in range(20):
+        loss.set_step(step)
+        (alias,) = loss.active()
+        seen[alias] = loss(*pairs()).item()
+    assert seen == pytest.approx({"near": 2 / 3, "far": 1 / 4}, abs=1e-5)
+
+
+@pytest.mark.parametrize("combine", ["mean", "worst", "random"])
+def test_without_levels_a_calibrated_ensemble_gives_no_value(combine):
+    loss = ensemble(combine=combine)
+    with pytest.raises(ValueError, match="set_levels"):
+        loss(*pairs())
+    loss.set_levels(ENCODERS)
+    assert loss(*pairs()).isfinite()
+
+
+def test_calibration_is_what_one_gets_unless_it_is_switched_off():
+    assert build_loss("ensemble").calibrate is True
+    loss = ensemble(calibrate=False)
+    assert loss(*pairs()).item() == pytest.approx((0.3 + 0.7) / 2, abs=1e-5)
+
+
+class Plain(nn.Module):
+    """A loss of a third party, which knows nothing of levels."""
+
+    def forward(self, generated, reference, speaker_ids=None, prototypes=None):
+        return (generated - reference).square().sum(dim=-1).mean() / 2
+
+
+@pytest.fixture
+def plain(monkeypatch):
+    monkeypatch.setitem(registry.installed().losses, "plain", registry.Entry(Plain, "a test"))
+    return {"name": "plain"}
+
+
+def test_a_member_that_cannot_be_calibrated_is_refused(plain):
+    with pytest.raises(ConfigError, match=r"params\.calibrate = true: 'plain' .*set it to false"):
+        build_loss("ensemble", {"member": plain})
+    with pytest.raises(ConfigError, match=r"^scl\.loss\.params\.calibrate = true: 'plain'"):
+        SclVitsConfig().from_dict({"scl": {"loss": {"name": "ensemble", "params": {"member": plain}}}})
+
+
+def test_a_member_that_cannot_be_calibrated_works_uncalibrated(plain):
+    config = SclVitsConfig()
+    config.from_dict({"scl": {"loss": {"name": "ensemble", "params": {"member": plain, "calibrate": False}}}})
+    loss = ensemble(plain, calibrate=False)
+    assert loss(*pairs()).item() == pytest.approx((0.3 + 0.7) / 2, abs=1e-5)
+
+
+# --- prototypes of the whole data set ---------------------------------------------------------------------------------
+
+
+def centroid(**params) -> nn.Module:
+    return build_loss("angular_margin", {"prototypes": "centroid", **params})
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("levels", LEVELS[:3], ids=str)
+def test_every_speaker_of_the_data_set_is_a_negative(kind, levels):
+    generated, reference, centroids = random(5, 8), random(5, 8, seed=1), random(9, 8, seed=2)
+    rows = [8, 2, 2, 0, 5]  # five speakers of nine are not in the batch
+    loss = centroid(kind=kind, margin=0.25, scale=9.0)
+    loss.set_levels(levels)
+    found = loss(generated, reference, torch.tensor(rows), centroids).item()
+    settings = {"margin": 0.25, "scale": 9.0, "kind": kind}
+    assert found == pytest.approx(slow_angular_margin(generated, centroids, rows, levels, **settings), rel=1e-4)
+    # one more speaker is one more negative, and the references of the batch count for nothing
+    more = torch.cat([centroids, generated[:1]])
+    assert loss(generated, reference, torch.tensor(rows), more).item() > found
+    assert loss(generated, -reference, torch.tensor(rows), centroids).item() == found
+
+
+def test_a_batch_of_one_speaker_has_a_gradient(caplog):
+    generated, reference, centroids = random(4, 8).requires_grad_(), random(4, 8, seed=1), random(3, 8, seed=2)
+    rows = torch.ones(4, dtype=torch.long)
+    with caplog.at_level(logging.WARNING, logger="coqui_scl_plugin"):
+        value = centroid()(generated, reference, rows, centroids)
+        (gradient,) = torch.autograd.grad(value, generated)
+    assert value.item() > 0
+    assert (gradient.norm(dim=1) > 1e-4).all()
+    assert caplog.records == []
+    # where the batch's own speakers are the prototypes, there is nothing to tell apart
+    assert build_loss("angular_margin")(generated, reference, rows).item() == 0.0
+
+
+@pytest.mark.parametrize("given", [(), (torch.tensor([0, 1, 1, 2, 0]),)], ids=["no speakers", "speakers"])
+def test_without_the_prototypes_it_asks_for_there_is_no_value(given):
+    with pytest.raises(ValueError, match="prototypes"):
+        centroid()(random(5, 8), random(5, 8, seed=1), *given)
+
+
+def test_it_says_that_it_wants_them():
+    assert centroid().wants_prototypes is True
+    assert build_loss("angular_margin").wants_prototypes is False
+    member = {"name": "angular_margin", "params": {"prototypes": "centroid"}}
+    assert ensemble(member).wants_prototypes is True
+    assert ensemble({"name": "angular_margin"}).wants_prototypes is False
