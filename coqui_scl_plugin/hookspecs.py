@@ -20,8 +20,11 @@ def scl_losses() -> Mapping[str, type]:
     """Losses: `nn.Module` classes with `forward(generated, reference, speaker_ids=None, prototypes=None)`.
 
     `generated` and `reference` are `[B, D]` embeddings, `speaker_ids` is `[B]`, `prototypes` `[S, D]`; the result is
-    a scalar float32 tensor. Optional: `set_step(step)` is called before each training step, and the class attribute
-    `min_speakers` says how many speakers a batch must hold for the loss to teach anything.
+    a scalar float32 tensor. Optional: `set_step(step)` is called before each training step; the attribute
+    `min_speakers` says how many speakers a batch must hold for the loss to teach anything; with `wants_prototypes` the
+    loss is given the centroid of each speaker of the data set as `prototypes`, and `speaker_ids` are its rows; with
+    `takes_levels` and `set_levels(levels)`, where `levels.floor` and `levels.ceiling` are cosines of real speech, an
+    ensemble can calibrate it.
     """
 
 
@@ -30,7 +33,9 @@ def scl_encoders() -> Mapping[str, type]:
     """Speaker encoders: `nn.Module` classes with the attributes `sample_rate` (Hz), `embedding_dim` and `min_samples`.
 
     `forward(waveform)` takes `[B, T]` at `sample_rate` with at least `min_samples` samples, values in [-1, 1], and
-    gives `[B, embedding_dim]` of unit length, differentiable to the waveform.
+    gives `[B, embedding_dim]` of unit length, differentiable to the waveform. Optional: the attribute `sha256` of the
+    file with the weights, which a run records as the parameter `sha256` of the constructor. References are kept by
+    what the module holds: its tensors, and its public attributes that are numbers, texts or truth values.
     """
 
 

@@ -182,6 +182,7 @@ def embed_recordings(
     """
     computed, embeddings = {}, {}
     for alias, encoder in encoders.items():
+        key = encoder_key(encoder)  # before it hears anything: some encoders keep count
         computed[alias] = fill_cache(cache, alias, encoder, recordings)
-        embeddings[alias] = _rows(cache, encoder_key(encoder), recordings)
+        embeddings[alias] = _rows(cache, key, recordings)
     return EmbeddedSpeech(recordings, embeddings), computed

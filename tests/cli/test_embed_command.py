@@ -318,7 +318,7 @@ def stop_half_way(root: Path, output: str, number: signal.Signals) -> Stopped:
     command = [SCRIPT, "embed", *with_config("--coqpit.output_path", output)]
     with (root / f"{output}.log").open("w+") as log:
         process = subprocess.Popen(
-            command, cwd=root / "stopped", env=environment(root, SLOW="0.15"), stdout=log, stderr=log
+            command, cwd=root / "stopped", env=environment(root, SLOW="0.4"), stdout=log, stderr=log
         )
         try:
             deadline = time.monotonic() + 120
