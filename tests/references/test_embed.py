@@ -39,6 +39,15 @@ def few(tmp_path: Path) -> list[Recording]:
     return write_recordings(tmp_path / "speech", {f"{'ab'[i % 2]}{i:02}": 0.3 * 1.1**i for i in range(12)})
 
 
+@pytest.fixture
+def one_worker():
+    """On a CPU there is one a thread; of several, the first may be the last to finish."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 # --- which recordings are embedded together ---------------------------------------------------------------------------
 
 
@@ -138,7 +147,7 @@ def test_batches_give_what_each_recording_gives_alone(many):
     assert [speech.row[recording.name] for recording in shuffled] == list(range(len(shuffled)))
 
 
-def test_batches_through_real_layers_give_what_each_recording_gives_alone():
+def test_batches_through_real_layers_give_what_each_recording_gives_alone(one_worker):
     recordings = recordings_of(corpus_files.load_samples(corpus_files.BUNDLED))[::4]
     encoder = PreparedEncoder(build_encoder("ge2e"), 1.0).eval()
     speech, computed = embed_recordings({"ge2e": encoder}, recordings, ReferenceCache())
@@ -441,15 +450,6 @@ def interrupted(error: type[BaseException], after: int, seed: int = 0) -> Prepar
 
     encoder = toy(seed, before=stop)
     return encoder
-
-
-@pytest.fixture
-def one_worker():
-    """On a CPU there is one a thread; of several, the first may be the last to finish."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("error", [RuntimeError, MemoryError, KeyboardInterrupt])
