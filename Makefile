@@ -29,7 +29,7 @@ lint: setup
 docs: setup
 	$(BIN)/sphinx-build -q -W -b html docs docs/_build
 
-# an hour of figures: the table of encoders in docs/, throughput of embedding, cost of the loss
+# ten minutes of figures: the table of encoders in docs/, throughput of embedding, cost of the loss
 bench: setup
 	PYTHONPATH=tests $(BIN)/python -m benchmarks.loss_cost
 	PYTHONPATH=tests $(BIN)/python -m benchmarks.embed_throughput

@@ -4,9 +4,11 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from coqui_encoder_files import CoquiFiles, write_coqui_encoder
 
 
@@ -18,6 +20,15 @@ def libri10() -> Path:
     if not (folder / "metadata.csv").is_file():
         pytest.skip(f"real speech is not at {folder}; set SCL_DATA to the folder of libri10")
     return folder
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """One batch is embedded at a time; and for pieces as small as those of tests, threads wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,9 @@
 """The contract of a speaker encoder, and what encoders share."""
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 
+import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
@@ -31,6 +33,13 @@ class SpeakerEncoder(nn.Module):
             `[B, embedding_dim]`, float32, unit length.
         """
         raise NotImplementedError
+
+
+def backward_in_eval(waveform: Tensor, *, recurrent: bool) -> AbstractContextManager[None]:
+    """Without cuDNN where it refuses to run backward: through a recurrent layer in eval mode."""
+    if recurrent and waveform.is_cuda and torch.is_grad_enabled():
+        return torch.backends.cudnn.flags(enabled=False)
+    return nullcontext()
 
 
 def substate(state: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:

@@ -1,11 +1,9 @@
 """A speaker encoder as the training loop hears it: segments of any length, in float32, on any device."""
 
-from contextlib import AbstractContextManager, nullcontext
-
 import torch
 from torch import Tensor, nn
 
-from coqui_scl_plugin.encoders.base import SpeakerEncoder
+from coqui_scl_plugin.encoders.base import SpeakerEncoder, backward_in_eval
 from coqui_scl_plugin.encoders.frontends import tile
 
 
@@ -31,12 +29,6 @@ class PreparedEncoder(nn.Module):
 
     def forward(self, waveform: Tensor) -> Tensor:
         """Embed `[B, T]`, any T > 0, at `sample_rate`: `[B, D]`, float32, unit length."""
-        with torch.autocast(waveform.device.type, enabled=False), self._backward_in_eval(waveform):
+        with torch.autocast(waveform.device.type, enabled=False), backward_in_eval(waveform, recurrent=self._recurrent):
             embedding: Tensor = self.encoder(tile(waveform.float(), self.min_samples))
             return embedding
-
-    def _backward_in_eval(self, waveform: Tensor) -> AbstractContextManager[None]:
-        """Without cuDNN, which refuses to run backward through a recurrent layer in eval mode."""
-        if self._recurrent and waveform.is_cuda and torch.is_grad_enabled():
-            return torch.backends.cudnn.flags(enabled=False)
-        return nullcontext()

@@ -1,7 +1,6 @@
 """Any speaker encoder that was saved as TorchScript."""
 
 import warnings
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +9,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from coqui_scl_plugin.encoders.base import SpeakerEncoder
+from coqui_scl_plugin.encoders.base import SpeakerEncoder, backward_in_eval
 from coqui_scl_plugin.encoders.files import UNREADABLE, fetch
 from coqui_scl_plugin.encoders.torchscript_calls import checked_calls
 from coqui_scl_plugin.errors import EncoderError
@@ -94,12 +93,7 @@ class TorchScriptEncoder(SpeakerEncoder):
 
     def _run(self, waveform: Tensor) -> Tensor:
         # TorchScript's optimiser derives some gradients itself, and the one of a spectrogram's complex abs fails
-        with torch.jit.optimized_execution(False), self._backward_in_eval(waveform):  # type: ignore[attr-defined]
+        execution = torch.jit.optimized_execution(False)  # type: ignore[attr-defined]
+        with execution, backward_in_eval(waveform, recurrent=self._recurrent):
             embedding: Tensor = self.model(waveform)
             return embedding
-
-    def _backward_in_eval(self, waveform: Tensor) -> AbstractContextManager[None]:
-        """Without cuDNN, which refuses to run backward through a recurrent layer in eval mode."""
-        if self._recurrent and waveform.is_cuda and torch.is_grad_enabled():
-            return torch.backends.cudnn.flags(enabled=False)
-        return nullcontext()

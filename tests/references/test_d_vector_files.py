@@ -28,14 +28,7 @@ from coqui_scl_plugin.references.d_vector_files import export_d_vectors, import_
 from coqui_scl_plugin.references.embed import embed_recordings, fill_cache
 from coqui_scl_plugin.references.recordings import Recording, recordings_of
 
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """On busy cores, threads that wait for each other take several times as long for pieces of speech so short."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture

@@ -21,6 +21,8 @@ from coqui_scl_plugin.errors import ConfigError, PreflightError
 from coqui_scl_plugin.references.embed import plan_batches
 from coqui_scl_plugin.references.recordings import Recording
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 BOTH = [{"name": "ge2e"}, {"name": "dvector"}]
 ENSEMBLE = {"encoders": BOTH, "loss": {"name": "ensemble"}}
 CENTROID_PROTOTYPES = {"name": "angular_margin", "params": {"prototypes": "centroid"}}
@@ -101,15 +103,6 @@ def assert_only_generated_speech_is_heard(model: Watched, steps: int, aliases: l
         for heard in step.heard:
             assert is_generated(heard, step)
             assert heard.with_gradient is model.training
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """One batch is embedded at a time; and for steps as small as these, threads wait for each other on busy cores."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
