@@ -32,10 +32,11 @@ def _options(debug: Annotated[bool, typer.Option("--debug", help="Show a traceba
 
 @app.command(context_settings={**_PASS_ON, "help_option_names": []})
 def train(ctx: typer.Context) -> None:
-    """Train a model: TTS.bin.train_tts with every flag of its own (-h lists them).
+    """Train a model: TTS.bin.train_tts with every flag of its own (-h lists them), and --skip ID.
 
     The config is checked first; nothing is written if it cannot be used. --coqpit.scl.weight 5 and the like override
-    single values. A stock config with use_speaker_encoder_as_loss is trained as scl_vits.
+    single values. A stock config with use_speaker_encoder_as_loss is trained as scl_vits. --skip ID lets a check of
+    coqui-scl preflight fail; the run folder records it.
     """
     coqui_commands.train(ctx.args)
 
@@ -75,6 +76,28 @@ def embed(
     from coqui_scl_plugin.embed_command import run_embed
 
     run_embed(config_path, ctx.args, import_file, export_file, encoder, as_json=as_json)
+
+
+@app.command(context_settings={**_PASS_ON, "allow_interspersed_args": True})
+def preflight(
+    ctx: typer.Context,
+    config_path: Annotated[str, typer.Option("--config_path", help="Config of the run: JSON or YAML.")],
+    restore_path: Annotated[
+        str | None, typer.Option("--restore_path", help="Checkpoint that the run is to start from.")
+    ] = None,
+    skip: Annotated[
+        list[str] | None, typer.Option(help="Id of a check that may fail; may be given several times.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+) -> None:
+    """Check a run without starting it: whether the loss will teach the generator, and what would end the run late.
+
+    The same checks run before step 1 of every training. Writes nothing. Ends with 1 if a check failed. At the end of
+    the line, --coqpit.KEY VALUE overrides single values of the config. See docs/preflight.md for the checks.
+    """
+    from coqui_scl_plugin.preflight_command import run_preflight
+
+    run_preflight(config_path, ctx.args, restore_path, skip or [], as_json=as_json)
 
 
 @app.command("list")

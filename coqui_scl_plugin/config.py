@@ -12,7 +12,7 @@ from typing import Any, Literal
 from coqpit import Coqpit
 
 from coqui_scl_plugin import parameters, registry
-from coqui_scl_plugin.errors import ConfigError
+from coqui_scl_plugin.errors import ConfigError, HoldoutError
 from coqui_scl_plugin.suggest import did_you_mean
 
 SECTION = "scl"
@@ -103,11 +103,46 @@ class SegmentConfig(StrictConfig):
 
 
 @dataclass
-class FreezeConfig(StrictConfig):
-    """The guard over the frozen encoders."""
+class ModuleRuleConfig(StrictConfig):
+    """How modules of the generator or the discriminator train; of several rules for a module, the last one holds."""
 
+    pattern: str = field(
+        default="",
+        metadata={
+            "help": "Names of modules, with wildcards: `text_encoder`, `waveform_decoder.ups.*`.",
+            "min_length": 1,
+        },
+    )
+    until_step: int | None = field(
+        default=None, metadata={"help": "From this step on they train as all others. Null: never.", "ge": 1}
+    )
+    lr_scale: float = field(
+        default=0.0, metadata={"help": "Factor of the learning rate. 0: frozen.", "ge": 0, "le": 1000}
+    )
+    eval_mode: bool = field(
+        default=True, metadata={"help": "While frozen, keep dropout and norms still, whatever mode the model is in."}
+    )
+
+
+@dataclass
+class FreezeConfig(StrictConfig):
+    """What does not train, and the guard over the frozen encoders."""
+
+    modules: list[ModuleRuleConfig] = field(default_factory=list)
     check_every: int = field(
         default=100, metadata={"help": "Steps between two checks that no encoder tensor moved.", "ge": 1}
+    )
+    on_drift: Literal["raise", "restore", "warn"] = field(
+        default="raise", metadata={"help": "When an encoder moved: end the run, put it back, or only say so."}
+    )
+
+
+@dataclass
+class PreflightConfig(StrictConfig):
+    """The checks before step 1."""
+
+    skip: list[str] = field(
+        default_factory=list, metadata={"help": "Ids of checks that may fail: `coqui-scl preflight -h` lists them."}
     )
 
 
@@ -125,6 +160,7 @@ class SclConfig(StrictConfig):
     reference: ReferenceConfig = field(default_factory=ReferenceConfig)
     segment: SegmentConfig = field(default_factory=SegmentConfig)
     freeze: FreezeConfig = field(default_factory=FreezeConfig)
+    preflight: PreflightConfig = field(default_factory=PreflightConfig)
 
     def weight_at(self, step: int) -> float:
         """The weight at a training step: 0 before `start_step`, then a linear rise over `ramp_steps`.
@@ -189,7 +225,10 @@ def _check_encoders(config: SclConfig) -> None:
             parameters.check_params(
                 known.get("encoders", encoder.name, f"{path}.name"), encoder.params, f"{path}.params"
             )
-            known.get("freeze_policies", encoder.policy, f"{path}.policy")
+            policy = known.get("freeze_policies", encoder.policy, f"{path}.policy")
+            if role == "holdout" and getattr(policy, "trainable", False):
+                msg = f"{path}.policy = {encoder.policy!r}: a held-out encoder takes no part in training. Use 'frozen'."
+                raise ConfigError(msg)
             _check_levels(encoder, path)
             if not encoder.label.replace("_", "").replace("-", "").isalnum():
                 raise ConfigError(f"{path}.alias = {encoder.alias!r}: use letters, digits, '_' and '-' only.")
@@ -205,7 +244,7 @@ def _check_encoders(config: SclConfig) -> None:
                     f"{SECTION}.holdout.{index} is the training encoder {encoder.label!r} again: a held-out encoder "
                     "must take no part in training. Choose another one."
                 )
-                raise ConfigError(msg)
+                raise HoldoutError(msg)
 
 
 def _check_levels(encoder: EncoderConfig, path: str) -> None:

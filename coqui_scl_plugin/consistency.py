@@ -14,7 +14,7 @@ from coqui_scl_plugin.config import EncoderConfig, SclConfig, check_config
 from coqui_scl_plugin.encoders.base import SpeakerEncoder
 from coqui_scl_plugin.encoders.frontends import AtRates
 from coqui_scl_plugin.encoders.prepared import PreparedEncoder
-from coqui_scl_plugin.errors import ConfigError, EncoderError, PreflightError
+from coqui_scl_plugin.errors import ConfigError, EncoderError, HoldoutError, PreflightError
 from coqui_scl_plugin.freeze import FreezePolicy, fingerprint
 from coqui_scl_plugin.losses.ensemble import EnsembleLoss
 from coqui_scl_plugin.references.levels import Levels
@@ -55,7 +55,7 @@ def _build_encoder(spec: EncoderConfig, path: str) -> SpeakerEncoder:
 
 
 def _refuse_training_weights(config: SclConfig, encoders: Mapping[str, PreparedEncoder]) -> None:
-    """A held-out encoder must not be a training one under another name. Raises ConfigError."""
+    """A held-out encoder must not be a training one under another name. Raises HoldoutError."""
     if not config.holdout:
         return
     trained = {fingerprint(encoders[spec.label].encoder): spec.label for spec in config.encoders}
@@ -65,7 +65,7 @@ def _refuse_training_weights(config: SclConfig, encoders: Mapping[str, PreparedE
                 f"scl.holdout.{index} ({spec.label!r}) has the weights of the training encoder {twin!r}: a held-out "
                 "encoder must take no part in training. Choose another one."
             )
-            raise ConfigError(msg)
+            raise HoldoutError(msg)
 
 
 class SpeakerConsistency(nn.Module):

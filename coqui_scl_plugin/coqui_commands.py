@@ -1,5 +1,6 @@
 """Coqui's own commands, run with this package imported, so that `"model": "scl_vits"` means something to them."""
 
+import argparse
 import importlib.metadata
 import importlib.util
 import runpy
@@ -42,8 +43,22 @@ def _flags(parsed: Mapping[str, Any]) -> list[str]:
     return [f"--{name}={str(value).lower() if isinstance(value, bool) else value}" for name, value in given.items()]
 
 
+def _skipped(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The checks that `--skip` names, and the other arguments. Raises ConfigError for a check that does not exist."""
+    parser = argparse.ArgumentParser(prog="coqui-scl train", add_help=False, allow_abbrev=False)
+    parser.add_argument("--skip", action="append", default=[], metavar="ID")
+    given, others = parser.parse_known_args(list(arguments))
+    if given.skip:
+        from coqui_scl_plugin.preflight.checks import check_skipped
+
+        check_skipped(given.skip, "--skip")
+    return given.skip, others
+
+
 def train(arguments: Sequence[str]) -> None:
     """`python -m TTS.bin.train_tts ARGUMENTS`, with a config that is checked before a run folder is made.
+
+    `--skip ID` is taken beside the arguments of Coqui's.
 
     A stock config with stock's speaker consistency loss on is trained as `scl_vits`; any other model is Coqui's
     business alone.
@@ -56,7 +71,10 @@ def train(arguments: Sequence[str]) -> None:
     from TTS.bin.train_tts import TrainTTSArgs, main
     from TTS.config import register_config
 
-    parsed, overrides = TrainTTSArgs().init_argparse(arg_prefix="").parse_known_args(list(arguments))
+    skip, arguments = _skipped(arguments)
+    parser = TrainTTSArgs().init_argparse(arg_prefix="")
+    parser.add_argument("--skip", metavar="ID", help="Let a check of coqui-scl preflight fail; may be repeated.")
+    parsed, overrides = parser.parse_known_args(arguments)
     path = parsed.config_path or (str(Path(parsed.continue_path) / "config.json") if parsed.continue_path else None)
     if path is None:
         raise ConfigError("train needs --config_path CONFIG, or --continue_path RUN.")
@@ -67,8 +85,12 @@ def train(arguments: Sequence[str]) -> None:
         except ModuleNotFoundError as error:
             known = did_you_mean(str(data.get("model")), ["scl_vits", "vits"])
             raise ConfigError(f"model = {data.get('model')!r}: Coqui has no such model. {known}") from error
-        main(list(arguments))
+        if skip:
+            raise ConfigError(f"--skip {skip[0]}: this config trains a model of Coqui's own, without any check.")
+        main(arguments)
         return
+    if skip:
+        overrides, arguments = ([*given, "--coqpit.scl.preflight.skip", *skip] for given in (overrides, arguments))
     if parsed.restore_path:
         check_checkpoint(parsed.restore_path)
     config = checked_config(data, overrides)
@@ -77,7 +99,7 @@ def train(arguments: Sequence[str]) -> None:
     # Coqui seeds after the model is made: without this, two runs of one config start from different weights
     torch.manual_seed(config.training_seed)
     if parsed.continue_path:
-        main(list(arguments))
+        main(arguments)
         return
     with tempfile.TemporaryDirectory() as folder:
         resolved = Path(folder) / "config.json"

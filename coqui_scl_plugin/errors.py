@@ -13,6 +13,18 @@ class ConfigError(SclError, ValueError):
     exit_status = 2
 
 
+class HoldoutError(ConfigError):
+    """A held-out encoder that is also a training one, by name or by weights: what the check `holdout` is about."""
+
+    check = "holdout"
+
+
+class EvaluationSetError(ConfigError):
+    """The data leaves nothing to evaluate with: what the check `evaluation-set` is about."""
+
+    check = "evaluation-set"
+
+
 class PluginError(SclError, RuntimeError):
     """A plugin that does not load, or that registers a name twice. The message names its distribution."""
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from coqui_scl_plugin.errors import ConfigError
+from coqui_scl_plugin.errors import ConfigError, EvaluationSetError
 from coqui_scl_plugin.quiet import quiet
 
 if TYPE_CHECKING:
@@ -42,8 +42,11 @@ def read_config(path: str) -> dict[str, Any]:
 def asks_for_scl(data: Mapping[str, Any], overrides: Sequence[str]) -> bool:
     """Whether the config, or an override, names scl_vits, or is a stock VITS with stock's speaker consistency loss."""
     model = re.search(r"--coqpit\.model[= ](\S+)", " ".join(overrides))
-    if (model.group(1) if model else data.get("model")) == "scl_vits":
-        return True
+    return (model.group(1) if model else data.get("model")) == "scl_vits" or names_stock_loss(data)
+
+
+def names_stock_loss(data: Mapping[str, Any]) -> bool:
+    """Whether the config is of a stock VITS with stock's speaker consistency loss."""
     return data.get("model") == "vits" and bool((data.get("model_args") or {}).get("use_speaker_encoder_as_loss"))
 
 
@@ -95,7 +98,7 @@ def list_samples(config: "SclVitsConfig") -> tuple[Samples, Samples]:
 
 
 def _check_split(config: "SclVitsConfig") -> None:
-    """Coqui leaves each speaker one recording to train on, and looks for others to evaluate with for ever."""
+    """Coqui refuses an empty split, and looks for ever for more recordings than it may take. Raises ConfigError."""
     from TTS.tts.configs.shared_configs import BaseTTSConfig
     from TTS.tts.datasets import load_tts_samples
 
@@ -108,6 +111,12 @@ def _check_split(config: "SclVitsConfig") -> None:
         wanted, spare = int(share if share > 1 else len(samples) * share), len(samples) - len(speakers)
         if share <= 1 and config.eval_split_max_size:
             wanted = min(wanted, config.eval_split_max_size // len(config.datasets))
+        if wanted < 1:
+            msg = (
+                f"eval_split_size = {share}: the evaluation set of datasets.{index} would be empty, of {len(samples)} "
+                f"recordings. Set it to at least {1 / max(1, len(samples)):.2g}, or name meta_file_val."
+            )
+            raise EvaluationSetError(msg)
         if len(speakers) > 1 and wanted > spare:
             msg = (
                 f"eval_split_size = {share}: {wanted} recordings are to be held out of datasets.{index}, but with one "

@@ -1,54 +1,31 @@
 """`SclVits`: Coqui's Vits with the speaker consistency term, and with encoders that stay as they were.
 
-Apart from the demo, the only file that knows how Coqui's VITS and its trainer work inside. Each method calls
-`super()`, and nothing of Coqui's is replaced.
+With `run_start.py` and the demo, the only file that knows how Coqui's VITS and its trainer work inside. Each method
+calls `super()`, and nothing of Coqui's is replaced.
 """
 
-import contextlib
-import logging
-import random
-import shutil
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, Self
 
-import numpy as np
 import torch
-from rich.console import Console
 from torch import Tensor, nn
 from trainer import Trainer
 from TTS.tts.configs.vits_config import VitsConfig
 from TTS.tts.models.vits import Vits
 from TTS.tts.utils.helpers import segment
 
-from coqui_scl_plugin import preflight
+from coqui_scl_plugin import run_start
 from coqui_scl_plugin.config import check_config
 from coqui_scl_plugin.consistency import SpeakerConsistency
 from coqui_scl_plugin.encoders.frontends import AtRates
-from coqui_scl_plugin.errors import ConfigError, GradientError, SclError
-from coqui_scl_plugin.freeze import FreezeGuard, FrozenPolicy
-from coqui_scl_plugin.module_table import module_rows, module_table
-from coqui_scl_plugin.references.cache import ReferenceCache
-from coqui_scl_plugin.references.embed import embed_recordings
-from coqui_scl_plugin.references.recordings import recordings_of
+from coqui_scl_plugin.errors import ConfigError, GradientError
+from coqui_scl_plugin.freeze import FrozenPolicy
+from coqui_scl_plugin.freeze.module_rules import ModuleRules
+from coqui_scl_plugin.preflight.checks import check_skipped
 from coqui_scl_plugin.references.sources import RealSpeech
-from coqui_scl_plugin.run_record import record_measurements, write_section
-from coqui_scl_plugin.vits_config import SclVitsConfig
-
-logger = logging.getLogger(__name__)
+from coqui_scl_plugin.vits_config import SclVitsConfig, rules_from_flags
 
 _OWN = "speaker_encoder_loss"  # stock's load_checkpoint leaves out every key that contains `speaker_encoder`
 _STOCK_ENCODER = "speaker_encoder"
-_PREFLIGHT_BATCH = 4
-
-
-@contextlib.contextmanager
-def _random_state_kept() -> Iterator[None]:
-    python, numpy = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng():
-        yield
-    random.setstate(python)
-    np.random.set_state(numpy)
 
 
 def _as_scl_config(config: VitsConfig) -> SclVitsConfig:
@@ -70,20 +47,31 @@ class SclVits(Vits):
 
     config: SclVitsConfig
     speaker_encoder_loss: SpeakerConsistency | None
+    skipped_checks: tuple[str, ...]
+    """Checks before step 1 that may fail."""
+    module_rules: ModuleRules
+    """What of the generator and the discriminator is frozen, and when."""
+    _step = 0
+    _trains = False
+    """Whether optimizers were made, so that the rules hold."""
+    _run: run_start.Run | None = None
 
     def __init__(self, config: VitsConfig, *args: Any, **kwargs: Any) -> None:
         """Build the model.
 
         Raises:
-            ConfigError: the `scl` section cannot be used.
+            ConfigError: the `scl` section cannot be used, or a pattern in it matches no module.
         """
         config = _as_scl_config(config)
         check_config(config.scl)
+        check_skipped(config.scl.preflight.skip, "scl.preflight.skip")
         config.model_args.use_speaker_encoder_as_loss = False
         super().__init__(config, *args, **kwargs)
         self.speaker_encoder_loss = None
-        self._step = 0
-        self._guard: FreezeGuard | None = None
+        self.skipped_checks = tuple(config.scl.preflight.skip)  # kept, since --continue_path reads the config again
+        rules_from_flags(config, dict(self.named_children()))
+        own = (_OWN, _STOCK_ENCODER)
+        self.module_rules = ModuleRules(self, config.scl.freeze.modules, "scl.freeze.modules", ignored=own)
         self._waveform_gradient: Tensor | None = None
         self._expects_gradient = False
         self.register_load_state_dict_post_hook(self._forgive_encoder_keys)
@@ -107,35 +95,55 @@ class SclVits(Vits):
         return criteria
 
     def get_optimizer(self) -> list[torch.optim.Optimizer]:
-        """Stock's optimizers, without a tensor of any frozen encoder."""
+        """Stock's optimizers, without a tensor of any frozen encoder, and as the rules of modules divide the rest."""
         self.setup_speaker_consistency()
-        frozen = {id(p) for encoder in self._frozen_encoders().values() for p in encoder.parameters()}
+        frozen = {id(p) for encoder in self.frozen_encoders().values() for p in encoder.parameters()}
         optimizers: list[torch.optim.Optimizer] = super().get_optimizer()
         for optimizer in optimizers:
             for group in optimizer.param_groups:
                 group["params"] = [p for p in group["params"] if id(p) not in frozen]
+        self.module_rules.divide(optimizers)
+        self._trains = True
+        self.module_rules.apply(self._step, training=self.training)
         return optimizers
 
-    # --- what keeps the encoders as they are ----------------------------------------------------------------------
+    # --- what keeps things as they are ----------------------------------------------------------------------------
 
-    def _stock_encoder(self) -> nn.Module | None:
+    def own_modules(self) -> dict[str, nn.Module]:
+        """The outermost modules of the generator and the discriminator, without speaker encoders."""
+        return {name: module for name, module in self.named_children() if name not in (_OWN, _STOCK_ENCODER)}
+
+    def stock_encoder(self) -> nn.Module | None:
         """The encoder that the speaker manager loads to compute d-vectors; it is no part of the loss."""
         return self._modules.get(_STOCK_ENCODER)
 
-    def _freeze_stock_encoder(self) -> None:
-        if (encoder := self._stock_encoder()) is not None:
-            FrozenPolicy().apply(encoder)
-
-    def _frozen_encoders(self) -> dict[str, nn.Module]:
+    def frozen_encoders(self) -> dict[str, nn.Module]:
+        """All speaker encoders that must not move, by the name that messages call them."""
         encoders = self.speaker_encoder_loss.frozen_encoders if self.speaker_encoder_loss is not None else {}
-        stock = self._stock_encoder()
+        stock = self.stock_encoder()
         return encoders if stock is None else {**encoders, "stock": stock}
 
+    def _freeze_stock_encoder(self) -> None:
+        if (encoder := self.stock_encoder()) is not None:
+            FrozenPolicy().apply(encoder)
+
+    def _apply_policies(self) -> None:
+        self._freeze_stock_encoder()
+        if self.speaker_encoder_loss is not None:
+            self.speaker_encoder_loss.apply_policies()
+
     def train(self, mode: bool = True) -> Self:
-        """Switch the model; frozen encoders stay in eval mode."""
+        """Switch the model; frozen encoders and, unless their rule says otherwise, frozen modules stay in eval mode."""
         super().train(mode)
         self._freeze_stock_encoder()
+        if self._trains:
+            self.module_rules.apply(self._step, training=mode)
         return self
+
+    def _check_guard(self, step: int) -> None:
+        if self._run is not None:
+            self._apply_policies()
+            self._run.check_guard(step)
 
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """The weights of a checkpoint: stock's keys, and those of a loss that has some. No frozen encoder.
@@ -143,8 +151,7 @@ class SclVits(Vits):
         Raises:
             DriftError: an encoder moved since the run began, so that what would be saved is not sound.
         """
-        if self._guard is not None:
-            self._guard.check(self._step)
+        self._check_guard(self._step)
         state: dict[str, Any] = super().state_dict(*args, **kwargs)
         frozen = self.speaker_encoder_loss.frozen_encoders if self.speaker_encoder_loss is not None else {}
         prefixes = tuple(f"{_OWN}.encoders.{alias}." for alias in frozen)
@@ -192,6 +199,13 @@ class SclVits(Vits):
             **{f"loss_spk_encoder_{alias}": value for alias, value in term.members.items()},
         }
 
+    def generate_pair(self, batch: dict[str, Any]) -> tuple[Tensor, RealSpeech]:
+        """What a training step would compare: the generated waveform `[B, T]` with its graph, and the real half."""
+        conditioning = {key: batch[key] for key in ("d_vectors", "speaker_ids", "language_ids")}
+        spoken = (batch[key] for key in ("tokens", "token_lens", "spec", "spec_lens", "waveform"))
+        outputs = self.forward(*spoken, aux_input=conditioning)
+        return self._generated(batch, outputs), self._real_speech(batch, outputs)
+
     def _generated(self, batch: dict[str, Any], outputs: dict[str, Any]) -> Tensor:
         """`[B, T]` float32, a view of its own so that its gradient is that of the term alone."""
         waveform = outputs["model_outputs"]
@@ -228,90 +242,18 @@ class SclVits(Vits):
             PreflightError: it would not. The run folder, which holds nothing yet, is removed.
         """
         super().on_init_end(trainer)
-        if self.speaker_encoder_loss is None:
-            return
-        try:
-            self._check_setup(self.speaker_encoder_loss, trainer)
-            self._embed_recordings(self.speaker_encoder_loss, trainer)
-            gradients = self._check_gradients(self.speaker_encoder_loss, trainer)
-        except (SclError, KeyboardInterrupt):
-            _discard_empty_run(trainer)
-            raise
-        self._guard = FreezeGuard(self._frozen_encoders())
-        if trainer.args.rank == 0:
-            self._report(trainer, gradients)
-
-    def _check_setup(self, consistency: SpeakerConsistency, trainer: Trainer) -> None:
-        frozen = self._frozen_encoders()
-        consistency.apply_policies()
-        preflight.check_optimizers(frozen, trainer.optimizer)
-        preflight.check_frozen(frozen)
-        preflight.check_recordings(consistency, trainer.train_samples)
-        if trainer.train_samples is not None:
-            preflight.check_names([*trainer.train_samples, *(trainer.eval_samples or [])])
-            speakers = [sample["speaker_name"] for sample in trainer.train_samples]
-            preflight.check_speakers(consistency.loss, speakers, trainer.config.batch_size)
-
-    def _embed_recordings(self, consistency: SpeakerConsistency, trainer: Trainer) -> None:
-        """Let each encoder hear all real speech before training, from the cache where it has it."""
-        if trainer.train_samples and consistency.uses_recordings:
-            recordings = recordings_of(trainer.train_samples, trainer.eval_samples or [])
-            cache = ReferenceCache.load(self.config.reference_cache)
-            speech, _ = embed_recordings(consistency.prepared_encoders, recordings, cache)
-            consistency.hold(speech)
-        record_measurements(self.config.scl, consistency)
-        if trainer.args.rank == 0:
-            write_section(trainer.output_path / "config.json", self.config.scl)
-
-    def _check_gradients(self, consistency: SpeakerConsistency, trainer: Trainer) -> dict[str, float]:
-        with _random_state_kept(), torch.enable_grad():
-            batch = self._preflight_batch(trainer)
-            conditioning = {key: batch[key] for key in ("d_vectors", "speaker_ids", "language_ids")}
-            spoken = (batch[key] for key in ("tokens", "token_lens", "spec", "spec_lens", "waveform"))
-            outputs = self.forward(*spoken, aux_input=conditioning)
-            generated = self._generated(batch, outputs)
-            return preflight.check_gradient(consistency, generated, self._real_speech(batch, outputs))
-
-    def _preflight_batch(self, trainer: Trainer) -> dict[str, Any]:
-        """A small real batch, of different speakers where there are some."""
-        if trainer.train_samples is None:  # the user brought a data loader
-            loader = trainer.train_loader or self.get_data_loader(trainer.config, verbose=False)
-            return trainer.format_batch(next(iter(loader)))
-        by_speaker = {sample["speaker_name"]: sample for sample in reversed(trainer.train_samples)}
-        samples = [dict(sample) for sample in list(by_speaker.values())[:_PREFLIGHT_BATCH]]
-        loader = self.get_data_loader(trainer.config, is_eval=True, samples=samples, verbose=False)
-        items = [loader.dataset[index] for index in range(len(loader.dataset))]
-        return trainer.format_batch(loader.dataset.collate_fn(items))
-
-    def _report(self, trainer: Trainer, gradients: dict[str, float]) -> None:
-        modules = {name: m for name, m in self.named_children() if name not in (_OWN, _STOCK_ENCODER)}
-        modules |= {f"speaker encoder {name}": encoder for name, encoder in self._frozen_encoders().items()}
-        optimizers = dict(zip(("discriminator", "generator"), trainer.optimizer, strict=True))
-        console = Console()
-        console.print(module_table(module_rows(modules, optimizers)))
-        reached = ", ".join(f"{alias} {norm:.2e}" for alias, norm in gradients.items())
-        console.print(f"Speaker consistency: gradient norm at the generated waveform: {reached}", highlight=False)
-        self._report_levels(trainer, console)
-
-    def _report_levels(self, trainer: Trainer, console: Console) -> None:
-        """Where real speech lies for each encoder, which is what the run's own similarities are to be read by."""
-        levels = self.speaker_encoder_loss.levels if self.speaker_encoder_loss is not None else {}
-        for alias, (floor, ceiling) in levels.items():
-            console.print(
-                f"Real speech by {alias}: mean cosine {floor:.3f} of different speakers, {ceiling:.3f} of the same.",
-                highlight=False,
-            )
-            scalars = {f"floor_{alias}": floor, f"ceiling_{alias}": ceiling}
-            trainer.dashboard_logger.add_scalars("SpeakerReferences", scalars, trainer.total_steps_done)
+        self._step = trainer.total_steps_done
+        self._run = run_start.begin(self, trainer)
 
     def on_train_step_start(self, trainer: Trainer) -> None:
-        """Tell the loss the step, and enforce the policies whatever a callback did."""
+        """Tell the loss the step, and enforce rules and policies whatever a callback did."""
         super().on_train_step_start(trainer)
         self._step = trainer.total_steps_done
-        self._freeze_stock_encoder()
+        self.module_rules.apply(self._step, training=self.training)
+        self.module_rules.scale_learning_rates(trainer.optimizer, self._step)
         if self.speaker_encoder_loss is not None:
             self.speaker_encoder_loss.set_step(self._step)
-            self.speaker_encoder_loss.apply_policies()
+        self._apply_policies()
 
     def _watch_gradient(self, consistency: SpeakerConsistency, generated: Tensor, real: RealSpeech) -> None:
         """On the steps of the guard, note the gradient that the term sends to the generated waveform."""
@@ -328,12 +270,13 @@ class SclVits(Vits):
 
         Raises:
             GradientError: it did not arrive.
-            DriftError: an encoder moved.
+            DriftError: an encoder moved, and `freeze.on_drift` is `raise`.
         """
         super().on_train_step_end(trainer)
-        if self._guard is not None and self._step % self.config.scl.freeze.check_every == 0:
+        self._apply_policies()
+        if self._step % self.config.scl.freeze.check_every == 0:
             self._check_gradient()
-            self._guard.check(trainer.total_steps_done)
+            self._check_guard(trainer.total_steps_done)
 
     def _check_gradient(self) -> None:
         if self._expects_gradient and (self._waveform_gradient is None or not self._waveform_gradient > 0):
@@ -347,14 +290,4 @@ class SclVits(Vits):
     def on_epoch_end(self, trainer: Trainer) -> None:
         """The encoders are what they were. Raises DriftError."""
         super().on_epoch_end(trainer)
-        if self._guard is not None:
-            self._guard.check(trainer.total_steps_done)
-
-
-def _discard_empty_run(trainer: Trainer) -> None:
-    """Remove the folder of a run that did not start; one that holds a model, or is continued, stays."""
-    folder = Path(trainer.output_path)
-    models = [*folder.glob("checkpoint_*.pth"), *folder.glob("best_model*.pth")]
-    if trainer.args.rank == 0 and not trainer.continue_run and not models:
-        trainer.dashboard_logger.finish()
-        shutil.rmtree(folder, ignore_errors=True)
+        self._check_guard(trainer.total_steps_done)

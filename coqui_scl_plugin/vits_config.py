@@ -1,15 +1,25 @@
 """The config of `SclVits`: Coqui's VitsConfig with an `scl` section."""
 
 import argparse
+from collections.abc import Container
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self, cast
 
 from TTS.tts.configs.vits_config import VitsConfig
 
-from coqui_scl_plugin.config import SECTION, EncoderConfig, SclConfig, check_config
+from coqui_scl_plugin.config import SECTION, EncoderConfig, ModuleRuleConfig, SclConfig, check_config
 from coqui_scl_plugin.errors import ConfigError
 from coqui_scl_plugin.suggest import did_you_mean
+
+_FREEZE_FLAGS = {
+    "freeze_encoder": ("text_encoder", "emb_l"),
+    "freeze_PE": ("posterior_encoder",),
+    "freeze_DP": ("duration_predictor",),
+    "freeze_flow_decoder": ("flow",),
+    "freeze_waveform_decoder": ("waveform_decoder",),
+}
+"""Fields of stock's `model_args`, and the modules that each freezes."""
 
 
 def section_from_stock(model_args: Any, alpha: float) -> SclConfig:
@@ -32,6 +42,23 @@ def section_from_stock(model_args: Any, alpha: float) -> SclConfig:
             msg = f"model_args.use_speaker_encoder_as_loss is on: model_args.speaker_encoder_{name} must name a file."
             raise ConfigError(msg)
     return SclConfig(weight=alpha, encoders=[EncoderConfig(name="coqui", params=files)])
+
+
+def rules_from_flags(config: "SclVitsConfig", modules: Container[str]) -> None:
+    """Make rules of stock's `freeze_*` flags, before those of the section, and switch the flags off.
+
+    Stock applies them at the start of each epoch, never takes them back, and leaves modules in train mode.
+
+    Args:
+        config: Is changed.
+        modules: Names of those that the model has: `emb_l` is there for several languages only.
+    """
+    rules = []
+    for flag, names in _FREEZE_FLAGS.items():
+        if config.model_args[flag]:
+            rules += [ModuleRuleConfig(pattern=name) for name in names if name in modules]
+            config.model_args[flag] = False
+    config.scl.freeze.modules = rules + config.scl.freeze.modules
 
 
 @dataclass

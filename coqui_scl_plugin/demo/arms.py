@@ -104,7 +104,8 @@ def train_arm(name: str, options: DemoOptions, corpus: Corpus, progress: Progres
     )
     config.run_name = name
     config.scl.enabled = name == "with_scl"
-    config.scl.weight = options.weight
+    if config.scl.enabled:
+        config.scl.weight = options.weight
     torch.manual_seed(options.seed)
     model = SclVits(config)
     arm.start = fingerprint(model)

@@ -31,7 +31,8 @@ DEFAULTS = {
     "holdout": [],
     "reference": {"source": "utterance", "cache": "speaker_references.safetensors"},
     "segment": {"min_seconds": 1.0, "detach_posterior": False},
-    "freeze": {"check_every": 100},
+    "freeze": {"modules": [], "check_every": 100, "on_drift": "raise"},
+    "preflight": {"skip": []},
 }
 
 # every value differs from its default
@@ -77,7 +78,15 @@ FULL = {
     ],
     "reference": {"source": "segment", "cache": None},
     "segment": {"min_seconds": 1.6, "detach_posterior": True},
-    "freeze": {"check_every": 11},
+    "freeze": {
+        "modules": [
+            {"pattern": "text_encoder", "until_step": 50, "lr_scale": 0.0, "eval_mode": False},
+            {"pattern": "waveform_decoder.ups.*", "until_step": None, "lr_scale": 0.1, "eval_mode": True},
+        ],
+        "check_every": 11,
+        "on_drift": "warn",
+    },
+    "preflight": {"skip": ["gradient", "weight"]},
 }
 
 STOCK_LOSS = {
@@ -123,7 +132,7 @@ def test_loading_keeps_every_value() -> None:
 def test_a_partial_section_leaves_the_other_defaults() -> None:
     assert loaded({"weight": 2.0, "freeze": {"check_every": 3}}).scl.to_dict() == DEFAULTS | {
         "weight": 2.0,
-        "freeze": {"check_every": 3},
+        "freeze": DEFAULTS["freeze"] | {"check_every": 3},
     }
 
 
@@ -149,7 +158,7 @@ def test_a_whole_number_will_do_for_a_weight() -> None:
         (["--coqpit.scl.weight=5"], {"weight": 5.0}),
         (["--coqpit.scl.encoders.0.weight", "2"], {"encoders": [DEFAULTS["encoders"][0] | {"weight": 2.0}]}),
         (["--coqpit.scl.encoders.0.name", "dvector"], {"encoders": [DEFAULTS["encoders"][0] | {"name": "dvector"}]}),
-        (["--coqpit.scl.freeze.check_every", "7"], {"freeze": {"check_every": 7}}),
+        (["--coqpit.scl.freeze.check_every", "7"], {"freeze": DEFAULTS["freeze"] | {"check_every": 7}}),
         (["--coqpit.scl.enabled", "false"], {"enabled": False}),
         (["--coqpit.scl.reference.source", "segment"], {"reference": DEFAULTS["reference"] | {"source": "segment"}}),
         (

@@ -422,9 +422,11 @@ def test_too_few_speakers_to_calibrate_stop_the_run(tiny_config, make_trainer, s
 
 
 def test_speakers_that_an_encoder_cannot_tell_apart_stop_the_run(tiny_config, make_trainer, shared_cache, samples):
-    config = tiny_config({**ENSEMBLE, "encoders": BOTH[:1], "reference": {"cache": shared_cache}})
+    section = {**ENSEMBLE, "encoders": BOTH[:1], "reference": {"cache": shared_cache}}
     # each recording under the name of another speaker, so that those of one name are least alike
-    confused = [dict(s, speaker_name=f"name{index // 4}") for index, s in enumerate(samples[:8])]
+    names = sorted({s["speaker_name"] for s in samples})
+    confused = [dict(s, speaker_name=names[index // 4]) for index, s in enumerate(samples[:8])]
+    config = tiny_config(section)
     with pytest.raises(PreflightError, match=r"'ge2e' finds recordings of one speaker no more alike"):
         make_trainer(SclVits(config), train_samples=confused)
     assert runs_left(config) == []

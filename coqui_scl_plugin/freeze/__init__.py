@@ -1,0 +1,24 @@
+"""What trains and what does not: policies of encoders, rules of modules, the guard, and the report of all of them."""
+
+from coqui_scl_plugin.freeze.fingerprint import fingerprint, named_tensors, tensor_digests
+from coqui_scl_plugin.freeze.guard import Drift, FreezeGuard
+from coqui_scl_plugin.freeze.policies import FreezePolicy, FrozenPolicy, RestorePolicy, TrainablePolicy
+from coqui_scl_plugin.hookspecs import hookimpl
+
+__all__ = [
+    "Drift",
+    "FreezeGuard",
+    "FreezePolicy",
+    "FrozenPolicy",
+    "RestorePolicy",
+    "TrainablePolicy",
+    "fingerprint",
+    "named_tensors",
+    "tensor_digests",
+]
+
+
+@hookimpl
+def scl_freeze_policies() -> dict[str, type]:
+    """The policies of this package."""
+    return {"frozen": FrozenPolicy, "restore": RestorePolicy, "trainable": TrainablePolicy}

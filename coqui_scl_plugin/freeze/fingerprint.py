@@ -1,0 +1,34 @@
+"""Exact hashes of a module: whether any bit of its parameters and buffers changed."""
+
+import hashlib
+from concurrent.futures import ThreadPoolExecutor
+
+import torch
+from torch import Tensor, nn
+
+
+def named_tensors(module: nn.Module) -> dict[str, Tensor]:
+    """All parameters and buffers, also those that a state dict leaves out."""
+    parameters = module.named_parameters(remove_duplicate=False)
+    return {**dict(parameters), **dict(module.named_buffers(remove_duplicate=False))}
+
+
+def _digest(tensor: Tensor) -> bytes:
+    digest = hashlib.blake2b(f"{tensor.dtype} {tuple(tensor.shape)}".encode(), digest_size=16)
+    digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.digest()
+
+
+def tensor_digests(module: nn.Module) -> dict[str, bytes]:
+    """An exact hash of each parameter and buffer, by name: equal if and only if type, shape and every bit are."""
+    tensors = named_tensors(module)
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:  # hashlib hashes outside of Python's lock
+        return dict(zip(tensors, pool.map(_digest, tensors.values()), strict=True))
+
+
+def fingerprint(module: nn.Module) -> str:
+    """One hash over all parameters and buffers, as 16 hexadecimal digits."""
+    total = hashlib.blake2b(digest_size=8)
+    for name, digest in sorted(tensor_digests(module).items()):
+        total.update(name.encode() + digest)
+    return total.hexdigest()

@@ -1,0 +1,154 @@
+"""Rules for modules of generator and discriminator: what is frozen, until when, and how fast the rest learns."""
+
+import difflib
+from collections.abc import Iterable, Sequence
+from fnmatch import fnmatchcase
+
+import torch
+from torch import nn
+
+from coqui_scl_plugin.config import ModuleRuleConfig
+from coqui_scl_plugin.errors import ConfigError
+
+_NEAREST = 3
+
+
+def scale_at(rule: ModuleRuleConfig, step: int) -> float:
+    """The factor of the learning rate at a training step.
+
+    >>> rule = ModuleRuleConfig(pattern="flow", until_step=20, lr_scale=0.1)
+    >>> scale_at(rule, 19), scale_at(rule, 20)
+    (0.1, 1.0)
+    """
+    return 1.0 if rule.until_step is not None and step >= rule.until_step else rule.lr_scale
+
+
+def _thaws(rule: ModuleRuleConfig) -> bool:
+    return rule.lr_scale == 0.0 and rule.until_step is not None
+
+
+def _ancestors(name: str) -> list[str]:
+    """The name itself and those of the modules that hold it.
+
+    >>> _ancestors("a.b.c")
+    ['a', 'a.b', 'a.b.c']
+    """
+    parts = name.split(".")
+    return [".".join(parts[: end + 1]) for end in range(len(parts))]
+
+
+def _no_match(path: str, pattern: str, names: Sequence[str]) -> ConfigError:
+    near = difflib.get_close_matches(pattern, names, n=_NEAREST)
+    nearest = f" Nearest: {', '.join(near)}." if near else ""
+    top = ", ".join(name for name in names if "." not in name)
+    return ConfigError(
+        f"{path}.pattern = {pattern!r}: matches no module of the generator or the discriminator.{nearest} "
+        f"Their outermost modules: {top}."
+    )
+
+
+class ModuleRules:
+    """The rules of a config, resolved against the modules of a model.
+
+    A rule holds for the modules that its pattern matches and for all below them; where several do, the last one holds.
+    """
+
+    def __init__(self, model: nn.Module, rules: Sequence[ModuleRuleConfig], path: str, ignored: Iterable[str]) -> None:
+        """Find out which rule holds for which module.
+
+        Args:
+            model: Generator and discriminator.
+            rules: In the order of the config.
+            path: Config key of the list, for messages.
+            ignored: Names of outermost modules that no rule is for.
+
+        Raises:
+            ConfigError: a pattern matches nothing.
+        """
+        leave_out = set(ignored)
+        self._modules = {
+            name: module for name, module in model.named_modules() if name and name.partition(".")[0] not in leave_out
+        }
+        self.rules = list(rules)
+        self.matched: list[list[str]] = []
+        """By rule, the outermost modules that its pattern matches."""
+        self._rule_of: dict[str, int] = {}
+        for index, rule in enumerate(self.rules):
+            names = [name for name in self._modules if fnmatchcase(name, rule.pattern)]
+            if not names:
+                raise _no_match(f"{path}.{index}", rule.pattern, list(self._modules))
+            hits = set(names)
+            self.matched.append([name for name in names if not hits & set(_ancestors(name)[:-1])])
+            self._rule_of |= {name: index for name in self._modules if hits & set(_ancestors(name))}
+        self._by_rule: list[list[nn.Module]] = [
+            [self._modules[name] for name, owner in self._rule_of.items() if owner == index]
+            for index in range(len(self.rules))
+        ]
+        self._parameters = [
+            [p for module in modules for p in module.parameters(recurse=False)] for modules in self._by_rule
+        ]
+        self._is_frozen = [False] * len(self.rules)
+        self._groups: list[list[int]] = []
+
+    def rule_of(self, name: str) -> ModuleRuleConfig | None:
+        """The rule that holds for the module of this name."""
+        return self.rules[self._rule_of[name]] if name in self._rule_of else None
+
+    # --- freezing and thawing -------------------------------------------------------------------------------------
+
+    def apply(self, step: int, *, training: bool) -> None:
+        """Freeze what the rules freeze at a training step, and thaw what they froze until then.
+
+        What was never frozen by a rule is left as it is. `training` is the mode of the model.
+        """
+        for index, rule in enumerate(self.rules):
+            frozen = scale_at(rule, step) == 0.0
+            if frozen or self._is_frozen[index]:
+                for parameter in self._parameters[index]:
+                    parameter.requires_grad_(not frozen)
+                    parameter.grad = None
+                if rule.eval_mode:
+                    for module in self._by_rule[index]:
+                        module.training = training and not frozen
+            self._is_frozen[index] = frozen
+
+    # --- optimizers -----------------------------------------------------------------------------------------------
+
+    def divide(self, optimizers: Sequence[torch.optim.Optimizer]) -> None:
+        """Leave out what is frozen for good, and give each rule with a factor for the learning rate its own group.
+
+        The first group holds all others, also what thaws later. Groups depend on the rules alone, not on the step, so
+        that a checkpoint fits at any step.
+
+        Raises:
+            ConfigError: nothing is left for an optimizer.
+        """
+        owner = {id(p): index for index, parameters in enumerate(self._parameters) for p in parameters}
+        self._groups = []
+        for number, optimizer in enumerate(optimizers):
+            scaled: dict[int, list[nn.Parameter]] = {}
+            for group in optimizer.param_groups:
+                kept = []
+                for parameter in group["params"]:
+                    index = owner.get(id(parameter))
+                    if index is None or _thaws(self.rules[index]):
+                        kept.append(parameter)
+                    elif self.rules[index].lr_scale > 0.0:
+                        scaled.setdefault(index, []).append(parameter)
+                group["params"] = kept
+            self._groups.append(sorted(scaled))
+            for index in sorted(scaled):
+                optimizer.add_param_group({"params": scaled[index]})
+            if not any(group["params"] for group in optimizer.param_groups):
+                whole = ("discriminator", "generator")[number]
+                raise ConfigError(f"scl.freeze.modules: freezes the whole {whole}; leave a module out, or thaw one.")
+
+    def scale_learning_rates(self, optimizers: Sequence[torch.optim.Optimizer], step: int) -> None:
+        """Set the learning rate of each rule's group to its factor times that of the first group.
+
+        Done at every step, since schedulers and Coqui's restoring of a checkpoint set the rates of all groups anew.
+        """
+        for optimizer, indices in zip(optimizers, self._groups, strict=False):
+            base = optimizer.param_groups[0]["lr"]
+            for group, index in zip(optimizer.param_groups[1:], indices, strict=False):
+                group["lr"] = base * scale_at(self.rules[index], step)

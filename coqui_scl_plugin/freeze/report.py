@@ -1,0 +1,178 @@
+"""The freeze report: what trains and what is frozen, until when, and who holds it."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.table import Table
+from torch import nn
+
+from coqui_scl_plugin.atomic import replacing
+from coqui_scl_plugin.freeze.fingerprint import fingerprint
+from coqui_scl_plugin.freeze.guard import Drift
+from coqui_scl_plugin.freeze.module_rules import ModuleRules, scale_at
+
+FILE_NAME = "freeze_report.json"
+
+
+@dataclass(frozen=True)
+class ModuleRow:
+    """A module of the generator or the discriminator, or a part of one that a rule is for."""
+
+    module: str
+    parameters: int
+    trainable: int
+    """How many of them ask for a gradient now."""
+    optimizer: str
+    """The optimizers that hold some of them."""
+    mode: str
+    """`train`, `eval` or `mixed`, in a training step."""
+    lr_scale: float
+    """Factor of the learning rate now; 0 where a rule freezes it."""
+    until_step: int | None
+    pattern: str | None
+    """Of the rule, if there is one."""
+
+    @property
+    def state(self) -> str:
+        """What happens to it, in words."""
+        until = "" if self.until_step is None else f" until step {self.until_step}"
+        if not self.parameters:
+            return "no parameters"
+        if not self.trainable:
+            return f"frozen{until}"
+        if self.trainable < self.parameters:
+            return f"trains in part ({self.trainable:,})"
+        return "trains" if self.lr_scale == 1.0 else f"trains at {self.lr_scale:g} x lr{until}"
+
+
+@dataclass(frozen=True)
+class EncoderRow:
+    """A speaker encoder."""
+
+    encoder: str
+    role: str
+    """`training`, `holdout`, or `d-vectors` for the one of Coqui's speaker manager."""
+    policy: str
+    parameters: int
+    trainable: int
+    buffers: int
+    optimizer: str
+    mode: str
+    fingerprint: str
+    """Of all parameters and buffers."""
+
+    @property
+    def state(self) -> str:
+        """What happens to it, in words."""
+        return "TRAINS" if self.policy == "trainable" else self.policy
+
+
+@dataclass(frozen=True)
+class FreezeReport:
+    """All rows, and how the encoders are watched."""
+
+    step: int
+    modules: list[ModuleRow]
+    encoders: list[EncoderRow]
+    rules: list[dict[str, Any]]
+    guard: dict[str, Any]
+
+    def to_dict(self) -> dict[str, Any]:
+        """What `freeze_report.json` holds, apart from `drift`."""
+        return asdict(self)
+
+    def write(self, folder: Path, drifts: Sequence[Drift] = ()) -> None:
+        """Write `freeze_report.json`; `drifts` are the changes of encoders that the run survived."""
+        content = {**self.to_dict(), "drift": [asdict(drift) for drift in drifts]}
+        with replacing(folder / FILE_NAME) as temporary:
+            temporary.write_text(json.dumps(content, indent=2), encoding="utf-8")
+
+    def rows(self) -> list[tuple[str, str, str, str, str]]:
+        """Name, parameters, state, optimizer and mode of each line of the table."""
+        modules = [(r.module, f"{r.parameters:,}", r.state, r.optimizer, r.mode) for r in self.modules]
+        encoders = [
+            (f"speaker encoder {r.encoder}", f"{r.parameters:,}", r.state, r.optimizer, r.mode) for r in self.encoders
+        ]
+        return modules + encoders
+
+    def table(self) -> Table:
+        """For the console."""
+        table = Table(title="What trains and what is frozen", title_justify="left")
+        table.add_column("module")
+        table.add_column("parameters", justify="right")
+        for column in ("state", "optimizer", "mode"):
+            table.add_column(column)
+        for row in self.rows():
+            table.add_row(*row)
+        return table
+
+    def markdown(self) -> str:
+        """For TensorBoard."""
+        rows = [("module", "parameters", "state", "optimizer", "mode"), ("---", "---:", "---", "---", "---")]
+        return "\n".join("| " + " | ".join(row) + " |" for row in [*rows, *self.rows()])
+
+
+def _holders(module: nn.Module, optimizers: Mapping[str, torch.optim.Optimizer]) -> str:
+    own = {id(p) for p in module.parameters()}
+    holders = [
+        name
+        for name, optimizer in optimizers.items()
+        if own & {id(p) for group in optimizer.param_groups for p in group["params"]}
+    ]
+    return ", ".join(holders) or "none"
+
+
+def _mode(module: nn.Module) -> str:
+    modes = {part.training for part in module.modules()}
+    return "mixed" if len(modes) > 1 else "train" if modes.pop() else "eval"
+
+
+def _sizes(module: nn.Module) -> tuple[int, int]:
+    """Parameters, and how many of them ask for a gradient."""
+    counts = [(p.numel(), p.numel() if p.requires_grad else 0) for p in module.parameters()]
+    return sum(count for count, _ in counts), sum(asking for _, asking in counts)
+
+
+def module_rows(
+    modules: Mapping[str, nn.Module], rules: ModuleRules, optimizers: Mapping[str, torch.optim.Optimizer], step: int
+) -> list[ModuleRow]:
+    """A row for each of `modules`, by name; below it one for each part of it that a rule is for."""
+    inner = {
+        name: module
+        for outer, owner in modules.items()
+        for part, module in owner.named_modules()
+        if part and (name := f"{outer}.{part}") in {match for matches in rules.matched for match in matches}
+    }
+    rows = []
+    for outer in modules:
+        for name, module in {outer: modules[outer], **inner}.items():
+            if name != outer and not name.startswith(f"{outer}."):
+                continue
+            rule = rules.rule_of(name)
+            parameters, trainable = _sizes(module)
+            over = rule is not None and scale_at(rule, step) == 1.0
+            rows.append(
+                ModuleRow(
+                    module=name, parameters=parameters, trainable=trainable, optimizer=_holders(module, optimizers),
+                    mode=_mode(module), lr_scale=scale_at(rule, step) if rule else 1.0,
+                    until_step=None if rule is None or over else rule.until_step,
+                    pattern=rule.pattern if rule else None,
+                )
+            )  # fmt: skip
+    return rows
+
+
+def encoder_row(
+    name: str, role: str, policy: str, encoder: nn.Module, optimizers: Mapping[str, torch.optim.Optimizer]
+) -> EncoderRow:
+    """The row of one encoder."""
+    parameters, trainable = _sizes(encoder)
+    return EncoderRow(
+        encoder=name, role=role, policy=policy, parameters=parameters, trainable=trainable,
+        buffers=sum(buffer.numel() for buffer in encoder.buffers()), optimizer=_holders(encoder, optimizers),
+        mode=_mode(encoder), fingerprint=fingerprint(encoder),
+    )  # fmt: skip

@@ -1,0 +1,91 @@
+"""The table of all checks, and how they are run: before step 1 of every run, and by `coqui-scl preflight`."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from coqui_scl_plugin.errors import ConfigError
+from coqui_scl_plugin.preflight import data, encoders, environment, settings
+from coqui_scl_plugin.preflight.report import Finding, PreflightReport, Result, judge
+from coqui_scl_plugin.preflight.setup import RunSetup
+from coqui_scl_plugin.suggest import did_you_mean
+
+
+@dataclass(frozen=True)
+class Check:
+    """One check; its function's docstring says what holds when it finds nothing."""
+
+    id: str
+    run: Callable[[RunSetup], list[Finding]]
+    needs: tuple[str, ...] = ()
+    """Ids of earlier checks without which it cannot be run."""
+    costly: bool = False
+    """Whether it makes the generator and the encoders work."""
+
+    @property
+    def checks(self) -> str:
+        """What it looks at."""
+        return (self.run.__doc__ or "").strip().partition("\n")[0]
+
+
+_BATCH = ("ffmpeg", "recordings", "d-vectors", "known-speakers")
+
+CHECKS = (
+    Check("ffmpeg", environment.check_ffmpeg),
+    Check("versions", environment.check_versions),
+    Check("weight", settings.check_weight),
+    Check("stock-loss", settings.check_stock_loss),
+    Check("recordings", data.check_recordings),
+    Check("sample-rate", data.check_sample_rate),
+    Check("segment-length", data.check_segment_length),
+    Check("speakers", data.check_speakers),
+    Check("d-vectors", data.check_d_vectors),
+    Check("known-speakers", data.check_known_speakers),
+    Check("evaluation-set", data.check_evaluation_set),
+    Check("test-sentences", data.check_test_sentences),
+    Check("discriminator", settings.check_discriminator),
+    Check("restored-weights", settings.check_restored_weights),
+    Check("optimizer-state", settings.check_optimizer_state),
+    Check("trains", settings.check_trains),
+    Check("accelerate", settings.check_accelerate),
+    Check("policies", encoders.check_policies),
+    Check("optimizers", encoders.check_optimizers),
+    Check("eval-mode", encoders.check_eval_mode),
+    Check("references", encoders.check_references, needs=("recordings", "speakers"), costly=True),
+    Check("gradient", encoders.check_gradient, needs=(*_BATCH, "references"), costly=True),
+    Check("holdout", encoders.check_holdout, needs=_BATCH, costly=True),
+)
+"""In the order in which they are run."""
+
+IDS = tuple(check.id for check in CHECKS)
+
+
+def check_skipped(ids: Iterable[str], path: str) -> None:
+    """Raise a ConfigError for an id, named by the config key or option `path`, that no check has."""
+    for id_ in ids:
+        if id_ not in IDS:
+            raise ConfigError(f"{path} = {id_!r}: there is no such check. {did_you_mean(id_, IDS)}")
+
+
+def run_checks(setup: RunSetup, skip: Sequence[str], *, costly: bool, before: PreflightReport) -> PreflightReport:
+    """Run the cheap checks, or those that make the generator and the encoders work.
+
+    Args:
+        setup: The run.
+        skip: Ids of checks that are run, and reported, but may fail.
+        costly: Which of the two.
+        before: What was run already; a check is not run if one that it needs failed.
+
+    Returns:
+        `before`, and the results of these.
+    """
+    report = PreflightReport(list(before.results))
+    for check in CHECKS:
+        if check.costly is not costly:
+            continue
+        unmet = [r.id for r in report.results if r.id in check.needs and r.status in ("failed", "not run")]
+        if unmet:
+            why = f"It needs {', '.join(unmet)}."
+            report.results.append(Result(check.id, check.checks, "not run", why_not_run=why))
+        else:
+            report.results.append(judge(check.id, check.checks, check.run(setup), skip=check.id in skip))
+    return report

@@ -1,0 +1,243 @@
+"""Checks of recordings, speakers and texts."""
+
+import difflib
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import soundfile
+
+from coqui_scl_plugin.errors import PreflightError
+from coqui_scl_plugin.preflight.report import Finding, warning
+from coqui_scl_plugin.preflight.setup import RunSetup, Sample
+
+_LOOKED_AT = 500  # recordings whose headers are read, evenly spread over the data set
+_SHORTEST_SEGMENT = 0.1  # seconds
+_FEW = 5
+
+
+def _some(names: Iterable[str]) -> str:
+    """The first few names.
+
+    >>> _some(["b", "a"]), _some("abcdefg")
+    ("'a', 'b'", "'a', 'b', 'c', 'd', 'e' and 2 more")
+    """
+    ordered = sorted(names)
+    more = f" and {len(ordered) - _FEW} more" if len(ordered) > _FEW else ""
+    return ", ".join(map(repr, ordered[:_FEW])) + more
+
+
+def _all_samples(setup: RunSetup) -> list[Sample]:
+    return [*(setup.train_samples or ()), *(setup.eval_samples or ())]
+
+
+def shared_names(samples: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A sentence for the first two recordings that have one name, or nothing."""
+    files: dict[str, str] = {}
+    for sample in samples:
+        name, file = sample["audio_unique_name"], str(sample["audio_file"])
+        if files.setdefault(name, file) != file:
+            return [f"{files[name]} and {file} share the name {name!r}."]
+    return []
+
+
+_OWN_NAMES = "Give each entry of `datasets` its own dataset_name."
+
+
+def check_names(samples: Sequence[Mapping[str, Any]]) -> None:
+    """Recordings must have names of their own, or one would be compared with another. Raises PreflightError."""
+    for sentence in shared_names(samples):
+        raise PreflightError(f"{sentence} {_OWN_NAMES}")
+
+
+def check_recordings(setup: RunSetup) -> list[Finding]:
+    """The list of recordings is there where it is needed, and their names are their own."""
+    consistency = setup.consistency
+    if consistency is not None and consistency.needs_recordings and not setup.train_samples:
+        return [
+            Finding(
+                "The references, prototypes or calibration of this config come from all recordings of the data set, "
+                "but the trainer was given no train_samples.",
+                "Pass them to the Trainer, or use reference.source = 'utterance', prototypes = 'batch' and calibrate = "
+                "false.",
+            )
+        ]
+    return [Finding(sentence, _OWN_NAMES) for sentence in shared_names(_all_samples(setup))]
+
+
+def _headers(samples: Sequence[Sample]) -> Iterator[tuple[str, int, float]]:
+    """File, rate in Hz and length in seconds of up to `_LOOKED_AT` recordings whose header soundfile can read."""
+    for sample in samples[:: max(1, len(samples) // _LOOKED_AT)]:
+        try:
+            info = soundfile.info(sample["audio_file"])
+        except soundfile.SoundFileError:  # another format, or broken, which the data loader will say
+            continue
+        yield str(sample["audio_file"]), int(info.samplerate), float(info.duration)
+
+
+def check_sample_rate(setup: RunSetup) -> list[Finding]:
+    """Recordings have the rate of the config, since Coqui does not resample them; encoders hear no empty band."""
+    rate, findings = setup.config.audio.sample_rate, []
+    wrong = {file: own for file, own, _ in _headers(_all_samples(setup)) if own != rate}
+    if wrong:
+        file, own = next(iter(wrong.items()))
+        findings.append(
+            Finding(
+                f"audio.sample_rate = {rate}, but {len(wrong)} of the recordings looked at have another rate: {file} "
+                f"has {own} Hz. Coqui would take them as they are, too fast or too slow, and so would the encoders.",
+                "Resample them (python -m TTS.bin.resample), or set audio.sample_rate.",
+            )
+        )
+    encoders = setup.consistency.prepared_encoders if setup.consistency is not None else {}
+    for alias, encoder in encoders.items():
+        if encoder.sample_rate > rate:
+            findings.append(
+                warning(
+                    f"The speaker encoder {alias!r} hears {encoder.sample_rate} Hz, the model makes {rate} Hz: above "
+                    f"{rate // 2} Hz it hears nothing, in generated and in real speech.",
+                    "An encoder of a rate no higher than the model's judges better.",
+                )
+            )
+    return findings
+
+
+def check_segment_length(setup: RunSetup) -> list[Finding]:
+    """The slice that encoders hear is long enough to hear a speaker in it, and not padded with silence."""
+    findings = []
+    seconds = setup.segment_seconds
+    if seconds < _SHORTEST_SEGMENT:
+        findings.append(
+            Finding(
+                f"The generator makes slices of {seconds:.3f} s. Repeated to what an encoder needs, they are a buzz in "
+                "which no speaker can be heard.",
+                f"Raise model_args.spec_segment_size to at least {_SHORTEST_SEGMENT} s.",
+            )
+        )
+    short = [file for file, _, length in _headers(setup.train_samples or ()) if length < seconds]
+    if short:
+        findings.append(
+            warning(
+                f"{len(short)} of the recordings looked at are shorter than a slice of {seconds:.2f} s, and are padded "
+                f"with zeros: {_some(short)}.",
+                f"Leave them out: min_audio_len = {round(seconds * setup.config.audio.sample_rate)}.",
+            )
+        )
+    return findings
+
+
+def check_speakers(setup: RunSetup) -> list[Finding]:
+    """The loss gets the speakers in a batch that it needs."""
+    if setup.consistency is None or setup.train_samples is None:
+        return []
+    loss, batch_size = setup.consistency.loss, setup.config.batch_size
+    name, needed = type(loss).__name__, getattr(loss, "min_speakers", 1)
+    counts = Counter(sample["speaker_name"] for sample in setup.train_samples)
+    if len(counts) < needed:
+        return [
+            Finding(
+                f"{name} needs at least {needed} speakers, the training data has {len(counts)}: it would have no "
+                "negatives and teach nothing.",
+                "Use the loss 'cosine', or add speakers.",
+            )
+        ]
+    if setup.consistency.wants_prototypes or needed < 2:
+        return []
+    if batch_size < needed:
+        return [
+            Finding(
+                f"{name} needs at least {needed} speakers in a batch, batch_size is {batch_size}.", "Raise batch_size."
+            )
+        ]
+    total = sum(counts.values())
+    alone = sum((count / total) ** batch_size for count in counts.values())
+    most, count = counts.most_common(1)[0]
+    found = (
+        f"{name} needs several speakers in a batch: with {count} of {total} recordings by {most!r} and batch_size "
+        f"{batch_size}, {alone:.0%} of the batches have one speaker and teach nothing."
+    )
+    change = "Balance the speakers (use_weighted_sampler), raise batch_size, or use prototypes = 'centroid'."
+    return [] if alone < 0.1 else [warning(found, change)] if alone < 0.5 else [Finding(found, change)]
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    names = list(known)
+    ends = [key for key in names if key.endswith(name) or name.endswith(key)]
+    near = ends[:1] or difflib.get_close_matches(name, names[: 10 * _LOOKED_AT], n=1, cutoff=0.0)
+    return f" (nearest: {near[0]!r})" if near else ""
+
+
+def _missing(what: str, wanted: set[str], known: Iterable[str], where: str, change: str) -> list[Finding]:
+    known = set(known)
+    if not (missing := wanted - known):
+        return []
+    first = min(missing)
+    found = (
+        f"{len(missing)} of {len(wanted)} {what} are not in {where}: {_some(missing)}. {first!r} is not there"
+        f"{_nearest(first, known)}."
+    )
+    return [Finding(found, change)]
+
+
+def check_d_vectors(setup: RunSetup) -> list[Finding]:
+    """Each recording and each speaker of the data is in the file of d-vectors, which have the model's size."""
+    if setup.d_vectors is None or setup.train_samples is None:
+        return []
+    samples, args = _all_samples(setup), setup.config.model_args
+    change = (
+        "The names of the data set (datasets.dataset_name, the formatter) must be those that the file was computed "
+        "with: compute it again with this config, e.g. coqui-scl embed --export."
+    )
+    where = f"model_args.d_vector_file ({args.d_vector_file})"
+    findings = _missing("recordings", {s["audio_unique_name"] for s in samples}, setup.d_vectors, where, change)
+    speakers = {str(entry["name"]) for entry in setup.d_vectors.values()}
+    findings += _missing("speakers", {s["speaker_name"] for s in samples}, speakers, where, change)
+    sizes = {len(entry["embedding"]) for entry in setup.d_vectors.values()} - {args.d_vector_dim}
+    if sizes:
+        found = f"model_args.d_vector_dim = {args.d_vector_dim}, but {where} has embeddings of {sorted(sizes)} numbers."
+        findings.append(Finding(found, f"Set model_args.d_vector_dim to {max(sizes)}."))
+    return findings
+
+
+def check_known_speakers(setup: RunSetup) -> list[Finding]:
+    """The model has an embedding for each speaker of the data."""
+    if setup.speakers is None or setup.train_samples is None:
+        return []
+    wanted = {sample["speaker_name"] for sample in _all_samples(setup)}
+    change = "Name all speakers in `speakers` of the config, spelled as in the data."
+    return _missing("speakers", wanted, setup.speakers, "the model's table of speakers", change)
+
+
+def check_evaluation_set(setup: RunSetup) -> list[Finding]:
+    """There is something to evaluate with, and it makes at least one batch."""
+    if not setup.config.run_eval or setup.own_eval_loader or setup.train_samples is None:
+        return []
+    change = "Raise eval_split_size, name meta_file_val, or set run_eval to false."
+    if not setup.eval_samples:
+        return [
+            Finding("run_eval is on, but the evaluation set is empty: the run would end at its first epoch.", change)
+        ]
+    try:
+        batches = setup.count_eval_batches()
+    except RuntimeError as error:  # Coqui: `No samples left`
+        found = f"None of the {len(setup.eval_samples)} samples to evaluate with can be used: {error}"
+        return [Finding(found, f"{change} Their lengths must be within min_audio_len and max_audio_len.")]
+    if batches == 0:
+        found = (
+            f"The {len(setup.eval_samples)} samples to evaluate with do not make one batch, since the weighted sampler "
+            "drops an incomplete one: the run would end at its first evaluation."
+        )
+        return [Finding(found, change)]
+    return []
+
+
+def check_test_sentences(setup: RunSetup) -> list[Finding]:
+    """The speakers of the test sentences exist."""
+    config = setup.config
+    if config.test_delay_epochs >= config.epochs or (setup.speakers is None and setup.d_vectors is None):
+        return []
+    known = setup.speakers if setup.speakers is not None else {str(e["name"]) for e in (setup.d_vectors or {}).values()}
+    wanted = {
+        sentence[1] for sentence in config.test_sentences if not isinstance(sentence, str) and len(sentence) > 1
+    } - {None}
+    change = "Correct test_sentences: the run would end when it speaks them, after an epoch."
+    return _missing("speakers of test_sentences", wanted, known, "the model", change)

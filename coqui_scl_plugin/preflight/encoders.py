@@ -1,0 +1,232 @@
+"""Checks of the speaker encoders: nothing moves them, and the gradient comes through."""
+
+import contextlib
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from coqui_scl_plugin.consistency import SpeakerConsistency
+from coqui_scl_plugin.encoders.frontends import AtRates
+from coqui_scl_plugin.encoders.prepared import PreparedEncoder
+from coqui_scl_plugin.errors import PreflightError
+from coqui_scl_plugin.freeze import named_tensors, tensor_digests
+from coqui_scl_plugin.freeze.policies import undoes_changes
+from coqui_scl_plugin.preflight.report import Finding, warning
+from coqui_scl_plugin.preflight.setup import RunSetup
+from coqui_scl_plugin.references.sources import RealSpeech
+
+_QUIET = 1e-3  # root mean square: -60 dBFS
+_SAME = 1e-3  # largest difference between numbers of two embeddings of unit length
+_DIFFERENTIABLE = (
+    "The generator would learn nothing from it. Its forward must be differentiable: no torch.no_grad, no detach, no "
+    "numpy or ONNX inside."
+)
+
+
+def _strictly_frozen(setup: RunSetup) -> dict[str, nn.Module]:
+    """The frozen encoders, without those whose policy undoes what others do to them."""
+    policies = setup.consistency.policies if setup.consistency is not None else {}
+    return {
+        name: encoder
+        for name, encoder in setup.frozen_encoders.items()
+        if name not in policies or not undoes_changes(policies[name])
+    }
+
+
+def check_optimizers(setup: RunSetup) -> list[Finding]:
+    """No tensor of a frozen encoder is in an optimizer, and none asks for a gradient."""
+    findings = []
+    for name, encoder in _strictly_frozen(setup).items():
+        for index, optimizer in enumerate(setup.optimizers.values()):
+            held = {id(p) for group in optimizer.param_groups for p in group["params"]}
+            if caught := [key for key, p in encoder.named_parameters() if id(p) in held]:
+                found = (
+                    f"Optimizer {index} holds {len(caught)} parameters of the frozen speaker encoder {name!r}, the "
+                    f"first is {caught[0]}."
+                )
+                change = "Build optimizers with SclVits.get_optimizer, or leave these parameters out."
+                findings.append(Finding(found, change))
+        if asking := [key for key, p in encoder.named_parameters() if p.requires_grad]:
+            found = f"The frozen speaker encoder {name!r} has parameters that ask for a gradient: {asking[0]}."
+            findings.append(Finding(found, "Find what switches requires_grad on after the policy was applied."))
+    return findings
+
+
+def check_policies(setup: RunSetup) -> list[Finding]:
+    """No encoder trains, and each has weights that can be watched."""
+    if setup.consistency is None:
+        return []
+    findings = []
+    for alias, encoder in setup.consistency.prepared_encoders.items():
+        if setup.consistency.policies[alias].trainable:
+            findings.append(
+                warning(
+                    f"The policy of the speaker encoder {alias!r} lets it TRAIN: the loss can fall without teaching "
+                    "the generator anything.",
+                    'Use "policy": "frozen" for anything but a comparison.',
+                )
+            )
+        if not named_tensors(encoder):
+            findings.append(
+                warning(
+                    f"The speaker encoder {alias!r} shows no parameters or buffers: what it computes with can be "
+                    "neither frozen nor watched.",
+                    "Hold networks as attributes that are nn.Module, not in a list, a dict or a plain object.",
+                )
+            )
+    return findings
+
+
+def _hear(encoder: PreparedEncoder) -> None:
+    device = next((t.device for t in named_tensors(encoder).values()), torch.device("cpu"))
+    noise = 0.1 * torch.randn(2, encoder.min_samples, device=device)
+    try:
+        encoder(noise.clone().requires_grad_())  # as in a training step
+    except RuntimeError:  # the check of the gradient says so, where there must be one
+        with torch.no_grad():
+            encoder(noise)
+
+
+def _drifting(name: str, module: nn.Module) -> list[Finding]:
+    parts = [f"its layer {key}" if key else "itself" for key, part in module.named_modules() if part.training]
+    if not parts:
+        return []
+    found = (
+        f"The frozen speaker encoder {name!r} is in train mode ({parts[-1]}) once the model is: its statistics would "
+        "drift, and dropout would blur what it hears."
+    )
+    return [Finding(found, "Its train(mode) and its forward must leave it in eval mode.")]
+
+
+def check_eval_mode(setup: RunSetup) -> list[Finding]:
+    """Each frozen encoder stays in eval mode when the model trains, and hearing speech changes nothing in it."""
+    setup.train_mode()
+    findings = []
+    for name, encoder in _strictly_frozen(setup).items():
+        before = tensor_digests(encoder)
+        if isinstance(encoder, PreparedEncoder):
+            try:
+                _hear(encoder)
+            except RuntimeError as error:
+                findings.append(Finding(f"The speaker encoder {name!r} fails on noise: {error}", "Repair its forward."))
+                continue
+        findings += _drifting(name, encoder)
+        if moved := [key for key, digest in tensor_digests(encoder).items() if before.get(key) != digest]:
+            found = (
+                f"Hearing speech changes the frozen speaker encoder {name!r}: {moved[0]} and {len(moved) - 1} others."
+            )
+            change = "Its forward must not update statistics: no batch_norm with training=True, no counters."
+            findings.append(Finding(found, change))
+    return findings
+
+
+def check_references(setup: RunSetup) -> list[Finding]:
+    """The data suffices for the references, the prototypes and the levels of the config."""
+    try:
+        setup.prepare_references()
+    except PreflightError as error:
+        return [Finding(str(error), "")]
+    return []
+
+
+@contextlib.contextmanager
+def _put_back(consistency: SpeakerConsistency) -> Iterator[None]:
+    """Undo what hearing speech does to encoders that train."""
+    kept = {name: tensor.detach().clone() for name, tensor in named_tensors(consistency).items()}
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for name, tensor in named_tensors(consistency).items():
+                if name in kept and not torch.equal(tensor, kept[name]):
+                    tensor.copy_(kept[name])
+
+
+def _probes(generated: Tensor) -> dict[str, Tensor]:
+    """Segments that the gradient must come through, `[B, T]` each: as generated, quiet, and half of it silent."""
+    heard = generated.detach()
+    level = heard.square().mean(dim=-1, keepdim=True).sqrt().clamp_min(1e-12)
+    half_silent = heard.clone()
+    half_silent[:, : heard.shape[1] // 2] = 0.0
+    return {
+        "the generated waveform": generated,
+        "a quiet segment (-60 dBFS)": (heard * (_QUIET / level)).requires_grad_(),
+        "a half-silent segment": half_silent.requires_grad_(),
+    }
+
+
+def _gradient(
+    consistency: SpeakerConsistency, alias: str, waveform: Tensor, reference: Tensor, real: RealSpeech
+) -> Tensor | None:
+    encoder = consistency.prepared_encoders[alias]
+    with torch.autocast(waveform.device.type, enabled=False):
+        embedded = encoder(AtRates(waveform, real.segments.sample_rate).at(encoder.sample_rate))
+        loss = consistency.member_loss(alias, embedded, reference, real)
+    if not loss.requires_grad:
+        return None
+    return torch.autograd.grad(loss, waveform, retain_graph=True, allow_unused=True)[0]
+
+
+def _gradient_findings(alias: str, what: str, gradient: Tensor | None) -> list[Finding]:
+    through = f"through the speaker encoder {alias!r}"
+    if gradient is None:
+        return [Finding(f"No gradient reaches {what} {through}.", _DIFFERENTIABLE)]
+    if not gradient.isfinite().all():
+        change = "Look for a square root, logarithm or division at 0 in the encoder or the loss."
+        return [Finding(f"The gradient at {what} {through} is not finite.", change)]
+    if not gradient.any():
+        return [Finding(f"The gradient at {what} {through} is 0.", _DIFFERENTIABLE)]
+    return []
+
+
+def check_gradient(setup: RunSetup) -> list[Finding]:
+    """The gradient of the loss reaches the waveform through each training encoder, finite and not 0."""
+    consistency = setup.consistency
+    if consistency is None:
+        return []
+    generated, real = setup.generate()
+    if not generated.requires_grad:
+        found = (
+            "The generated waveform needs no gradient: the whole generator is frozen, and the loss can teach nothing."
+        )
+        return [Finding(found, "Leave a module out of scl.freeze.modules, or switch its gradients on.")]
+    findings = []
+    with _put_back(consistency):
+        for alias in consistency.training_aliases:
+            reference = consistency.references.embed(alias, consistency.prepared_encoders[alias], real)
+            for what, waveform in _probes(generated).items():
+                try:
+                    gradient = _gradient(consistency, alias, waveform, reference, real)
+                except RuntimeError as error:  # such as numpy on a tensor that carries a gradient
+                    found = f"The speaker encoder {alias!r} fails on {what} that carries a gradient: {error}"
+                    findings.append(Finding(found, _DIFFERENTIABLE))
+                    break
+                findings += (wrong := _gradient_findings(alias, what, gradient))
+                if gradient is not None and waveform is generated:
+                    setup.gradient_norms[alias] = float(gradient.norm())
+                if wrong:
+                    break
+    return findings
+
+
+def check_holdout(setup: RunSetup) -> list[Finding]:
+    """Held-out encoders hear other things in speech than training encoders do."""
+    consistency = setup.consistency
+    if consistency is None or not consistency.holdout:
+        return []
+    generated, real = setup.generate()
+    heard = AtRates(generated.detach(), real.segments.sample_rate)
+    with torch.no_grad():
+        embedded = {alias: e(heard.at(e.sample_rate)) for alias, e in consistency.prepared_encoders.items()}
+    return [
+        Finding(
+            f"The held-out encoder {held_out!r} gives the embeddings of the training encoder {alias!r}: it is the same "
+            "one in another file, and must take no part in training.",
+            "Choose another one for scl.holdout.",
+        )
+        for held_out in consistency.holdout
+        for alias in consistency.training_aliases
+        if embedded[held_out].shape == embedded[alias].shape
+        and (embedded[held_out] - embedded[alias]).abs().max() < _SAME
+    ]

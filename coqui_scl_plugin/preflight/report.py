@@ -1,0 +1,98 @@
+"""What checks found, and how it is shown, kept and acted on."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from rich.table import Table
+
+from coqui_scl_plugin.atomic import replacing
+from coqui_scl_plugin.errors import PreflightError
+
+FILE_NAME = "preflight.json"
+
+Status = Literal["passed", "warning", "failed", "skipped", "not run"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that a check found, and what to change. An error stops the run, a warning does not."""
+
+    found: str
+    change: str
+    is_error: bool = True
+
+
+def warning(found: str, change: str) -> Finding:
+    """A finding that does not stop the run."""
+    return Finding(found, change, is_error=False)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one check came to."""
+
+    id: str
+    checks: str
+    """What it looks at, as a sentence that holds when it passes."""
+    status: Status
+    findings: list[Finding] = field(default_factory=list)
+    why_not_run: str = ""
+
+    @property
+    def text(self) -> str:
+        """All findings."""
+        return "\n".join(f"{finding.found} {finding.change}" for finding in self.findings)
+
+
+def judge(id_: str, checks: str, findings: list[Finding], *, skip: bool) -> Result:
+    """The result of a check that was run."""
+    failed = any(finding.is_error for finding in findings)
+    status: Status = "passed" if not findings else "warning" if not failed else "skipped" if skip else "failed"
+    return Result(id_, checks, status, findings)
+
+
+@dataclass
+class PreflightReport:
+    """The results of all checks, in order."""
+
+    results: list[Result] = field(default_factory=list)
+
+    def of(self, *statuses: Status) -> list[Result]:
+        """The results of these statuses."""
+        return [result for result in self.results if result.status in statuses]
+
+    @property
+    def passed(self) -> bool:
+        """Whether the run may start."""
+        return not self.of("failed")
+
+    def raise_failures(self) -> None:
+        """Raise a PreflightError with all that failed, unless nothing did."""
+        failed = self.of("failed")
+        if not failed:
+            return
+        lines = [f"{result.text} (check {result.id!r})" for result in failed]
+        heading = "" if len(lines) == 1 else f"{len(lines)} checks failed.\n"
+        ids = " ".join(f"--skip {result.id}" for result in failed)
+        raise PreflightError(
+            f"{heading}{chr(10).join(lines)}\nTo train all the same: coqui-scl train {ids}, or scl.preflight.skip."
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """What `preflight.json` holds, and what `--json` prints."""
+        return {"passed": self.passed, "checks": [asdict(result) for result in self.results]}
+
+    def write(self, folder: Path, more: Mapping[str, Any]) -> None:
+        """Write `preflight.json`, with the keys of `more`."""
+        with replacing(folder / FILE_NAME) as temporary:
+            temporary.write_text(json.dumps({**self.to_dict(), **more}, indent=2), encoding="utf-8")
+
+    def table(self) -> Table:
+        """What is not in order, for the console."""
+        table = Table("check", "status", "what was found, and what to change", show_lines=True)
+        for result in self.of("failed", "warning", "skipped", "not run"):
+            table.add_row(result.id, result.status, result.text or result.why_not_run)
+        return table
