@@ -29,11 +29,13 @@ lint: setup
 docs: setup
 	$(BIN)/sphinx-build -q -W -b html docs docs/_build
 
-# ten minutes of figures: the table of encoders in docs/, throughput of embedding, cost of the loss
+# ten minutes of figures: the tables in docs/, throughput of embedding, cost of the loss and of the guard
 bench: setup
 	PYTHONPATH=tests $(BIN)/python -m benchmarks.loss_cost
+	PYTHONPATH=tests $(BIN)/python -m benchmarks.guard_cost
 	PYTHONPATH=tests $(BIN)/python -m benchmarks.embed_throughput
 	PYTHONPATH=tests $(BIN)/python -m benchmarks.encoder_table
+	$(BIN)/python -m coqui_scl_plugin.freeze_methods --markdown docs/freeze_methods_table.md
 
 clean:
 	rm -rf $(VENV) docs/_build build *.egg-info .mypy_cache .pytest_cache .ruff_cache

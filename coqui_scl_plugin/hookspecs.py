@@ -44,7 +44,8 @@ def scl_freeze_policies() -> Mapping[str, type]:
     """Freeze policies: classes with the attribute `trainable` and the method `apply(encoder)`.
 
     `apply` is called when the encoder is built, after every switch between train and eval mode, before and after every
-    training step, and before each save and each comparison with what the encoder was. `trainable` says whether the encoder's parameters go to the generator's optimizer and into the
-    checkpoint; if not, the encoder is fingerprinted and watched. Optional: with `undoes_changes`, other optimizers may
-    hold the encoder, since `apply` takes back what they do.
+    training step, and before each save and each comparison with what the encoder was. `trainable` says whether the
+    encoder's parameters go to the generator's optimizer and into the checkpoint; if not, the encoder is fingerprinted
+    and watched. Optional: with `undoes_changes`, other optimizers may hold the encoder, since `apply` takes back what
+    they do.
     """

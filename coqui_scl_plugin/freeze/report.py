@@ -102,7 +102,7 @@ class FreezeReport:
     def table(self) -> Table:
         """For the console."""
         table = Table(title="What trains and what is frozen", title_justify="left")
-        table.add_column("module")
+        table.add_column("module", no_wrap=True)
         table.add_column("parameters", justify="right")
         for column in ("state", "optimizer", "mode"):
             table.add_column(column)
@@ -154,12 +154,13 @@ def module_rows(
                 continue
             rule = rules.rule_of(name)
             parameters, trainable = _sizes(module)
-            over = rule is not None and scale_at(rule, step) == 1.0
+            scale = 1.0 if rule is None else scale_at(rule, step)
+            until = rule.until_step if rule is not None and scale != 1.0 else None
             rows.append(
                 ModuleRow(
                     module=name, parameters=parameters, trainable=trainable, optimizer=_holders(module, optimizers),
-                    mode=_mode(module), lr_scale=scale_at(rule, step) if rule else 1.0,
-                    until_step=None if rule is None or over else rule.until_step,
+                    mode=_mode(module), lr_scale=scale,
+                    until_step=until if trainable else rules.first_thaw(name, step),
                     pattern=rule.pattern if rule else None,
                 )
             )  # fmt: skip

@@ -1,0 +1,67 @@
+"""What watching an encoder costs, as a share of the least that a step can cost: the loss through that encoder alone."""
+
+import argparse
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from benchmarks.originals import Case, cases, frozen
+from coqui_scl_plugin import SclConfig
+from coqui_scl_plugin.encoders.prepared import PreparedEncoder
+from coqui_scl_plugin.freeze import FreezeGuard, FrozenPolicy
+
+_ENCODERS = ("ge2e", "dvector", "coqui resnet", "transformers wavlm")
+_SEGMENTS = (8, 5_944)  # 0.37 s at 16 kHz, which is tiled to a second
+
+
+def _milliseconds(work: Callable[[], object], runs: int) -> float:
+    work()
+    seconds = []
+    for _ in range(runs):
+        started = time.perf_counter()
+        work()
+        seconds.append(time.perf_counter() - started)
+    return 1000 * statistics.median(seconds)
+
+
+def line(case: Case, check_every: int, runs: int) -> str:
+    """Milliseconds of a loss step, of the policy at each step and of a check, and the share of both in a step."""
+    encoder, policy = PreparedEncoder(frozen(case), min_seconds=1.0), FrozenPolicy()
+    waveform = (0.1 * torch.randn(_SEGMENTS)).requires_grad_()
+
+    def step() -> Tensor:
+        embedded = encoder(waveform)
+        return torch.autograd.grad(torch.cosine_similarity(embedded[::2], embedded[1::2]).mean(), waveform)[0]
+
+    guard = FreezeGuard({case.label: encoder})
+    loss, check = _milliseconds(step, runs), _milliseconds(lambda: guard.check(0), runs)
+    applied = 2 * _milliseconds(lambda: policy.apply(encoder), runs)  # before and after a step
+    share = (applied + check / check_every) / loss
+    size = sum(p.numel() for p in encoder.parameters()) / 1e6
+    return (
+        f"{case.label:20} {size:6.1f} M parameters: loss {loss:7.1f} ms a step, policy {applied:5.2f} ms a step, "
+        f"guard {check:6.1f} ms every {check_every} steps: {share:.2%} of the loss"
+    )
+
+
+def main() -> None:
+    """Print a line an encoder."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check-every", type=int, default=SclConfig().freeze.check_every, help="steps between checks")
+    parser.add_argument("--runs", type=int, default=7, help="timed runs of each")
+    options = parser.parse_args()
+    torch.manual_seed(0)
+    with tempfile.TemporaryDirectory() as folder:
+        for case in cases(Path(folder)):
+            if case.label in _ENCODERS:
+                sys.stdout.write(line(case, options.check_every, options.runs) + "\n")
+
+
+if __name__ == "__main__":
+    main()
