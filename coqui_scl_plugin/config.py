@@ -225,10 +225,7 @@ def _check_encoders(config: SclConfig) -> None:
             parameters.check_params(
                 known.get("encoders", encoder.name, f"{path}.name"), encoder.params, f"{path}.params"
             )
-            policy = known.get("freeze_policies", encoder.policy, f"{path}.policy")
-            if role == "holdout" and getattr(policy, "trainable", False):
-                msg = f"{path}.policy = {encoder.policy!r}: a held-out encoder takes no part in training. Use 'frozen'."
-                raise ConfigError(msg)
+            _check_policy(encoder, path, held_out=role == "holdout")
             _check_levels(encoder, path)
             if not encoder.label.replace("_", "").replace("-", "").isalnum():
                 raise ConfigError(f"{path}.alias = {encoder.alias!r}: use letters, digits, '_' and '-' only.")
@@ -245,6 +242,16 @@ def _check_encoders(config: SclConfig) -> None:
                     "must take no part in training. Choose another one."
                 )
                 raise HoldoutError(msg)
+
+
+def _check_policy(encoder: EncoderConfig, path: str, *, held_out: bool) -> None:
+    policy: Any = registry.installed().get("freeze_policies", encoder.policy, f"{path}.policy")
+    if missing := [name for name in ("trainable", "apply") if not hasattr(policy, name)]:
+        msg = f"{path}.policy = {encoder.policy!r}: {policy.__name__} lacks the attribute {', '.join(missing)}."
+        raise ConfigError(msg)
+    if held_out and policy.trainable:
+        msg = f"{path}.policy = {encoder.policy!r}: a held-out encoder takes no part in training. Use 'frozen'."
+        raise ConfigError(msg)
 
 
 def _check_levels(encoder: EncoderConfig, path: str) -> None:

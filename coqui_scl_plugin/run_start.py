@@ -10,6 +10,7 @@ import io
 import logging
 import random
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +23,6 @@ from torch import Tensor
 from trainer import Trainer
 
 from coqui_scl_plugin.consistency import SpeakerConsistency
-from coqui_scl_plugin.errors import SclError
 from coqui_scl_plugin.freeze.guard import Drift, FreezeGuard
 from coqui_scl_plugin.freeze.report import FreezeReport, encoder_row, module_rows
 from coqui_scl_plugin.preflight.checks import run_checks
@@ -36,8 +36,10 @@ from coqui_scl_plugin.run_record import record_measurements, write_section
 
 if TYPE_CHECKING:
     from coqui_scl_plugin.vits import SclVits
+    from coqui_scl_plugin.vits_config import SclVitsConfig
 
 _BATCH = 4
+_LOOKED_AT = 200  # recordings of which the small batch is taken
 _OPTIMIZERS = ("discriminator", "generator")
 
 
@@ -51,6 +53,18 @@ def random_state_kept() -> Iterator[None]:
     finally:
         random.setstate(python)
         np.random.set_state(numpy)
+
+
+@contextlib.contextmanager
+def phonemes_left_alone(config: "SclVitsConfig") -> Iterator[None]:
+    """Write no phonemes of a few samples to Coqui's cache of them, which it takes to be complete once it is there."""
+    own = config.phoneme_cache_path
+    with tempfile.TemporaryDirectory() as folder:
+        config.phoneme_cache_path = folder if own else own
+        try:
+            yield
+        finally:
+            config.phoneme_cache_path = own
 
 
 @dataclass
@@ -79,19 +93,30 @@ class Run:
 # --- what the checks look at ------------------------------------------------------------------------------------------
 
 
-def _data_loader(model: "SclVits", samples: Sequence[Sample]) -> Any:
+def _data_loader(model: "SclVits", samples: Sequence[Sample], **changes: Any) -> Any:
     """Coqui's loader for evaluation, without its bars, and without phonemes of all samples computed beforehand."""
     config = copy.copy(model.config)
-    config.precompute_num_workers = 0
+    for name, value in {"precompute_num_workers": 0, **changes}.items():
+        setattr(config, name, value)
     with quiet(logging.WARNING, "TTS"), contextlib.redirect_stderr(io.StringIO()):
         return model.get_data_loader(config, is_eval=True, samples=[dict(s) for s in samples], verbose=False)
 
 
+def dataset_that_fits(model: "SclVits", samples: Sequence[Sample]) -> Any:
+    """A data set of recordings that Coqui does not leave out for their length; not all, since it opens each file."""
+    try:
+        return _data_loader(model, samples[:: max(1, len(samples) // _LOOKED_AT)], use_weighted_sampler=False).dataset
+    except RuntimeError:  # No samples left
+        return _data_loader(model, samples, use_weighted_sampler=False).dataset
+
+
 def small_batch(model: "SclVits", samples: Sequence[Sample]) -> dict[str, Any]:
     """A small real batch on the model's device, of different speakers where there are some."""
-    by_speaker = {sample["speaker_name"]: sample for sample in reversed(samples)}
-    dataset = _data_loader(model, list(by_speaker.values())[:_BATCH]).dataset
-    batch = model.format_batch(dataset.collate_fn([dataset[index] for index in range(len(dataset))]))
+    dataset = dataset_that_fits(model, samples)
+    by_speaker: dict[str, int] = {}
+    for index, sample in enumerate(dataset.samples):
+        by_speaker.setdefault(sample["speaker_name"], index)
+    batch = model.format_batch(dataset.collate_fn([dataset[index] for index in list(by_speaker.values())[:_BATCH]]))
     device = next(model.parameters()).device
     moved = {key: value.to(device) if isinstance(value, Tensor) else value for key, value in batch.items()}
     formatted: dict[str, Any] = model.format_batch_on_device(moved)
@@ -203,14 +228,14 @@ def begin(model: "SclVits", trainer: Trainer) -> Run:
     """
     model.train()  # as the trainer does before each epoch
     try:
-        with random_state_kept():
+        with random_state_kept(), phonemes_left_alone(model.config):
             checks, setup = _check(model, trainer)
-    except (SclError, KeyboardInterrupt):
+    except BaseException:
         _discard_empty_run(trainer)
         raise
     is_first = trainer.args.rank == 0
     report = freeze_report(model, setup.optimizers, trainer.total_steps_done)
-    guard = FreezeGuard(model.frozen_encoders(), model.config.scl.freeze.on_drift)
+    guard = FreezeGuard(model.frozen_encoders(), model.config.scl.freeze.on_drift, report.step)
     if is_first:
         checks.write(Path(trainer.output_path), {"step": report.step, "skip": list(model.skipped_checks)})
         _publish(trainer, checks, setup, report)

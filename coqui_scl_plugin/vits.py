@@ -4,6 +4,7 @@ With `run_start.py` and the demo, the only file that knows how Coqui's VITS and 
 calls `super()`, and nothing of Coqui's is replaced.
 """
 
+from collections.abc import Mapping
 from typing import Any, Self
 
 import torch
@@ -60,7 +61,8 @@ class SclVits(Vits):
         """Build the model.
 
         Raises:
-            ConfigError: the `scl` section cannot be used, or a pattern in it matches no module.
+            ConfigError: the `scl` section cannot be used, a pattern in it matches no module, or its rules leave nothing
+                to train.
         """
         config = _as_scl_config(config)
         check_config(config.scl)
@@ -70,8 +72,11 @@ class SclVits(Vits):
         self.speaker_encoder_loss = None
         self.skipped_checks = tuple(config.scl.preflight.skip)  # kept, since --continue_path reads the config again
         rules_from_flags(config, dict(self.named_children()))
-        own = (_OWN, _STOCK_ENCODER)
-        self.module_rules = ModuleRules(self, config.scl.freeze.modules, "scl.freeze.modules", ignored=own)
+        # without a discriminator the model cannot train, and rules for it must not keep it from speaking
+        rules = config.scl.freeze.modules if config.model_args.init_discriminator else []
+        self.module_rules = ModuleRules(self, rules, "scl.freeze.modules", ignored=(_OWN, _STOCK_ENCODER))
+        self.module_rules.refuse_to_freeze_all("discriminator", ["disc"])
+        self.module_rules.refuse_to_freeze_all("generator", self.own_modules().keys() - {"disc"})
         self._waveform_gradient: Tensor | None = None
         self._expects_gradient = False
         self.register_load_state_dict_post_hook(self._forgive_encoder_keys)
@@ -132,6 +137,11 @@ class SclVits(Vits):
         if self.speaker_encoder_loss is not None:
             self.speaker_encoder_loss.apply_policies()
 
+    def _enforce(self) -> None:
+        """Rules and policies hold in this step, whatever anyone did since the last."""
+        self._apply_policies()
+        self.module_rules.apply(self._step, training=self.training)
+
     def train(self, mode: bool = True) -> Self:
         """Switch the model; frozen encoders and, unless their rule says otherwise, frozen modules stay in eval mode."""
         super().train(mode)
@@ -153,6 +163,13 @@ class SclVits(Vits):
         """
         self._check_guard(self._step)
         state: dict[str, Any] = super().state_dict(*args, **kwargs)
+        return self._without_frozen_encoders(state)
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """Load what `state_dict` gives. A frozen encoder keeps its own weights, also if an earlier run trained it."""
+        return super().load_state_dict(self._without_frozen_encoders(state_dict), *args, **kwargs)
+
+    def _without_frozen_encoders(self, state: Mapping[str, Any]) -> dict[str, Any]:
         frozen = self.speaker_encoder_loss.frozen_encoders if self.speaker_encoder_loss is not None else {}
         prefixes = tuple(f"{_OWN}.encoders.{alias}." for alias in frozen)
         return {key: value for key, value in state.items() if not key.startswith(prefixes)}
@@ -173,6 +190,8 @@ class SclVits(Vits):
         `secs_calibrated_ALIAS` (the same between its floor, 0, and its ceiling, 1), and for an ensemble
         `loss_spk_encoder_ALIAS` (each member, unweighted).
         """
+        if self.training and optimizer_idx == 0:  # here, since callbacks come after `on_train_step_start` of the model
+            self._enforce()
         outputs, losses = super().train_step(batch, criterion, optimizer_idx)
         if optimizer_idx == 1 and self.speaker_encoder_loss is not None:
             losses = self._with_speaker_consistency(self.speaker_encoder_loss, batch, outputs, losses)
@@ -246,18 +265,17 @@ class SclVits(Vits):
         self._run = run_start.begin(self, trainer)
 
     def on_train_step_start(self, trainer: Trainer) -> None:
-        """Tell the loss the step, and enforce rules and policies whatever a callback did."""
+        """Tell the loss the step, and set the learning rates that the rules ask for."""
         super().on_train_step_start(trainer)
         self._step = trainer.total_steps_done
-        self.module_rules.apply(self._step, training=self.training)
         self.module_rules.scale_learning_rates(trainer.optimizer, self._step)
         if self.speaker_encoder_loss is not None:
             self.speaker_encoder_loss.set_step(self._step)
-        self._apply_policies()
 
     def _watch_gradient(self, consistency: SpeakerConsistency, generated: Tensor, real: RealSpeech) -> None:
         """On the steps of the guard, note the gradient that the term sends to the generated waveform."""
-        self._expects_gradient = consistency.can_teach(real) and self._step % self.config.scl.freeze.check_every == 0
+        due = self._step % self.config.scl.freeze.check_every == 0 and "gradient" not in self.skipped_checks
+        self._expects_gradient = due and consistency.can_teach(real)
         self._waveform_gradient = None
         if self._expects_gradient and generated.requires_grad:
             generated.register_hook(self._note_gradient)

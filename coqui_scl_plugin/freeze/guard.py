@@ -83,12 +83,13 @@ class FreezeGuard:
     Holds a copy of them in the memory of the CPU, to say how far they moved and to put them back.
     """
 
-    def __init__(self, encoders: Mapping[str, nn.Module], on_drift: str = "raise") -> None:
+    def __init__(self, encoders: Mapping[str, nn.Module], on_drift: str = "raise", step: int = 0) -> None:
         """Fingerprint the encoders.
 
         Args:
             encoders: By the name that messages shall call them.
             on_drift: `raise`, `restore` or `warn`.
+            step: At which it begins, for messages.
         """
         self._encoders = dict(encoders)
         self._on_drift = on_drift
@@ -97,13 +98,13 @@ class FreezeGuard:
             name: {key: tensor.detach().cpu().clone() for key, tensor in named_tensors(encoder).items()}
             for name, encoder in self._encoders.items()
         }
-        self._last_step = 0
+        self._last_step = step
 
     def check(self, step: int, optimizers: Sequence[torch.optim.Optimizer] = ()) -> list[Drift]:
         """Compare with the start, and act as `on_drift` says.
 
         Args:
-            step: For the message.
+            step: For the message; one before the last check, as a save within a step gives, means that of the check.
             optimizers: Of the trainer, to find out whether one of them did it.
 
         Returns:
@@ -112,6 +113,7 @@ class FreezeGuard:
         Raises:
             DriftError: tensors changed, came or went, and `on_drift` is `raise`, or they cannot be put back.
         """
+        step = max(step, self._last_step)
         drifts = [drift for name in self._encoders if (drift := self._check(name, step, optimizers)) is not None]
         self._last_step = step
         return drifts

@@ -37,6 +37,11 @@ def _ancestors(name: str) -> list[str]:
     return [".".join(parts[: end + 1]) for end in range(len(parts))]
 
 
+def _is_in(part: str, name: str) -> bool:
+    """Whether the module `part` is the module `name`, or one of its parts."""
+    return part == name or part.startswith(f"{name}.")
+
+
 def _no_match(path: str, pattern: str, names: Sequence[str]) -> ConfigError:
     near = difflib.get_close_matches(pattern, names, n=_NEAREST)
     nearest = f" Nearest: {', '.join(near)}." if near else ""
@@ -65,6 +70,7 @@ class ModuleRules:
         Raises:
             ConfigError: a pattern matches nothing.
         """
+        self._path = path
         leave_out = set(ignored)
         self._modules = {
             name: module for name, module in model.named_modules() if name and name.partition(".")[0] not in leave_out
@@ -94,6 +100,30 @@ class ModuleRules:
         """The rule that holds for the module of this name."""
         return self.rules[self._rule_of[name]] if name in self._rule_of else None
 
+    def refuse_to_freeze_all(self, of: str, names: Iterable[str]) -> None:
+        """Each training step needs something to train, in the generator as in the discriminator.
+
+        Args:
+            of: What the modules are together, for the message.
+            names: Of its outermost modules.
+
+        Raises:
+            ConfigError: the rules freeze all of them, if only until some step.
+        """
+        parts = [(part, module) for name in names for part, module in self._modules.items() if _is_in(part, name)]
+        rules = [self.rule_of(part) for part, module in parts if any(True for _ in module.parameters(recurse=False))]
+        if rules and all(rule is not None and rule.lr_scale == 0.0 for rule in rules):
+            raise ConfigError(
+                f"{self._path}: freezes the whole {of} at the first step, and the trainer needs something to train in "
+                "it. Leave a module out, or give one a small lr_scale."
+            )
+
+    def first_thaw(self, name: str, step: int) -> int | None:
+        """The step at which the module of this name, or the first part of it, thaws that is frozen at `step`."""
+        rules = [self.rules[owner] for part, owner in self._rule_of.items() if _is_in(part, name)]
+        thawing = [rule.until_step for rule in rules if rule.until_step is not None and scale_at(rule, step) == 0.0]
+        return min(thawing, default=None)
+
     # --- freezing and thawing -------------------------------------------------------------------------------------
 
     def apply(self, step: int, *, training: bool) -> None:
@@ -119,13 +149,10 @@ class ModuleRules:
 
         The first group holds all others, also what thaws later. Groups depend on the rules alone, not on the step, so
         that a checkpoint fits at any step.
-
-        Raises:
-            ConfigError: nothing is left for an optimizer.
         """
         owner = {id(p): index for index, parameters in enumerate(self._parameters) for p in parameters}
         self._groups = []
-        for number, optimizer in enumerate(optimizers):
+        for optimizer in optimizers:
             scaled: dict[int, list[nn.Parameter]] = {}
             for group in optimizer.param_groups:
                 kept = []
@@ -139,9 +166,6 @@ class ModuleRules:
             self._groups.append(sorted(scaled))
             for index in sorted(scaled):
                 optimizer.add_param_group({"params": scaled[index]})
-            if not any(group["params"] for group in optimizer.param_groups):
-                whole = ("discriminator", "generator")[number]
-                raise ConfigError(f"scl.freeze.modules: freezes the whole {whole}; leave a module out, or thaw one.")
 
     def scale_learning_rates(self, optimizers: Sequence[torch.optim.Optimizer], step: int) -> None:
         """Set the learning rate of each rule's group to its factor times that of the first group.

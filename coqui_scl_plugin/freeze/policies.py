@@ -6,7 +6,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from coqui_scl_plugin.freeze.fingerprint import named_tensors
+from coqui_scl_plugin.freeze.fingerprint import named_tensors, same_bits
 
 logger = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ class RestorePolicy:
             original = self._copy.get(name)
             if original is not None and original.shape == tensor.shape:
                 self._copy[name] = original = original.to(tensor.device)
-                if not torch.equal(tensor, original):
+                if not same_bits(tensor, original):
                     tensor.copy_(original)
 
 

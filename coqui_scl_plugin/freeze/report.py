@@ -10,6 +10,7 @@ import torch
 from rich.table import Table
 from torch import nn
 
+from coqui_scl_plugin import registry
 from coqui_scl_plugin.atomic import replacing
 from coqui_scl_plugin.freeze.fingerprint import fingerprint
 from coqui_scl_plugin.freeze.guard import Drift
@@ -57,6 +58,8 @@ class EncoderRow:
     role: str
     """`training`, `holdout`, or `d-vectors` for the one of Coqui's speaker manager."""
     policy: str
+    trains: bool
+    """Whether the policy lets it."""
     parameters: int
     trainable: int
     buffers: int
@@ -68,7 +71,7 @@ class EncoderRow:
     @property
     def state(self) -> str:
         """What happens to it, in words."""
-        return "TRAINS" if self.policy == "trainable" else self.policy
+        return "TRAINS" if self.trains else self.policy
 
 
 @dataclass(frozen=True)
@@ -171,9 +174,10 @@ def encoder_row(
     name: str, role: str, policy: str, encoder: nn.Module, optimizers: Mapping[str, torch.optim.Optimizer]
 ) -> EncoderRow:
     """The row of one encoder."""
+    policy_class: Any = registry.installed().get("freeze_policies", policy, "policy")
     parameters, trainable = _sizes(encoder)
     return EncoderRow(
-        encoder=name, role=role, policy=policy, parameters=parameters, trainable=trainable,
-        buffers=sum(buffer.numel() for buffer in encoder.buffers()), optimizer=_holders(encoder, optimizers),
-        mode=_mode(encoder), fingerprint=fingerprint(encoder),
+        encoder=name, role=role, policy=policy, trains=policy_class.trainable, parameters=parameters,
+        trainable=trainable, buffers=sum(buffer.numel() for buffer in encoder.buffers()),
+        optimizer=_holders(encoder, optimizers), mode=_mode(encoder), fingerprint=fingerprint(encoder),
     )  # fmt: skip

@@ -97,6 +97,28 @@ CASES = {
     "section as text": Case(("scl = 'cosine'",), {"scl": "cosine"}),
     "section as null": Case(("scl = None",), {"scl": None}),
     "unknown key in YAML": Case(("scl.wieght", "'weight'"), section(wieght=5), ("--config_path", "config.yaml")),
+    # rules of modules
+    "rule that matches no module": Case(
+        ("scl.freeze.modules.1.pattern", "text_encodr", "Nearest: text_encoder"),
+        section(freeze={"modules": [{"pattern": "flow"}, {"pattern": "text_encodr"}]}),
+    ),
+    "rule for a module that this model lacks": Case(
+        ("scl.freeze.modules.0.pattern", "emb_l"), section(freeze={"modules": [{"pattern": "emb_l"}]})
+    ),
+    "rules that freeze the whole discriminator": Case(
+        ("scl.freeze.modules", "the whole discriminator"),
+        section(freeze={"modules": [{"pattern": "disc", "until_step": 5}]}),
+    ),
+    "rules that freeze the whole generator": Case(
+        ("scl.freeze.modules", "the whole generator"),
+        section(freeze={"modules": [{"pattern": "[!d]*"}, {"pattern": "du*"}]}),
+    ),
+    "unknown key of a rule": Case(
+        ("scl.freeze.modules.0.until", "'until_step'"), section(freeze={"modules": [{"pattern": "flow", "until": 5}]})
+    ),
+    "held-out encoder that trains": Case(
+        ("scl.holdout.0.policy", "frozen"), section(holdout=[{"name": "dvector", "policy": "trainable"}])
+    ),
     # the encoder
     "missing encoder file": Case(
         ("nosuch.pth", "does not exist"), coqui_encoder(model_path="nosuch.pth", config_path="encoder.json")

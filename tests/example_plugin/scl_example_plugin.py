@@ -1,5 +1,6 @@
-"""A loss of a third party: half the squared Euclidean distance of unit vectors."""
+"""A loss and a freeze policy of a third party."""
 
+import logging
 from typing import Annotated
 
 from pydantic import Field
@@ -7,6 +8,8 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from coqui_scl_plugin import hookimpl
+
+logger = logging.getLogger(__name__)
 
 
 class EuclideanLoss(nn.Module):
@@ -29,7 +32,34 @@ class EuclideanLoss(nn.Module):
         return self.scale * difference.square().sum(dim=-1).mean() / 2
 
 
+class CountedPolicy:
+    """Frozen, and says how often it was made so: at the first time, the tenth, the hundredth and so on.
+
+    Blocks weights and gradients (none are computed), buffers (eval mode), and optimizer and checkpoint (it is in
+    neither), for no memory and no time.
+    """
+
+    trainable = False
+
+    def __init__(self) -> None:
+        """It was not applied yet."""
+        self.applied = 0
+
+    def apply(self, encoder: nn.Module) -> None:
+        """Turn gradients and train mode off, and count."""
+        encoder.eval().requires_grad_(False)
+        self.applied += 1
+        if str(self.applied).strip("0") == "1":
+            logger.warning("The policy 'counted' was applied %d times.", self.applied)
+
+
 @hookimpl
 def scl_losses() -> dict[str, type]:
     """Register the loss under the name that a config spells."""
     return {"euclidean": EuclideanLoss}
+
+
+@hookimpl
+def scl_freeze_policies() -> dict[str, type]:
+    """Likewise the policy."""
+    return {"counted": CountedPolicy}

@@ -50,6 +50,7 @@ print(json.dumps({
     seen = json.loads(run(sys.executable, "-c", program, path=example_plugin_path).splitlines()[-1])
     assert "euclidean" in seen["available"]["losses"]
     assert "cosine" in seen["available"]["losses"]
+    assert set(seen["available"]["freeze_policies"]) == {"frozen", "restore", "trainable", "counted"}
     assert seen["value"] == pytest.approx(seen["expected"], rel=1e-5)
     assert seen["expected"] > 0.1
     assert seen["loss"] == {"name": "euclidean", "params": {"scale": 2.0}}
@@ -68,8 +69,10 @@ def test_list_names_the_distribution_that_registered_it(example_plugin_path: Pat
     assert row["kind"] == "losses"
     assert row["distribution"] == "scl-example-plugin 1.2.3"
     assert row["summary"].startswith("Mean of half the squared distance")
+    (row,) = [row for row in rows if row["name"] == "counted"]
+    assert (row["kind"], row["distribution"]) == ("freeze_policies", "scl-example-plugin 1.2.3")
 
 
 def test_without_it_the_name_is_unknown(tmp_path: Path) -> None:
     rows = json.loads(run(SCRIPT, "list", "--json", path=tmp_path))
-    assert "euclidean" not in {row["name"] for row in rows}
+    assert not {"euclidean", "counted"} & {row["name"] for row in rows}

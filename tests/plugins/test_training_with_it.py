@@ -1,4 +1,4 @@
-"""A config that names a third party's loss trains with it; and a stock config trains as it is."""
+"""A config that names a third party's loss and policy trains with them; and a stock config trains as it is."""
 
 import hashlib
 import json
@@ -53,10 +53,17 @@ def train(config, *arguments, path=""):
     return json.loads((run / "config.json").read_text()), log, process.stdout + process.stderr
 
 
-def test_a_third_partys_loss(example_plugin_path, tmp_path):
-    section = {"weight": 4.0, "loss": {"name": "euclidean", "params": {"scale": 0.5}}}
+def test_a_third_partys_loss_and_policy(example_plugin_path, tmp_path):
+    loss = {"name": "euclidean", "params": {"scale": 0.5}}
+    section = {"weight": 4.0, "loss": loss, "encoders": [{"name": "ge2e", "policy": "counted"}]}
     config = write_config(tmp_path, model="scl_vits", scl=section)
-    resolved, log, _ = train(config, path=example_plugin_path)
+    resolved, log, shown = train(config, path=example_plugin_path)
+    assert resolved["scl"]["encoders"][0]["policy"] == "counted"
+    assert "The policy 'counted' was applied 10 times." in shown
+    (report,) = tmp_path.glob("runs/*/freeze_report.json")
+    (encoder,) = json.loads(report.read_text())["encoders"]
+    assert (encoder["policy"], encoder["trains"], encoder["trainable"]) == ("counted", False, 0)
+    assert (encoder["optimizer"], encoder["mode"]) == ("none", "eval")
     assert resolved["scl"]["loss"] == {"name": "euclidean", "params": {"scale": 0.5}}
     terms, cosines = (
         [float(value) for value in re.findall(rf"> {name}: ([\d.]+)", log)]
