@@ -142,7 +142,7 @@ class PreflightConfig(StrictConfig):
     """The checks before step 1."""
 
     skip: list[str] = field(
-        default_factory=list, metadata={"help": "Ids of checks that may fail: `coqui-scl preflight -h` lists them."}
+        default_factory=list, metadata={"help": "Ids of checks that may fail; docs/preflight.md lists them."}
     )
 
 

@@ -89,17 +89,17 @@ def train(arguments: Sequence[str]) -> None:
             raise ConfigError(f"--skip {skip[0]}: this config trains a model of Coqui's own, without any check.")
         main(arguments)
         return
-    if skip:
-        overrides, arguments = ([*given, "--coqpit.scl.preflight.skip", *skip] for given in (overrides, arguments))
     if parsed.restore_path:
         check_checkpoint(parsed.restore_path)
     config = checked_config(data, overrides)
+    config.scl.preflight.skip += [id_ for id_ in skip if id_ not in config.scl.preflight.skip]
     if data.get("model") == "vits":
         sys.stderr.write(f"{path}: a vits config, trained as {config.model}.\n")
     # Coqui seeds after the model is made: without this, two runs of one config start from different weights
     torch.manual_seed(config.training_seed)
     if parsed.continue_path:
-        main(arguments)
+        skips = ["--coqpit.scl.preflight.skip", *config.scl.preflight.skip] if skip else []
+        main([*arguments, *skips])
         return
     with tempfile.TemporaryDirectory() as folder:
         resolved = Path(folder) / "config.json"

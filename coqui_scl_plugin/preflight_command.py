@@ -1,5 +1,6 @@
 """`coqui-scl preflight`: the checks of a run, without the run."""
 
+import functools
 import json
 import sys
 from collections.abc import Sequence
@@ -9,38 +10,46 @@ from rich.console import Console
 from trainer.generic_utils import set_partial_state_dict
 
 from coqui_scl_plugin.consistency import SpeakerConsistency
-from coqui_scl_plugin.errors import EvaluationSetError, HoldoutError
+from coqui_scl_plugin.errors import ConfigError, EvaluationSetError, HoldoutError
 from coqui_scl_plugin.freeze.report import FreezeReport
 from coqui_scl_plugin.preflight.checks import CHECKS, check_skipped, run_checks
 from coqui_scl_plugin.preflight.report import Finding, PreflightReport, Result, judge
 from coqui_scl_plugin.preflight.setup import Restored, RunSetup
 from coqui_scl_plugin.references.cache import ReferenceCache
 from coqui_scl_plugin.references.embed import embed_recordings
-from coqui_scl_plugin.references.recordings import Recording, recordings_of
+from coqui_scl_plugin.references.recordings import recordings_of
 from coqui_scl_plugin.run_config import (
     Samples,
     asks_for_scl,
     check_checkpoint,
     list_samples,
+    named_model,
     names_stock_loss,
     read_config,
     resolved_config,
 )
-from coqui_scl_plugin.run_start import freeze_report, random_state_kept, setup_of, small_batch
+from coqui_scl_plugin.run_start import (
+    dataset_that_fits,
+    freeze_report,
+    phonemes_left_alone,
+    random_state_kept,
+    setup_of,
+    small_batch,
+)
 from coqui_scl_plugin.vits import SclVits
 from coqui_scl_plugin.vits_config import SclVitsConfig
 
+_MODELS = ("scl_vits", "vits")
 _SPEAKERS, _EACH = 8, 2  # recordings that stand for the data set
 
 
-def _a_few(samples: Samples) -> list[Recording]:
-    """A few recordings of a few speakers, so that the checks need not wait for all to be embedded."""
+def _a_few(samples: Samples) -> Samples:
+    """A few samples of a few speakers, so that the checks need not wait for all to be embedded."""
     by_speaker: dict[str, Samples] = {}
     for sample in samples:
         by_speaker.setdefault(sample["speaker_name"], []).append(sample)
-    spread = sorted(by_speaker.values(), key=len, reverse=True)[:_SPEAKERS]
-    batch = [own[0] for own in by_speaker.values()][:_SPEAKERS]
-    return recordings_of([*batch, *(sample for own in spread for sample in own[:_EACH])])
+    speakers = sorted(by_speaker.values(), key=len, reverse=True)[:_SPEAKERS]
+    return [sample for own in speakers for sample in own[:_EACH]]
 
 
 def _setup(config: SclVitsConfig, restore_path: str | None, *, named_vits: bool) -> tuple[SclVits, RunSetup]:
@@ -54,13 +63,17 @@ def _setup(config: SclVitsConfig, restore_path: str | None, *, named_vits: bool)
         state = torch.load(restore_path, map_location="cpu", weights_only=True)["model"]
         model.load_state_dict(set_partial_state_dict(model.state_dict(), state, config))
 
+    @functools.cache
+    def few() -> Samples:  # the batch is of those that were embedded
+        return _a_few(dataset_that_fits(model, train).samples)
+
     def prepare(consistency: SpeakerConsistency) -> None:
         if consistency.uses_recordings:
-            speech, _ = embed_recordings(consistency.prepared_encoders, _a_few(train), ReferenceCache())
+            speech, _ = embed_recordings(consistency.prepared_encoders, recordings_of(few()), ReferenceCache())
             consistency.hold(speech)
 
     setup = setup_of(
-        model, optimizers, (train, evaluation), batch=lambda: small_batch(model, train), prepare_references=prepare,
+        model, optimizers, (train, evaluation), batch=lambda: small_batch(model, few()), prepare_references=prepare,
         own_eval_loader=False, restored=restored, named_vits=named_vits,
     )  # fmt: skip
     return model, setup
@@ -80,14 +93,11 @@ def _found_early(error: HoldoutError | EvaluationSetError) -> PreflightReport:
 
 def _check(
     config: SclVitsConfig, restore_path: str | None, *, named_vits: bool
-) -> tuple[PreflightReport, FreezeReport | None]:
-    try:
-        model, setup = _setup(config, restore_path, named_vits=named_vits)
-    except (HoldoutError, EvaluationSetError) as error:
-        return _found_early(error), None
+) -> tuple[PreflightReport, FreezeReport]:
+    model, setup = _setup(config, restore_path, named_vits=named_vits)
     model.train()
     skip, checks = config.scl.preflight.skip, PreflightReport()
-    with random_state_kept():
+    with random_state_kept(), phonemes_left_alone(config):
         for costly in (False, True):
             checks = run_checks(setup, skip, costly=costly, before=checks)
     return checks, freeze_report(model, setup.optimizers, step=0)
@@ -105,12 +115,19 @@ def run_preflight(
     """
     check_skipped(skip, "--skip")
     data = read_config(config_path)
-    config = resolved_config(data, overrides)
-    config.scl.enabled = config.scl.enabled and asks_for_scl(data, overrides)
-    config.scl.preflight.skip = [*config.scl.preflight.skip, *skip]
+    if (name := named_model(data, overrides)) not in _MODELS:
+        raise ConfigError(f"model = {name!r}: preflight checks {' and '.join(_MODELS)}, no other model of Coqui's.")
     if restore_path:
         check_checkpoint(restore_path)
-    checks, report = _check(config, restore_path, named_vits=names_stock_loss(data))
+    report: FreezeReport | None = None
+    try:
+        config = resolved_config(data, overrides)
+        if not asks_for_scl(data, overrides):
+            config.scl.enabled, config.scl.weight = False, 0.0
+        config.scl.preflight.skip = [*config.scl.preflight.skip, *skip]
+        checks, report = _check(config, restore_path, named_vits=names_stock_loss(data))
+    except (HoldoutError, EvaluationSetError) as error:
+        checks = _found_early(error)
     if as_json:
         result = {**checks.to_dict(), "freeze_report": report.to_dict() if report is not None else None}
         sys.stdout.write(json.dumps(result, indent=2) + "\n")

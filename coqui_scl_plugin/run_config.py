@@ -39,10 +39,15 @@ def read_config(path: str) -> dict[str, Any]:
     return data
 
 
+def named_model(data: Mapping[str, Any], overrides: Sequence[str]) -> Any:
+    """The model that an override or the config names."""
+    model = re.search(r"--coqpit\.model[= ](\S+)", " ".join(overrides))
+    return model.group(1) if model else data.get("model")
+
+
 def asks_for_scl(data: Mapping[str, Any], overrides: Sequence[str]) -> bool:
     """Whether the config, or an override, names scl_vits, or is a stock VITS with stock's speaker consistency loss."""
-    model = re.search(r"--coqpit\.model[= ](\S+)", " ".join(overrides))
-    return (model.group(1) if model else data.get("model")) == "scl_vits" or names_stock_loss(data)
+    return named_model(data, overrides) == "scl_vits" or names_stock_loss(data)
 
 
 def names_stock_loss(data: Mapping[str, Any]) -> bool:

@@ -252,7 +252,7 @@ def _check(model: "SclVits", trainer: Trainer) -> tuple[PreflightReport, RunSetu
         step=trainer.total_steps_done,
         own_eval_loader=trainer.eval_loader is not None,
         restored=_restored(trainer),
-        uses_accelerate=trainer.use_accelerate,
+        needs_all_gradients=_needs_all_gradients(trainer),
     )
     skip = model.skipped_checks
     checks = run_checks(setup, skip, costly=False, before=PreflightReport())
@@ -260,6 +260,13 @@ def _check(model: "SclVits", trainer: Trainer) -> tuple[PreflightReport, RunSetu
     checks = run_checks(setup, skip, costly=True, before=checks)
     checks.raise_failures()
     return checks, setup
+
+
+def _needs_all_gradients(trainer: Trainer) -> bool:
+    """Whether Coqui's trainer computes the norm of all gradients, which fails where one is None."""
+    clips = trainer.config.grad_clip  # for several optimizers, Coqui takes a list alone
+    all_clipped = isinstance(clips, list) and min(clips, default=0.0) > 0.0
+    return bool(trainer.use_accelerate or (trainer.use_amp_scaler and not all_clipped))
 
 
 def _restored(trainer: Trainer) -> Restored | None:

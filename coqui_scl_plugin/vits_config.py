@@ -107,10 +107,13 @@ class SclVitsConfig(VitsConfig):
     def init_argparse(cls, **kwargs: Any) -> argparse.ArgumentParser:
         """Coqpit's parser for `--coqpit.*`, which yields what is given and nothing else.
 
-        Coqpit's own prints hundreds of options before a message, turns an empty mapping into None, and fails on an
-        empty list that has a default.
+        Coqpit's own prints hundreds of options before a message, turns an empty mapping into None, fails on an
+        empty list that has a default, and cannot replace a list that has entries.
         """
         parser = super().init_argparse(**kwargs)
+        skip = f"{kwargs.get('arg_prefix', 'coqpit')}.{SECTION}.preflight.skip".lstrip(".")
+        if f"--{skip}" not in parser._option_string_actions:
+            parser.add_argument(f"--{skip}", nargs="*", dest=skip)
         parser.usage = argparse.SUPPRESS
         for action in parser._actions:
             action.default = argparse.SUPPRESS

@@ -104,8 +104,7 @@ def train_arm(name: str, options: DemoOptions, corpus: Corpus, progress: Progres
     )
     config.run_name = name
     config.scl.enabled = name == "with_scl"
-    if config.scl.enabled:
-        config.scl.weight = options.weight
+    config.scl.weight = options.weight if config.scl.enabled else 0.0
     torch.manual_seed(options.seed)
     model = SclVits(config)
     arm.start = fingerprint(model)

@@ -46,7 +46,7 @@ CHECKS = (
     Check("restored-weights", settings.check_restored_weights),
     Check("optimizer-state", settings.check_optimizer_state),
     Check("trains", settings.check_trains),
-    Check("accelerate", settings.check_accelerate),
+    Check("thaw", settings.check_thaw),
     Check("policies", encoders.check_policies),
     Check("optimizers", encoders.check_optimizers),
     Check("eval-mode", encoders.check_eval_mode),

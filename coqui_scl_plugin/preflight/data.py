@@ -3,13 +3,15 @@
 import difflib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import soundfile
 
-from coqui_scl_plugin.errors import PreflightError
+from coqui_scl_plugin.errors import ConfigError, PreflightError
 from coqui_scl_plugin.preflight.report import Finding, warning
 from coqui_scl_plugin.preflight.setup import RunSetup, Sample
+from coqui_scl_plugin.references.recordings import recordings_of
 
 _LOOKED_AT = 500  # recordings whose headers are read, evenly spread over the data set
 _SHORTEST_SEGMENT = 0.1  # seconds
@@ -53,7 +55,7 @@ def check_names(samples: Sequence[Mapping[str, Any]]) -> None:
 def check_recordings(setup: RunSetup) -> list[Finding]:
     """The list of recordings is there where it is needed, and their names are their own."""
     consistency = setup.consistency
-    if consistency is not None and consistency.needs_recordings and not setup.train_samples:
+    if consistency is not None and consistency.needs_recordings and setup.train_samples is None:
         return [
             Finding(
                 "The references, prototypes or calibration of this config come from all recordings of the data set, "
@@ -62,23 +64,65 @@ def check_recordings(setup: RunSetup) -> list[Finding]:
                 "false.",
             )
         ]
-    return [Finding(sentence, _OWN_NAMES) for sentence in shared_names(_all_samples(setup))]
+    shared = [Finding(sentence, _OWN_NAMES) for sentence in shared_names(_all_samples(setup))]
+    return shared + _unusable(setup)
 
 
-def _headers(samples: Sequence[Sample]) -> Iterator[tuple[str, int, float]]:
-    """File, rate in Hz and length in seconds of up to `_LOOKED_AT` recordings whose header soundfile can read."""
-    for sample in samples[:: max(1, len(samples) // _LOOKED_AT)]:
+def _unusable(setup: RunSetup) -> list[Finding]:
+    """Recordings that are not there, or a data set of which Coqui would leave out all."""
+    findings, samples = [], setup.train_samples
+    wanted = setup.consistency is not None and setup.consistency.uses_recordings  # else Coqui leaves them out
+    gone = {str(s["audio_file"]) for s in _all_samples(setup) if not Path(s["audio_file"]).is_file()}
+    if gone:
+        found = f"{len(gone)} recordings of the data set do not exist: {_some(gone)}."
+        findings.append(Finding(found, "Correct the list of samples, or its paths.", is_error=wanted))
+    broken = {str(s["audio_file"]) for s in _spread(_all_samples(setup)) if not _is_audio(s)} - gone
+    if broken:
+        found = f"{len(broken)} of the recordings looked at are empty, or no audio that can be read: {_some(broken)}."
+        findings.append(Finding(found, "Repair them, or leave them out.", is_error=wanted))
+    if samples is not None and not samples:
+        findings.append(Finding("There is no recording to train on.", "Add some, or lower eval_split_size."))
+    headers = list(_headers(samples or ()))
+    if headers and not any(_fits(setup, sample, round(length * rate)) for sample, rate, length in headers):
+        found = f"None of the {len(headers)} samples to train on that were looked at can be used for their lengths."
+        change = "Set min_audio_len, max_audio_len (in samples), min_text_len and max_text_len to what the data has."
+        findings.append(Finding(found, change))
+    return findings
+
+
+def _is_audio(sample: Sample) -> bool:
+    try:
+        return recordings_of([sample])[0].seconds > 0.0
+    except ConfigError:
+        return False
+
+
+def _fits(setup: RunSetup, sample: Sample, frames: int) -> bool:
+    """Whether Coqui does not leave out a sample of this length."""
+    config = setup.config
+    fits = config.min_audio_len <= frames <= config.max_audio_len
+    return bool(fits and config.min_text_len <= len(sample["text"]) <= config.max_text_len)
+
+
+def _spread(samples: Sequence[Sample]) -> Sequence[Sample]:
+    """Up to about `_LOOKED_AT` of the samples."""
+    return samples[:: max(1, len(samples) // _LOOKED_AT)]
+
+
+def _headers(samples: Sequence[Sample]) -> Iterator[tuple[Sample, int, float]]:
+    """Sample, rate in Hz and length in seconds of up to `_LOOKED_AT` recordings whose header soundfile can read."""
+    for sample in _spread(samples):
         try:
             info = soundfile.info(sample["audio_file"])
         except soundfile.SoundFileError:  # another format, or broken, which the data loader will say
             continue
-        yield str(sample["audio_file"]), int(info.samplerate), float(info.duration)
+        yield sample, int(info.samplerate), float(info.duration)
 
 
 def check_sample_rate(setup: RunSetup) -> list[Finding]:
     """Recordings have the rate of the config, since Coqui does not resample them; encoders hear no empty band."""
     rate, findings = setup.config.audio.sample_rate, []
-    wrong = {file: own for file, own, _ in _headers(_all_samples(setup)) if own != rate}
+    wrong = {str(sample["audio_file"]): own for sample, own, _ in _headers(_all_samples(setup)) if own != rate}
     if wrong:
         file, own = next(iter(wrong.items()))
         findings.append(
@@ -113,7 +157,11 @@ def check_segment_length(setup: RunSetup) -> list[Finding]:
                 f"Raise model_args.spec_segment_size to at least {_SHORTEST_SEGMENT} s.",
             )
         )
-    short = [file for file, _, length in _headers(setup.train_samples or ()) if length < seconds]
+    short = [
+        str(sample["audio_file"])
+        for sample, rate, length in _headers(setup.train_samples or ())
+        if length < seconds and _fits(setup, sample, round(length * rate))
+    ]
     if short:
         findings.append(
             warning(
@@ -125,9 +173,19 @@ def check_segment_length(setup: RunSetup) -> list[Finding]:
     return findings
 
 
+def _shares(setup: RunSetup, counts: Mapping[str, int]) -> dict[str, float]:
+    """Which part of what is in batches each speaker makes, with Coqui's weighted sampler where it is on."""
+    config, weights = setup.config, dict(counts)
+    if config.use_weighted_sampler and list(config.weighted_sampler_attrs)[-1:] == ["speaker_name"]:
+        multipliers = (config.weighted_sampler_multipliers or {}).get("speaker_name") or {}
+        weights = {speaker: multipliers.get(speaker, 1.0) for speaker in counts}
+    total = sum(weights.values())
+    return {speaker: weight / total for speaker, weight in weights.items()}
+
+
 def check_speakers(setup: RunSetup) -> list[Finding]:
     """The loss gets the speakers in a batch that it needs."""
-    if setup.consistency is None or setup.train_samples is None:
+    if setup.consistency is None or not setup.train_samples:
         return []
     loss, batch_size = setup.consistency.loss, setup.config.batch_size
     name, needed = type(loss).__name__, getattr(loss, "min_speakers", 1)
@@ -148,12 +206,12 @@ def check_speakers(setup: RunSetup) -> list[Finding]:
                 f"{name} needs at least {needed} speakers in a batch, batch_size is {batch_size}.", "Raise batch_size."
             )
         ]
-    total = sum(counts.values())
-    alone = sum((count / total) ** batch_size for count in counts.values())
-    most, count = counts.most_common(1)[0]
+    shares = _shares(setup, counts)
+    alone = sum(share**batch_size for share in shares.values())
+    most = max(shares, key=lambda speaker: shares[speaker])
     found = (
-        f"{name} needs several speakers in a batch: with {count} of {total} recordings by {most!r} and batch_size "
-        f"{batch_size}, {alone:.0%} of the batches have one speaker and teach nothing."
+        f"{name} needs several speakers in a batch: with {shares[most]:.0%} of the samples in batches by {most!r} and "
+        f"batch_size {batch_size}, {alone:.0%} of the batches have one speaker and teach nothing."
     )
     change = "Balance the speakers (use_weighted_sampler), raise batch_size, or use prototypes = 'centroid'."
     return [] if alone < 0.1 else [warning(found, change)] if alone < 0.5 else [Finding(found, change)]
@@ -162,8 +220,8 @@ def check_speakers(setup: RunSetup) -> list[Finding]:
 def _nearest(name: str, known: Iterable[str]) -> str:
     names = list(known)
     ends = [key for key in names if key.endswith(name) or name.endswith(key)]
-    near = ends[:1] or difflib.get_close_matches(name, names[: 10 * _LOOKED_AT], n=1, cutoff=0.0)
-    return f" (nearest: {near[0]!r})" if near else ""
+    near = ends[:1] or difflib.get_close_matches(name, names[: 10 * _LOOKED_AT], n=1)
+    return f" Nearest to {name!r}: {near[0]!r}." if near else ""
 
 
 def _missing(what: str, wanted: set[str], known: Iterable[str], where: str, change: str) -> list[Finding]:
@@ -171,10 +229,7 @@ def _missing(what: str, wanted: set[str], known: Iterable[str], where: str, chan
     if not (missing := wanted - known):
         return []
     first = min(missing)
-    found = (
-        f"{len(missing)} of {len(wanted)} {what} are not in {where}: {_some(missing)}. {first!r} is not there"
-        f"{_nearest(first, known)}."
-    )
+    found = f"{len(missing)} of {len(wanted)} {what} are not in {where}: {_some(missing)}.{_nearest(first, known)}"
     return [Finding(found, change)]
 
 
@@ -221,6 +276,9 @@ def check_evaluation_set(setup: RunSetup) -> list[Finding]:
     except RuntimeError as error:  # Coqui: `No samples left`
         found = f"None of the {len(setup.eval_samples)} samples to evaluate with can be used: {error}"
         return [Finding(found, f"{change} Their lengths must be within min_audio_len and max_audio_len.")]
+    except AssertionError as error:  # Coqui's sampler, of a speaker that it was given a multiplier for
+        found = f"Coqui's weighted sampler fails on the {len(setup.eval_samples)} samples to evaluate with: {error}."
+        return [Finding(found, "Give weighted_sampler_multipliers only for what is in both sets.")]
     if batches == 0:
         found = (
             f"The {len(setup.eval_samples)} samples to evaluate with do not make one batch, since the weighted sampler "

@@ -1,15 +1,17 @@
 """Checks of the speaker encoders: nothing moves them, and the gradient comes through."""
 
 import contextlib
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import cosine_similarity
 
 from coqui_scl_plugin.consistency import SpeakerConsistency
 from coqui_scl_plugin.encoders.frontends import AtRates
 from coqui_scl_plugin.encoders.prepared import PreparedEncoder
-from coqui_scl_plugin.errors import PreflightError
+from coqui_scl_plugin.errors import PreflightError, SclError
 from coqui_scl_plugin.freeze import named_tensors, tensor_digests
 from coqui_scl_plugin.freeze.policies import undoes_changes
 from coqui_scl_plugin.preflight.report import Finding, warning
@@ -17,7 +19,9 @@ from coqui_scl_plugin.preflight.setup import RunSetup
 from coqui_scl_plugin.references.sources import RealSpeech
 
 _QUIET = 1e-3  # root mean square: -60 dBFS
-_SAME = 1e-3  # largest difference between numbers of two embeddings of unit length
+_SAME = 0.9  # mean cosine: one network behind two front ends gives 0.96 and more, two networks give about 0
+_FAILURES = (RuntimeError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, AssertionError)
+"""What the forward of a third party's encoder may raise."""
 _DIFFERENTIABLE = (
     "The generator would learn nothing from it. Its forward must be differentiable: no torch.no_grad, no detach, no "
     "numpy or ONNX inside."
@@ -83,7 +87,7 @@ def _hear(encoder: PreparedEncoder) -> None:
     noise = 0.1 * torch.randn(2, encoder.min_samples, device=device)
     try:
         encoder(noise.clone().requires_grad_())  # as in a training step
-    except RuntimeError:  # the check of the gradient says so, where there must be one
+    except _FAILURES:  # the check of the gradient says so, where there must be one
         with torch.no_grad():
             encoder(noise)
 
@@ -104,21 +108,32 @@ def check_eval_mode(setup: RunSetup) -> list[Finding]:
     setup.train_mode()
     findings = []
     for name, encoder in _strictly_frozen(setup).items():
-        before = tensor_digests(encoder)
-        if isinstance(encoder, PreparedEncoder):
-            try:
-                _hear(encoder)
-            except RuntimeError as error:
-                findings.append(Finding(f"The speaker encoder {name!r} fails on noise: {error}", "Repair its forward."))
-                continue
-        findings += _drifting(name, encoder)
-        if moved := [key for key, digest in tensor_digests(encoder).items() if before.get(key) != digest]:
-            found = (
-                f"Hearing speech changes the frozen speaker encoder {name!r}: {moved[0]} and {len(moved) - 1} others."
-            )
-            change = "Its forward must not update statistics: no batch_norm with training=True, no counters."
-            findings.append(Finding(found, change))
+        with _put_back([encoder]):
+            findings += _moved_by_hearing(name, encoder)
     return findings
+
+
+def _moved_by_hearing(name: str, encoder: nn.Module) -> list[Finding]:
+    before = tensor_digests(encoder)
+    if isinstance(encoder, PreparedEncoder):
+        try:
+            _hear(encoder)
+        except _FAILURES as error:
+            return [_fails(name, "noise", error)]
+    findings = _drifting(name, encoder)
+    if moved := [key for key, digest in tensor_digests(encoder).items() if before.get(key) != digest]:
+        found = f"Hearing speech changes the frozen speaker encoder {name!r}: {moved[0]} and {len(moved) - 1} others."
+        change = "Its forward must not update statistics: no batch_norm with training=True, no counters."
+        findings.append(Finding(found, change))
+    return findings
+
+
+def _fails(name: str, what: str, error: Exception) -> Finding:
+    return Finding(f"The speaker encoder {name!r} fails on {what}: {_said(error)}.", "Repair its forward.")
+
+
+def _said(error: Exception) -> str:
+    return str(error).strip().rstrip(".") or repr(error)
 
 
 def check_references(setup: RunSetup) -> list[Finding]:
@@ -127,20 +142,23 @@ def check_references(setup: RunSetup) -> list[Finding]:
         setup.prepare_references()
     except PreflightError as error:
         return [Finding(str(error), "")]
+    except SclError:  # of a file that the config names
+        raise
+    except _FAILURES as error:
+        return [Finding(f"A speaker encoder fails on the recordings: {_said(error)}.", "Repair its forward.")]
     return []
 
 
 @contextlib.contextmanager
-def _put_back(consistency: SpeakerConsistency) -> Iterator[None]:
-    """Undo what hearing speech does to encoders that train."""
-    kept = {name: tensor.detach().clone() for name, tensor in named_tensors(consistency).items()}
+def _put_back(encoders: Iterable[nn.Module]) -> Iterator[None]:
+    """Undo what hearing speech does to buffers."""
+    kept = [(buffer, buffer.clone()) for encoder in encoders for buffer in encoder.buffers()]
     try:
         yield
     finally:
         with torch.no_grad():
-            for name, tensor in named_tensors(consistency).items():
-                if name in kept and not torch.equal(tensor, kept[name]):
-                    tensor.copy_(kept[name])
+            for buffer, original in kept:
+                buffer.copy_(original)
 
 
 def _probes(generated: Tensor) -> dict[str, Tensor]:
@@ -192,22 +210,33 @@ def check_gradient(setup: RunSetup) -> list[Finding]:
         )
         return [Finding(found, "Leave a module out of scl.freeze.modules, or switch its gradients on.")]
     findings = []
-    with _put_back(consistency):
+    with _put_back(consistency.encoders.values()):
         for alias in consistency.training_aliases:
-            reference = consistency.references.embed(alias, consistency.prepared_encoders[alias], real)
-            for what, waveform in _probes(generated).items():
-                try:
-                    gradient = _gradient(consistency, alias, waveform, reference, real)
-                except RuntimeError as error:  # such as numpy on a tensor that carries a gradient
-                    found = f"The speaker encoder {alias!r} fails on {what} that carries a gradient: {error}"
-                    findings.append(Finding(found, _DIFFERENTIABLE))
-                    break
-                findings += (wrong := _gradient_findings(alias, what, gradient))
-                if gradient is not None and waveform is generated:
-                    setup.gradient_norms[alias] = float(gradient.norm())
-                if wrong:
-                    break
+            findings += _gradient_through(setup, consistency, alias, generated, real)
     return findings
+
+
+def _gradient_through(
+    setup: RunSetup, consistency: SpeakerConsistency, alias: str, generated: Tensor, real: RealSpeech
+) -> list[Finding]:
+    """What is wrong with the first of the probes that do not come through."""
+    try:
+        reference = consistency.references.embed(alias, consistency.prepared_encoders[alias], real)
+    except PreflightError as error:
+        return [Finding(str(error), "")]
+    except _FAILURES as error:
+        return [_fails(alias, "real speech", error)]
+    for what, waveform in _probes(generated).items():
+        try:
+            gradient = _gradient(consistency, alias, waveform, reference, real)
+        except _FAILURES as error:  # such as numpy on a tensor that carries a gradient
+            found = f"The speaker encoder {alias!r} fails on {what} that carries a gradient: {_said(error)}."
+            return [Finding(found, _DIFFERENTIABLE)]
+        if wrong := _gradient_findings(alias, what, gradient):
+            return wrong
+        if gradient is not None and waveform is generated:
+            setup.gradient_norms[alias] = float(gradient.norm())
+    return []
 
 
 def check_holdout(setup: RunSetup) -> list[Finding]:
@@ -216,17 +245,28 @@ def check_holdout(setup: RunSetup) -> list[Finding]:
     if consistency is None or not consistency.holdout:
         return []
     generated, real = setup.generate()
-    heard = AtRates(generated.detach(), real.segments.sample_rate)
-    with torch.no_grad():
-        embedded = {alias: e(heard.at(e.sample_rate)) for alias, e in consistency.prepared_encoders.items()}
-    return [
-        Finding(
-            f"The held-out encoder {held_out!r} gives the embeddings of the training encoder {alias!r}: it is the same "
-            "one in another file, and must take no part in training.",
-            "Choose another one for scl.holdout.",
-        )
-        for held_out in consistency.holdout
-        for alias in consistency.training_aliases
-        if embedded[held_out].shape == embedded[alias].shape
-        and (embedded[held_out] - embedded[alias]).abs().max() < _SAME
-    ]
+    rate = real.segments.sample_rate
+    heard = AtRates(torch.cat([generated.detach(), real.segments.at(rate)]), rate)
+    embedded, findings = {}, []
+    with torch.no_grad(), _put_back(consistency.encoders.values()):
+        for alias, encoder in consistency.prepared_encoders.items():
+            try:
+                embedded[alias] = encoder(heard.at(encoder.sample_rate))
+            except _FAILURES as error:
+                findings.append(_fails(alias, "generated and real speech", error))
+    for held_out, alias in itertools.product(consistency.holdout, consistency.training_aliases):
+        if not {held_out, alias} <= embedded.keys():
+            continue
+        likeness = _likeness(embedded[held_out], embedded[alias])
+        if likeness > _SAME:
+            found = (
+                f"The held-out encoder {held_out!r} gives the embeddings of the training encoder {alias!r} (mean "
+                f"cosine {likeness:.3f}): it is the same network in another file, and must take no part in training."
+            )
+            findings.append(Finding(found, "Choose another one for scl.holdout."))
+    return findings
+
+
+def _likeness(one: Tensor, other: Tensor) -> float:
+    """Mean cosine of the embeddings of the same speech; about 0 for networks that were trained apart."""
+    return float(cosine_similarity(one, other).mean()) if one.shape == other.shape else 0.0

@@ -21,7 +21,7 @@ _SEAM = {"coqui-tts": "<0.29", "coqui-tts-trainer": "<0.5"}
 
 
 def check_ffmpeg(setup: RunSetup) -> list[Finding]:
-    """Read a file the way Coqui's data loader does."""
+    """Audio can be read, the way Coqui's data loader does it."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "tone.flac"
         soundfile.write(file, 0.1 * np.sin(np.arange(1600) / 5), 16_000)
@@ -56,7 +56,7 @@ def outside(requirements: Iterable[Requirement]) -> list[str]:
 
 
 def check_versions(setup: RunSetup) -> list[Finding]:
-    """Compare what is installed with what this package was tested with."""
+    """What is installed is within what this package was tested with."""
     wrong = outside(map(Requirement, importlib.metadata.requires(DISTRIBUTION) or ()))
     change = f"Install a version in that range, or a newer {DISTRIBUTION}."
     return [Finding(" ".join(wrong), change)] if wrong else []

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rich.table import Table
+from rich.text import Text
 
 from coqui_scl_plugin.atomic import replacing
 from coqui_scl_plugin.errors import PreflightError
@@ -94,5 +95,5 @@ class PreflightReport:
         """What is not in order, for the console."""
         table = Table("check", "status", "what was found, and what to change", show_lines=True)
         for result in self.of("failed", "warning", "skipped", "not run"):
-            table.add_row(result.id, result.status, result.text or result.why_not_run)
+            table.add_row(result.id, result.status, Text(result.text or result.why_not_run))  # brackets are no markup
         return table

@@ -12,30 +12,27 @@ _ENOUGH = 0.5  # of the generator's weights
 def check_weight(setup: RunSetup) -> list[Finding]:
     """Whoever sets a weight for the loss gets the loss."""
     scl, alpha = setup.config.scl, setup.config.speaker_encoder_loss_alpha
+    alpha_is_set = alpha != type(setup.config).speaker_encoder_loss_alpha
     if scl.enabled and scl.weight == 0.0:
-        return [
-            warning(
-                "scl.weight = 0: the loss is computed and teaches nothing.", "Set scl.enabled to false, or raise it."
-            )
-        ]
+        return [warning("scl.weight = 0: the loss teaches nothing.", "Raise it, or set scl.enabled to false.")]
     if scl.enabled:
-        return []
+        found = f"speaker_encoder_loss_alpha = {alpha:g} has no effect: scl.weight = {scl.weight:g} is what counts."
+        return [warning(found, "Take it out.")] if alpha_is_set and alpha != scl.weight else []
     change = (
         "Set scl.enabled to true (in a stock config, model_args.use_speaker_encoder_as_loss), or take the weight out."
     )
-    if scl.weight != SclConfig.weight:
-        return [
-            Finding(
-                f"scl.weight = {scl.weight:g} is set, but scl.enabled = false: this run trains without the loss.",
-                change,
-            )
-        ]
-    if alpha != type(setup.config).speaker_encoder_loss_alpha:
+    if scl.weight not in (0.0, SclConfig.weight):
+        found = f"scl.weight = {scl.weight:g} is set, but scl.enabled = false: this run trains without the loss."
+        return [Finding(found, change)]
+    if alpha_is_set:
         found = (
             f"speaker_encoder_loss_alpha = {alpha:g} is set, but the speaker consistency loss is off: this run trains "
             "without it."
         )
         return [Finding(found, change)]
+    if scl.weight > 0.0:
+        found = f"The speaker consistency loss is off (scl.enabled = false), whatever scl.weight = {scl.weight:g} says."
+        return [warning(found, "Set scl.enabled to true, or scl.weight to 0 to say that this is meant.")]
     return []
 
 
@@ -124,14 +121,15 @@ def check_trains(setup: RunSetup) -> list[Finding]:
     ]
 
 
-def check_accelerate(setup: RunSetup) -> list[Finding]:
-    """Under accelerate, Coqui's trainer needs a gradient on each parameter of an optimizer."""
-    if not setup.uses_accelerate or not setup.thaws_at:
+def check_thaw(setup: RunSetup) -> list[Finding]:
+    """The trainer bears parameters that have no gradient until they thaw."""
+    if not setup.needs_all_gradients or not setup.thaws_at:
         return []
     return [
         Finding(
-            f"use_accelerate is on, and modules are frozen until step {max(setup.thaws_at)}: Coqui's trainer then "
-            "fails on parameters without a gradient.",
-            "Freeze them for the whole run (no until_step), give them a small lr_scale, or train without accelerate.",
+            f"Modules are frozen until step {max(setup.thaws_at)}, but under accelerate, and with a gradient scaler "
+            "without grad_clip, Coqui's trainer fails on parameters without a gradient.",
+            "Freeze them for the whole run (no until_step), give them a small lr_scale, set grad_clip, or do without "
+            "accelerate.",
         )
     ]

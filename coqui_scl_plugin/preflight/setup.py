@@ -73,7 +73,8 @@ class RunSetup:
     restored: Restored | None = None
     named_vits: bool = False
     """Whether the config names Coqui's own model, and stock's own loss is on in it."""
-    uses_accelerate: bool = False
+    needs_all_gradients: bool = False
+    """Whether the trainer fails on a parameter of an optimizer that has no gradient."""
     thaws_at: Sequence[int] = ()
     """Steps at which a module thaws that is frozen now."""
     gradient_norms: dict[str, float] = field(default_factory=dict)

@@ -9,7 +9,7 @@ from TTS.config import load_config
 from TTS.tts.models.vits import Vits
 
 from coqui_scl_plugin import SclVits
-from coqui_scl_plugin.errors import ConfigError
+from coqui_scl_plugin.errors import ConfigError, PreflightError
 from coqui_scl_plugin.freeze import named_tensors
 
 OFF = {"enabled": False}
@@ -284,3 +284,15 @@ def test_the_report_counts_what_is_there(tiny_config, make_trainer, capsys, monk
         assert f"| {name} | {count(name):,} | {state} |" in markdown
         (row,) = [line for line in shown if line.startswith(f"│ {name} ")]
         assert [cell.strip() for cell in row.strip("│").split("│")][1:3] == [f"{count(name):,}", state]
+
+
+@pytest.mark.filterwarnings("ignore:.*CUDA is not available")
+@pytest.mark.parametrize("grad_clip", [[0.0, 0.0], [1000.0, 1000.0]])
+def test_what_thaws_later_needs_clipping_where_a_scaler_is_used(tiny_config, make_trainer, grad_clip):
+    rule = {"pattern": "text_encoder", "until_step": 2}
+    config = tiny_config({"freeze": {"modules": [rule]}}, use_grad_scaler=True, grad_clip=grad_clip)
+    if min(grad_clip) > 0:
+        make_trainer(QuickVits(config), count=4)
+    else:
+        with pytest.raises(PreflightError, match=r"until step 2.*gradient scaler.*check 'thaw'"):
+            make_trainer(QuickVits(config), count=4)

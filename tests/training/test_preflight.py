@@ -1,12 +1,17 @@
 """A run that would train something else than its config says does not start, and says why."""
 
+import json
 from pathlib import Path
 
 import pytest
+import soundfile
 import torch
+from trainer import TrainerArgs
 
-from coqui_scl_plugin import SclVits
-from coqui_scl_plugin.errors import PreflightError
+from coqui_scl_plugin import SclVits, SclVitsConfig
+from coqui_scl_plugin.errors import ConfigError, PreflightError
+from coqui_scl_plugin.freeze import named_tensors
+from coqui_scl_plugin.preflight.checks import IDS
 
 
 def runs_left(config):
@@ -119,3 +124,187 @@ def test_the_check_leaves_random_numbers_as_they_were(tiny_config, make_trainer)
         make_trainer(SclVits(tiny_config({"enabled": enabled})))  # the trainer seeds
         drawn.append(torch.rand(4))
     assert torch.equal(*drawn)
+
+
+def norm_in_eval(encoder):
+    """Statistics that move in eval mode too."""
+    encoder.register_buffer("mean", torch.zeros(1))
+    encoder.register_buffer("variance", torch.ones(1))
+    forward = encoder.forward
+    encoder.forward = lambda waveform: forward(
+        torch.nn.functional.batch_norm(waveform.unsqueeze(1), encoder.mean, encoder.variance, training=True).squeeze(1)
+    )
+
+
+def raises(encoder):
+    def refuse(waveform):
+        raise TypeError("a spectrogram, please")
+
+    encoder.forward = refuse
+
+
+def test_every_check_that_fails_is_named(tiny_config, make_trainer):
+    config = tiny_config({"enabled": True, "loss": {"name": "angular_margin"}}, batch_size=1, run_eval=True)
+    model = with_broken_encoder(config, norm_in_eval)
+    with pytest.raises(PreflightError) as caught:
+        make_trainer(model, eval_samples=[])
+    said = str(caught.value)
+    assert said.startswith("3 checks failed.\n")
+    for id_ in ("speakers", "evaluation-set", "eval-mode"):
+        assert f"(check {id_!r})" in said
+    assert "--skip speakers --skip evaluation-set --skip eval-mode" in said
+    assert runs_left(config) == []
+
+
+def test_a_check_that_is_skipped_is_recorded(tiny_config, make_trainer):
+    config = tiny_config({"preflight": {"skip": ["gradient", "holdout"]}})
+    make_trainer(with_broken_encoder(config, detached))
+    (run,) = runs_left(config)
+    report = json.loads((run / "preflight.json").read_text())
+    assert (report["skip"], report["step"], report["passed"]) == (["gradient", "holdout"], 0, True)
+    results = {check["id"]: check for check in report["checks"]}
+    assert set(results) == set(IDS)
+    assert {id_ for id_, check in results.items() if check["status"] != "passed"} == {"gradient"}
+    assert results["gradient"]["status"] == "skipped"
+    assert "No gradient reaches" in results["gradient"]["findings"][0]["found"]
+    assert json.loads((run / "config.json").read_text())["scl"]["preflight"] == {"skip": ["gradient", "holdout"]}
+
+
+def test_a_check_that_does_not_exist_cannot_be_skipped(tiny_config):
+    with pytest.raises(ConfigError, match=r"scl\.preflight\.skip = 'gradeint': .*Did you mean 'gradient'"):
+        SclVits(tiny_config({"preflight": {"skip": ["gradeint"]}}))
+
+
+def test_an_encoder_that_raises_what_it_likes_leaves_no_run(tiny_config, make_trainer):
+    config = tiny_config()
+    with pytest.raises(PreflightError, match="'ge2e' fails on noise: a spectrogram, please"):
+        make_trainer(with_broken_encoder(config, raises))
+    assert runs_left(config) == []
+
+
+def test_an_error_that_no_check_expects_leaves_no_run(tiny_config, make_trainer):
+    class Careless(SclVits):
+        def generate_pair(self, batch):
+            raise ZeroDivisionError
+
+    config = tiny_config()
+    with pytest.raises(ZeroDivisionError):
+        make_trainer(Careless(config))
+    assert runs_left(config) == []
+
+
+def test_checks_leave_encoders_as_they_were(tiny_config, make_trainer):
+    def kept(model):
+        return {name: t.detach().clone() for name, t in named_tensors(model.speaker_encoder_loss).items()}
+
+    section = {
+        "encoders": [{"name": "ge2e"}, {"name": "dvector", "policy": "trainable"}],
+        "loss": {"name": "ensemble", "params": {"calibrate": False}},
+        "reference": {"source": "segment"},
+        "preflight": {"skip": ["eval-mode"]},
+    }
+    model = SclVits(tiny_config(section))
+    model.setup_speaker_consistency()
+    consistency = model.speaker_encoder_loss
+    norm_in_eval(consistency.encoders["ge2e"].encoder)
+    trained = consistency.encoders["dvector"].encoder
+    trained.norm = torch.nn.BatchNorm1d(1)
+    forward = trained.forward
+    trained.forward = lambda waveform: forward(0.1 * trained.norm(waveform.unsqueeze(1)).squeeze(1))
+    before = kept(model)
+    make_trainer(model)
+    after = kept(model)
+    moved = {name for name, tensor in before.items() if not torch.equal(tensor, after[name])}
+    assert moved == set()
+    assert all(parameter.grad is None for parameter in model.parameters())
+    assert trained.norm.training
+
+
+def test_a_holdout_check_leaves_encoders_that_train_as_they_were(tiny_config, make_trainer):
+    section = {"encoders": [{"name": "ge2e", "policy": "trainable"}], "holdout": [{"name": "dvector"}]}
+    model = SclVits(tiny_config(section))
+    model.setup_speaker_consistency()
+    trained = model.speaker_encoder_loss.encoders["ge2e"].encoder
+    trained.norm = torch.nn.BatchNorm1d(1)
+    forward = trained.forward
+    trained.forward = lambda waveform: forward(0.1 * trained.norm(waveform.unsqueeze(1)).squeeze(1))
+    make_trainer(model)
+    assert trained.norm.training
+    assert float(trained.norm.num_batches_tracked) == 0.0
+    assert torch.equal(trained.norm.running_var, torch.ones(1))
+
+
+def continued(run, **changes):
+    """A run in the folder of another one, with changes of its section."""
+    config = SclVitsConfig()
+    plain = json.loads((run / "config.json").read_text())
+    plain["scl"] |= changes
+    config.from_dict(plain)
+    (run / "config.json").write_text(json.dumps(plain))
+    return SclVits(config)
+
+
+def test_a_run_that_goes_on_with_other_rules(tiny_config, make_trainer):
+    config = tiny_config(save_checkpoints=True, save_step=1)
+    trainer = make_trainer(SclVits(config), count=12)
+    trainer.fit()
+    (run,) = runs_left(config)
+    sound = make_trainer(continued(run), args=TrainerArgs(continue_path=str(run)))
+    assert sound.total_steps_done > 0
+    report = json.loads((run / "preflight.json").read_text())
+    assert {check["status"] for check in report["checks"]} == {"passed"}
+    model = continued(run, freeze={"modules": [{"pattern": "text_encoder"}]})
+    with pytest.raises(PreflightError, match="optimizer of the generator") as caught:
+        make_trainer(model, args=TrainerArgs(continue_path=str(run)))
+    assert "(check 'optimizer-state')" in str(caught.value)
+    assert list(run.glob("*.pth"))
+
+
+def test_checks_leave_the_cache_of_phonemes_alone(tiny_config, make_trainer, tmp_path):
+    """Coqui takes a cache that is there to be complete."""
+
+    class Letters:
+        asked = 0
+
+        def phonemize(self, text, **_):
+            Letters.asked += 1
+            return text
+
+        def name(self):
+            return "letters"
+
+        def print_logs(self, level):
+            pass
+
+    config = tiny_config(phoneme_cache_path=str(tmp_path / "phonemes"))
+    model = SclVits(config)
+    model.tokenizer.use_phonemes, model.tokenizer.phonemizer = True, Letters()
+    make_trainer(model)
+    assert Letters.asked > 0
+    assert not (tmp_path / "phonemes").exists()
+    assert config.phoneme_cache_path == str(tmp_path / "phonemes")
+
+
+def test_a_restored_run_without_a_discriminator(tiny_config, make_trainer, tmp_path):
+    config = tiny_config()
+    weights = SclVits(config).state_dict()
+    for name, left_out in (("whole", "nothing"), ("generator", "disc.")):
+        model = {key: value for key, value in weights.items() if not key.startswith(left_out)}
+        path = tmp_path / f"{name}.pth"
+        torch.save({"model": model, "step": 3, "epoch": 0, "optimizer": [], "model_loss": 1.0}, path)
+    make_trainer(SclVits(config), args=TrainerArgs(restore_path=str(tmp_path / "whole.pth")))
+    (run,) = runs_left(config)
+    report = json.loads((run / "preflight.json").read_text())
+    assert {check["status"] for check in report["checks"]} == {"passed"}
+    with pytest.raises(PreflightError, match=r"generator\.pth has no discriminator weights") as caught:
+        make_trainer(SclVits(config), args=TrainerArgs(restore_path=str(tmp_path / "generator.pth")))
+    assert "(check 'discriminator')" in str(caught.value)
+
+
+def test_the_batch_is_of_recordings_that_coqui_does_not_leave_out(tiny_config, make_trainer, samples):
+    by_length = sorted(samples, key=lambda s: soundfile.info(s["audio_file"]).frames, reverse=True)
+    longest = [soundfile.info(s["audio_file"]).frames for s in by_length]
+    first = next(index for index in range(8, len(longest)) if longest[index] < longest[index - 1])
+    config = tiny_config(max_audio_len=longest[first])  # leaves out all before
+    make_trainer(SclVits(config), train_samples=[dict(s) for s in by_length])
+    assert len(runs_left(config)) == 1

@@ -1,0 +1,345 @@
+"""Single checks on a run that is set up by hand: what each fires on, and what it is silent on."""
+
+import dataclasses
+import importlib.metadata
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from packaging.requirements import Requirement
+from rich.console import Console
+from torch import nn
+
+from coqui_scl_plugin import SclVitsConfig
+from coqui_scl_plugin.consistency import SpeakerConsistency
+from coqui_scl_plugin.errors import ConfigError, PreflightError
+from coqui_scl_plugin.preflight import checks, data, encoders, environment, settings
+from coqui_scl_plugin.preflight.report import Finding, PreflightReport, judge, warning
+from coqui_scl_plugin.preflight.setup import Restored, RunSetup
+
+PARAMETER = nn.Parameter(torch.zeros(2))
+
+
+def optimizer(*parameters: nn.Parameter, steps: int = 0) -> torch.optim.Optimizer:
+    made = torch.optim.SGD(list(parameters), lr=0.1, momentum=0.9)
+    for parameter in parameters:
+        parameter.grad = torch.zeros_like(parameter)
+    for _ in range(steps):
+        made.step()
+    return made
+
+
+def setup(**changes: Any) -> RunSetup:
+    """A run in which nothing is wrong, as far as it goes."""
+    nothing: Any = None
+    sound = RunSetup(
+        config=SclVitsConfig(run_eval=False),
+        consistency=None,
+        frozen_encoders={},
+        optimizers={},
+        train_samples=[],
+        eval_samples=[],
+        own_eval_loader=False,
+        model_sizes={},
+        speakers=None,
+        d_vectors=None,
+        segment_seconds=1.0,
+        train_mode=lambda: None,
+        count_eval_batches=lambda: 1,
+        generate=nothing,
+        prepare_references=lambda: None,
+    )
+    return dataclasses.replace(sound, **changes)
+
+
+def with_loss(**section: Any) -> SpeakerConsistency:
+    config = SclVitsConfig()
+    config.from_dict({"scl": section})
+    return SpeakerConsistency.from_config(config.scl)
+
+
+def found(findings: list[Finding]) -> str:
+    (finding,) = findings
+    return f"{finding.found} {finding.change}"
+
+
+# --- what is installed ------------------------------------------------------------------------------------------------
+
+
+def test_what_is_installed_here_is_in_the_tested_range() -> None:
+    assert environment.check_versions(setup()) == []
+    assert environment.check_ffmpeg(setup()) == []
+
+
+@pytest.mark.parametrize(
+    ("installed", "says"),
+    [
+        ("0.28.0", None),
+        ("0.28.3", None),
+        ("0.27.5", "coqui-tts is 0.27.5, <0.29,>=0.28.0 was tested."),
+        ("0.29.0", "coqui-tts is 0.29.0, <0.29,>=0.28.0 was tested."),
+        ("0.28.1.dev1", None),
+        ("0.29.0.dev1", "coqui-tts is 0.29.0.dev1"),
+    ],
+)
+def test_a_version_outside_the_tested_range(monkeypatch: pytest.MonkeyPatch, installed: str, says: str | None) -> None:
+    real = importlib.metadata.version
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: installed if name == "coqui-tts" else real(name))
+    findings = environment.check_versions(setup())
+    if says is None:
+        assert findings == []
+    else:
+        assert says in found(findings)
+        assert "Install a version in that range" in found(findings)
+        assert findings[0].is_error
+
+
+def test_requirements_that_do_not_hold_here() -> None:
+    lines = ["pluggy >= 1", "pluggy < 1", 'pluggy < 1; extra == "dev"', 'pluggy < 1; python_version < "3"', "nosuch>=2"]
+    assert environment.outside(map(Requirement, lines)) == [
+        f"pluggy is {importlib.metadata.version('pluggy')}, <1 was tested.",
+        "nosuch is not installed, >=2 was tested.",
+    ]
+
+
+def test_a_local_build_of_torch_is_the_version_that_it_is_built_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.metadata, "version", lambda _: "2.14.1+cu130")
+    assert environment.outside([Requirement("torch >= 2.9, < 2.15")]) == []
+
+
+# --- optimizers and checkpoints ---------------------------------------------------------------------------------------
+
+
+def test_an_optimizer_with_nothing_that_trains() -> None:
+    frozen = nn.Parameter(torch.zeros(2), requires_grad=False)
+    run = setup(optimizers={"discriminator": optimizer(PARAMETER), "generator": optimizer(frozen)})
+    assert "The whole generator is frozen" in found(settings.check_trains(run))
+    run = setup(optimizers={"discriminator": optimizer(PARAMETER), "generator": optimizer(frozen, PARAMETER)})
+    assert settings.check_trains(run) == []
+
+
+def test_an_optimizer_whose_state_was_not_restored() -> None:
+    restored = Restored("run/checkpoint_5.pth", {}, continues_optimizers=True)
+    run = setup(
+        restored=restored,
+        optimizers={"discriminator": optimizer(PARAMETER, steps=1), "generator": optimizer(PARAMETER)},
+    )
+    said = found(settings.check_optimizer_state(run))
+    assert "the optimizer of the generator:" in said
+    assert "scl.freeze.modules" in said
+    whole = dataclasses.replace(run, optimizers={"generator": optimizer(PARAMETER, steps=1)})
+    assert settings.check_optimizer_state(whole) == []
+    fine_tuned = dataclasses.replace(run, restored=dataclasses.replace(restored, continues_optimizers=False))
+    assert settings.check_optimizer_state(fine_tuned) == []
+
+
+def test_a_checkpoint_that_fits_the_generator_in_part() -> None:
+    run = setup(model_sizes={"flow.a": 6, "flow.b": 4, "disc.a": 90})
+    for sizes, share in (({"flow.a": 6, "disc.a": 90}, None), ({"flow.b": 4, "flow.a": 5, "disc.a": 90}, "40%")):
+        findings = settings.check_restored_weights(dataclasses.replace(run, restored=Restored("a.pth", sizes)))
+        assert (findings == []) if share is None else (f"{share} are in a.pth" in found(findings))
+        assert settings.check_discriminator(dataclasses.replace(run, restored=Restored("a.pth", sizes))) == []
+    assert settings.check_restored_weights(run) == []
+
+
+def test_a_checkpoint_is_read_by_name_and_size(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint.pth"
+    model = {"flow.a": torch.zeros(2, 3), "note": 5}
+    for state, continues in (({0: {}}, True), ({}, False)):
+        torch.save({"model": model, "step": 1, "epoch": 0, "optimizer": [{"state": state}]}, path)
+        assert Restored.read(str(path), continues=True) == Restored(str(path), {"flow.a": 6}, continues)
+        assert Restored.read(str(path), continues=False) == Restored(str(path), {"flow.a": 6})
+    assert Restored.read("https://example.org/checkpoint.pth", continues=False) is None
+
+
+@pytest.mark.parametrize(
+    ("uses", "thaws_at", "fires"), [(True, [7, 9], True), (True, [], False), (False, [7, 9], False)]
+)
+def test_modules_that_thaw_where_the_trainer_needs_all_gradients(uses: bool, thaws_at: list[int], fires: bool) -> None:
+    findings = settings.check_thaw(setup(needs_all_gradients=uses, thaws_at=thaws_at))
+    assert ("until step 9" in found(findings)) if fires else findings == []
+
+
+# --- the data ---------------------------------------------------------------------------------------------------------
+
+
+def sample(name: str, speaker: str = "a", file: str | None = None) -> dict[str, Any]:
+    return {"audio_unique_name": name, "audio_file": file or f"{name}.wav", "speaker_name": speaker, "text": "a text"}
+
+
+@pytest.mark.parametrize("section", [{"reference": {"source": "centroid"}}, {"reference": {"source": "segment"}}])
+def test_a_data_loader_of_ones_own_lists_no_recordings(section: dict[str, Any]) -> None:
+    findings = data.check_recordings(setup(consistency=with_loss(**section), train_samples=None, eval_samples=None))
+    assert ("no train_samples" in found(findings)) if section["reference"]["source"] == "centroid" else findings == []
+
+
+def test_no_recordings_at_all() -> None:
+    assert "no recording to train on" in found(data.check_recordings(setup()))
+
+
+def test_one_recording_listed_twice_is_one_recording() -> None:
+    assert data.shared_names([sample("a"), sample("a"), sample("b")]) == []
+    assert "share the name 'a'" in data.shared_names([sample("a"), sample("a", file="other.wav")])[0]
+    with pytest.raises(PreflightError, match="share the name 'a'"):
+        data.check_names([sample("a"), sample("a", file="other.wav")])
+
+
+def test_a_speaker_of_the_data_that_the_model_does_not_know() -> None:
+    run = setup(speakers=["p225", "p226"], train_samples=[sample("x", "p225")], eval_samples=[sample("y", "VCTK_p226")])
+    said = found(data.check_known_speakers(run))
+    assert "1 of 2 speakers" in said
+    assert "Nearest to 'VCTK_p226': 'p226'" in said
+    assert data.check_known_speakers(dataclasses.replace(run, eval_samples=[sample("y", "p226")])) == []
+    assert data.check_known_speakers(dataclasses.replace(run, speakers=None)) == []
+
+
+def test_an_evaluation_set_that_nobody_asks_for_may_be_empty() -> None:
+    run = setup(config=SclVitsConfig(run_eval=True), train_samples=[sample("x")], eval_samples=[])
+    assert "evaluation set is empty" in found(data.check_evaluation_set(run))
+    assert data.check_evaluation_set(dataclasses.replace(run, own_eval_loader=True)) == []
+    assert data.check_evaluation_set(dataclasses.replace(run, config=SclVitsConfig(run_eval=False))) == []
+
+
+@pytest.mark.parametrize(
+    ("epochs", "sentences", "fires"),
+    [
+        (5, [["text", "nobody"]], True),
+        (5, [["text", "a"], ["text"], "text", ["text", None]], False),
+        (2, [["text", "nobody"]], False),
+    ],
+)
+def test_sentences_that_are_spoken_after_two_epochs(epochs: int, sentences: list[Any], fires: bool) -> None:
+    config = SclVitsConfig(epochs=epochs, test_delay_epochs=2, test_sentences=sentences)
+    findings = data.check_test_sentences(setup(config=config, speakers=["a"]))
+    assert ("'nobody'" in found(findings)) if fires else findings == []
+
+
+@pytest.mark.parametrize(
+    ("weights", "status"),
+    [({"a": 8, "b": 1}, "failed"), ({"a": 5, "b": 5}, "warning"), (dict.fromkeys("abcd", 3), None)],
+)
+def test_speakers_in_batches_of_four(weights: dict[str, int], status: str | None) -> None:
+    samples = [sample(f"{speaker}{take}", speaker) for speaker, count in weights.items() for take in range(count)]
+    config = SclVitsConfig(batch_size=4)
+    for loss in ("angular_margin", "contrastive"):
+        run = setup(config=config, consistency=with_loss(loss={"name": loss}), train_samples=samples)
+        assert [finding.is_error for finding in data.check_speakers(run)] == {
+            "failed": [True], "warning": [False], None: []
+        }[status]  # fmt: skip
+    for section in ({}, {"loss": {"name": "angular_margin", "params": {"prototypes": "centroid"}}}):
+        run = setup(config=config, consistency=with_loss(**section), train_samples=samples)
+        assert data.check_speakers(run) == []
+
+
+# --- the encoders -----------------------------------------------------------------------------------------------------
+
+
+def test_an_encoder_that_an_optimizer_holds() -> None:
+    consistency = with_loss()
+    held = next(consistency.encoders["ge2e"].parameters())
+    run = setup(
+        consistency=consistency,
+        frozen_encoders=consistency.frozen_encoders,
+        optimizers={"generator": optimizer(PARAMETER, held)},
+    )
+    said = found(encoders.check_optimizers(run))
+    assert "holds 1 parameters of the frozen speaker encoder 'ge2e'" in said
+    assert encoders.check_optimizers(dataclasses.replace(run, optimizers={"generator": optimizer(PARAMETER)})) == []
+
+
+def test_an_encoder_that_asks_for_a_gradient() -> None:
+    consistency = with_loss()
+    run = setup(consistency=consistency, frozen_encoders=consistency.frozen_encoders)
+    next(consistency.encoders["ge2e"].parameters()).requires_grad_()
+    assert "ask for a gradient" in found(encoders.check_optimizers(run))
+
+
+def test_an_encoder_that_is_put_back_may_be_held() -> None:
+    consistency = with_loss(encoders=[{"name": "ge2e", "policy": "restore"}])
+    run = setup(
+        consistency=consistency,
+        frozen_encoders=consistency.frozen_encoders,
+        optimizers={"generator": optimizer(*consistency.encoders["ge2e"].parameters())},
+    )
+    assert encoders.check_optimizers(run) == []
+
+
+def test_the_encoder_of_coquis_speaker_manager_is_watched_too() -> None:
+    stock = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
+    run = setup(frozen_encoders={"stock": stock.requires_grad_(False)}, train_mode=stock.train)
+    said = [f.found for f in encoders.check_eval_mode(run)]
+    assert ["'stock'" in text and "train mode" in text for text in said] == [True]
+    assert encoders.check_eval_mode(dataclasses.replace(run, train_mode=stock.eval)) == []
+
+
+def test_references_that_the_data_does_not_suffice_for() -> None:
+    def refuse() -> None:
+        raise PreflightError("calibrate measures on two recordings")
+
+    assert "calibrate measures" in found(encoders.check_references(setup(prepare_references=refuse)))
+    assert encoders.check_references(setup()) == []
+
+
+def test_a_file_that_the_config_names_wrongly_stays_an_error_of_the_config() -> None:
+    def refuse() -> None:
+        raise ConfigError("no reference cache")
+
+    with pytest.raises(ConfigError, match="no reference cache"):
+        encoders.check_references(setup(prepare_references=refuse))
+
+
+# --- the report -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("findings", "skip", "status"),
+    [
+        ([], False, "passed"),
+        ([], True, "passed"),
+        ([warning("w", "")], False, "warning"),
+        ([warning("w", "")], True, "warning"),
+        ([warning("w", ""), Finding("f", "")], False, "failed"),
+        ([Finding("f", "")], True, "skipped"),
+    ],
+)
+def test_what_findings_come_to(findings: list[Finding], skip: bool, status: str) -> None:
+    result = judge("gradient", "It reaches.", findings, skip=skip)
+    assert (result.status, result.findings) == (status, findings)
+
+
+def test_all_failures_are_raised_with_their_ids() -> None:
+    results = [judge(id_, "", [Finding(f"{id_} is wrong.", "Mend it.")], skip=id_ == "weight") for id_ in
+               ("trains", "weight", "gradient")]  # fmt: skip
+    with pytest.raises(PreflightError) as caught:
+        PreflightReport(results).raise_failures()
+    assert str(caught.value) == (
+        "2 checks failed.\ntrains is wrong. Mend it. (check 'trains')\ngradient is wrong. Mend it. (check 'gradient')\n"
+        "To train all the same: coqui-scl train --skip trains --skip gradient, or scl.preflight.skip."
+    )
+    PreflightReport(results[1:2]).raise_failures()
+
+
+def test_brackets_in_a_finding_are_shown() -> None:
+    report = PreflightReport([judge("gradient", "", [Finding("shape [b, t] of [/data]/x.wav", "")], skip=False)])
+    console = Console(width=100, record=True, file=io.StringIO())
+    console.print(report.table())
+    assert "shape [b, t] of [/data]/x.wav" in console.export_text()
+
+
+def test_every_check_says_what_it_looks_at_and_needs_earlier_ones() -> None:
+    order = [check.id for costly in (False, True) for check in checks.CHECKS if check.costly is costly]
+    assert len(set(order)) == len(order) == len(checks.IDS)
+    for check in checks.CHECKS:
+        assert check.checks.endswith((".", "is."))
+        assert {order.index(needed) < order.index(check.id) for needed in check.needs} <= {True}
+
+
+def test_a_check_whose_needs_were_skipped_is_run() -> None:
+    earlier = PreflightReport([judge(id_, "", [Finding("f", "")], skip=True) for id_ in ("recordings", "speakers")])
+    calls: list[str] = []
+    run = setup(prepare_references=lambda: calls.append("prepared"))
+    report = checks.run_checks(run, (), costly=True, before=earlier)
+    assert calls == ["prepared"]
+    assert [result.status for result in report.results] == ["skipped", "skipped", "passed", "passed", "passed"]
