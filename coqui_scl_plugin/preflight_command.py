@@ -28,7 +28,7 @@ from coqui_scl_plugin.run_config import (
     read_config,
     resolved_config,
 )
-from coqui_scl_plugin.run_start import (
+from coqui_scl_plugin.run_setup import (
     dataset_that_fits,
     freeze_report,
     phonemes_left_alone,
@@ -65,7 +65,7 @@ def _setup(config: SclVitsConfig, restore_path: str | None, *, named_vits: bool)
 
     @functools.cache
     def few() -> Samples:  # the batch is of those that were embedded
-        return _a_few(dataset_that_fits(model, train).samples)
+        return _a_few(dataset_that_fits(model, model.config, train).samples)
 
     def prepare(consistency: SpeakerConsistency) -> None:
         if consistency.uses_recordings:
@@ -73,7 +73,8 @@ def _setup(config: SclVitsConfig, restore_path: str | None, *, named_vits: bool)
             consistency.hold(speech)
 
     setup = setup_of(
-        model, optimizers, (train, evaluation), batch=lambda: small_batch(model, few()), prepare_references=prepare,
+        model, model.config, optimizers, (train, evaluation), batch=lambda: small_batch(model, model.config, few()),
+        prepare_references=prepare,
         own_eval_loader=False, restored=restored, named_vits=named_vits,
     )  # fmt: skip
     return model, setup

@@ -1,7 +1,7 @@
 """`SclVits`: Coqui's Vits with the speaker consistency term, and with encoders that stay as they were.
 
-With `run_start.py` and the demo, the only file that knows how Coqui's VITS and its trainer work inside. Each method
-calls `super()`, and nothing of Coqui's is replaced.
+With `run_setup.py`, `run_start.py` and the demo, the only file that knows how Coqui's VITS and its trainer work inside.
+Each method calls `super()`, and nothing of Coqui's is replaced.
 """
 
 from collections.abc import Mapping

@@ -43,17 +43,16 @@ class FrozenPolicy:
             parameter.grad = None
 
 
-class RestorePolicy:
-    """Whatever moves the encoder within a step is undone at its end, bit by bit.
+class RestorePolicy(FrozenPolicy):
+    """Frozen, and whatever writes to the encoder all the same is undone before and after every step, bit by bit.
 
-    For an encoder that others insist on writing to: one that shares weights with a model that trains, or that somebody
-    else's optimizer holds. Blocks: lasting changes of weights and buffers, and checkpoint (it is not in it); eval mode
-    is kept as by `frozen`. Does not block: gradients on weights (computed, then dropped), the state of an optimizer
-    that somebody else gave it to, and a change within the step, which that step's loss hears. Costs: a copy of the
-    encoder in memory, a comparison with it at each step, and the gradients' time and memory.
+    For an encoder that others insist on writing to: a callback, a moving average, an optimizer that holds it. Blocks
+    what `frozen` blocks: weights, buffers, gradients on weights, our optimizers' state and checkpoint; and lasting
+    changes by anybody. Does not block a change within a step, which that step's loss hears, nor the state of an
+    optimizer that somebody else gave it to. Costs: the memory of a copy of the encoder, and the time of comparing it
+    twice a step.
     """
 
-    trainable = False
     undoes_changes = True
 
     def __init__(self) -> None:
@@ -62,13 +61,12 @@ class RestorePolicy:
 
     @torch.no_grad()
     def apply(self, encoder: nn.Module) -> None:
-        """Put back what differs from how the encoder was at the first call; turn train mode off, drop gradients."""
-        encoder.eval()
+        """Freeze it, and put back what differs from how it was at the first call."""
+        super().apply(encoder)
         tensors = named_tensors(encoder)
         if not self._copy:
             self._copy = {name: tensor.detach().clone() for name, tensor in tensors.items()}
         for name, tensor in tensors.items():
-            tensor.grad = None
             original = self._copy.get(name)
             if original is not None and original.shape == tensor.shape:
                 self._copy[name] = original = original.to(tensor.device)

@@ -41,7 +41,12 @@ def ids(module):
 
 
 class Sharing(QuickVits):
-    """A third party's model whose generator's optimizer holds the encoder."""
+    """A third party's model whose generator's optimizer holds the encoder, and which asks for gradients on it."""
+
+    def train_step(self, batch, criterion, optimizer_idx=None):
+        if self.training and optimizer_idx == 1:
+            encoder_of(self).requires_grad_(True)
+        return super().train_step(batch, criterion, optimizer_idx)
 
     def get_optimizer(self):
         discriminator, generator = super().get_optimizer()

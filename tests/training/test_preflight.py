@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import soundfile
 import torch
-from trainer import TrainerArgs
+from trainer import Trainer, TrainerArgs
 
 from coqui_scl_plugin import SclVits, SclVitsConfig
 from coqui_scl_plugin.errors import ConfigError, PreflightError
@@ -308,3 +308,23 @@ def test_the_batch_is_of_recordings_that_coqui_does_not_leave_out(tiny_config, m
     config = tiny_config(max_audio_len=longest[first])  # leaves out all before
     make_trainer(SclVits(config), train_samples=[dict(s) for s in by_length])
     assert len(runs_left(config)) == 1
+
+
+def test_overrides_that_reach_the_trainers_config_alone_count(tiny_config, samples, tmp_path):
+    """As in a script: Coqui gives the model a copy of the config, and the trainer overrides values of the original."""
+    config = tiny_config({"loss": {"name": "contrastive"}})
+    model = SclVits(config)
+    config.output_path = str(tmp_path / "elsewhere")
+    config.batch_size = 1
+    given = {"train_samples": [dict(s) for s in samples[:4]], "eval_samples": [dict(s) for s in samples[4:8]]}
+
+    def start():
+        return Trainer(TrainerArgs(), config, model=model, parse_command_line_args=False, **given)
+
+    with pytest.raises(PreflightError, match="batch_size is 1"):
+        start()
+    config.batch_size = 2
+    trainer = start()
+    caches = [path.relative_to(tmp_path) for path in tmp_path.rglob("*.safetensors")]
+    assert caches == [Path("elsewhere/speaker_references.safetensors")]
+    assert trainer.output_path.parent == tmp_path / "elsewhere"
