@@ -74,8 +74,7 @@ def _setup(config: SclVitsConfig, restore_path: str | None, *, named_vits: bool)
 
     setup = setup_of(
         model, model.config, optimizers, (train, evaluation), batch=lambda: small_batch(model, model.config, few()),
-        prepare_references=prepare,
-        own_eval_loader=False, restored=restored, named_vits=named_vits,
+        prepare_references=prepare, own_eval_loader=False, restored=restored, named_vits=named_vits,
     )  # fmt: skip
     return model, setup
 
@@ -98,7 +97,7 @@ def _check(
     model, setup = _setup(config, restore_path, named_vits=named_vits)
     model.train()
     skip, checks = config.scl.preflight.skip, PreflightReport()
-    with random_state_kept(), phonemes_left_alone(config):
+    with random_state_kept(), phonemes_left_alone(model.config):
         for costly in (False, True):
             checks = run_checks(setup, skip, costly=costly, before=checks)
     return checks, freeze_report(model, setup.optimizers, step=0)

@@ -8,7 +8,7 @@ import soundfile
 import torch
 from trainer import Trainer, TrainerArgs
 
-from coqui_scl_plugin import SclVits, SclVitsConfig
+from coqui_scl_plugin import SclVits, SclVitsConfig, preflight_command
 from coqui_scl_plugin.errors import ConfigError, PreflightError
 from coqui_scl_plugin.freeze import named_tensors
 from coqui_scl_plugin.preflight.checks import IDS
@@ -260,29 +260,52 @@ def test_a_run_that_goes_on_with_other_rules(tiny_config, make_trainer):
     assert list(run.glob("*.pth"))
 
 
+class Letters:
+    """A phonemizer that spells."""
+
+    def __init__(self):
+        self.asked = 0
+
+    def phonemize(self, text, **_):
+        self.asked += 1
+        return text
+
+    def name(self):
+        return "letters"
+
+    def print_logs(self, level):
+        pass
+
+
+class Spelling(SclVits):
+    """Reads letters as phonemes."""
+
+    letters = Letters()
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.tokenizer.use_phonemes, self.tokenizer.phonemizer = True, self.letters
+
+
 def test_checks_leave_the_cache_of_phonemes_alone(tiny_config, make_trainer, tmp_path):
     """Coqui takes a cache that is there to be complete."""
-
-    class Letters:
-        asked = 0
-
-        def phonemize(self, text, **_):
-            Letters.asked += 1
-            return text
-
-        def name(self):
-            return "letters"
-
-        def print_logs(self, level):
-            pass
-
     config = tiny_config(phoneme_cache_path=str(tmp_path / "phonemes"))
-    model = SclVits(config)
-    model.tokenizer.use_phonemes, model.tokenizer.phonemizer = True, Letters()
-    make_trainer(model)
-    assert Letters.asked > 0
+    before = Spelling.letters.asked
+    make_trainer(Spelling(config))
+    assert Spelling.letters.asked > before
     assert not (tmp_path / "phonemes").exists()
     assert config.phoneme_cache_path == str(tmp_path / "phonemes")
+
+
+def test_the_command_leaves_the_cache_of_phonemes_alone(tiny_config, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(preflight_command, "SclVits", Spelling)
+    fields = {"phoneme_cache_path": str(tmp_path / "phonemes"), "eval_split_size": 4}
+    tiny_config(**fields).save_json(tmp_path / "config.json")
+    before = Spelling.letters.asked
+    preflight_command.run_preflight(str(tmp_path / "config.json"), [], None, [], as_json=True)
+    assert json.loads(capsys.readouterr().out)["passed"] is True
+    assert Spelling.letters.asked > before
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
 
 
 def test_a_restored_run_without_a_discriminator(tiny_config, make_trainer, tmp_path):
