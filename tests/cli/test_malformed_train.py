@@ -11,29 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+from command_driver import DRIVER
 
 SCRIPT = Path(sys.executable).with_name("coqui-scl")
-
-# runs each case in its own folder, and appends its outcome at once, so that a case that ends the process is known
-DRIVER = """
-import contextlib, io, json, os, pathlib, sys, traceback
-import coqui_scl_plugin.cli
-
-for case in json.loads(pathlib.Path(sys.argv[1]).read_text()):
-    os.chdir(case["folder"])
-    sys.argv = ["coqui-scl", *case["arguments"]]
-    out, err, status = io.StringIO(), io.StringIO(), 0
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        try:
-            coqui_scl_plugin.cli.main()
-        except SystemExit as stop:
-            status = stop.code
-        except BaseException:
-            traceback.print_exc()
-            status = 1
-    with open(case["results"], "a") as results:
-        print(json.dumps([case["name"], status, out.getvalue(), err.getvalue()]), file=results)
-"""
 
 
 def section(**scl: Any) -> dict[str, Any]:

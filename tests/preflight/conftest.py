@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from preflight_runs import DRIVER, SPEAKERS, Outcome, changed, contents, d_vectors, run_config, write_speech
+from command_driver import DRIVER
+from preflight_runs import SPEAKERS, Outcome, changed, contents, d_vectors, run_config, write_speech
 
 from coqui_scl_plugin import SclVits, SclVitsConfig
 
