@@ -13,7 +13,7 @@ from rich.table import Table
 
 from coqui_scl_plugin.consistency import SpeakerConsistency
 from coqui_scl_plugin.errors import ConfigError
-from coqui_scl_plugin.preflight.data import check_names
+from coqui_scl_plugin.preflight.recordings import check_names
 from coqui_scl_plugin.references.cache import ReferenceCache
 from coqui_scl_plugin.references.d_vector_files import SUFFIXES, export_d_vectors, import_d_vectors
 from coqui_scl_plugin.references.embed import embed_recordings

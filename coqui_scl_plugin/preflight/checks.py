@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from coqui_scl_plugin.errors import ConfigError
-from coqui_scl_plugin.preflight import data, encoders, environment, settings
+from coqui_scl_plugin.preflight import encoders, environment, recordings, settings, speakers
 from coqui_scl_plugin.preflight.report import Finding, PreflightReport, Result, judge
 from coqui_scl_plugin.preflight.setup import RunSetup
 from coqui_scl_plugin.suggest import did_you_mean
@@ -34,14 +34,14 @@ CHECKS = (
     Check("versions", environment.check_versions),
     Check("weight", settings.check_weight),
     Check("stock-loss", settings.check_stock_loss),
-    Check("recordings", data.check_recordings),
-    Check("sample-rate", data.check_sample_rate),
-    Check("segment-length", data.check_segment_length),
-    Check("speakers", data.check_speakers),
-    Check("d-vectors", data.check_d_vectors),
-    Check("known-speakers", data.check_known_speakers),
-    Check("evaluation-set", data.check_evaluation_set),
-    Check("test-sentences", data.check_test_sentences),
+    Check("recordings", recordings.check_recordings),
+    Check("sample-rate", recordings.check_sample_rate),
+    Check("segment-length", recordings.check_segment_length),
+    Check("speakers", speakers.check_speakers),
+    Check("d-vectors", speakers.check_d_vectors),
+    Check("known-speakers", speakers.check_known_speakers),
+    Check("evaluation-set", recordings.check_evaluation_set),
+    Check("test-sentences", speakers.check_test_sentences),
     Check("discriminator", settings.check_discriminator),
     Check("restored-weights", settings.check_restored_weights),
     Check("optimizer-state", settings.check_optimizer_state),

@@ -1,7 +1,7 @@
 """What checks found, and how it is shown, kept and acted on."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -13,6 +13,7 @@ from coqui_scl_plugin.atomic import replacing
 from coqui_scl_plugin.errors import PreflightError
 
 FILE_NAME = "preflight.json"
+_FEW = 5  # names in a finding
 
 Status = Literal["passed", "warning", "failed", "skipped", "not run"]
 
@@ -24,6 +25,17 @@ class Finding:
     found: str
     change: str
     is_error: bool = True
+
+
+def some(names: Iterable[str]) -> str:
+    """The first few names.
+
+    >>> some(["b", "a"]), some("abcdefg")
+    ("'a', 'b'", "'a', 'b', 'c', 'd', 'e' and 2 more")
+    """
+    ordered = sorted(names)
+    more = f" and {len(ordered) - _FEW} more" if len(ordered) > _FEW else ""
+    return ", ".join(map(repr, ordered[:_FEW])) + more
 
 
 def warning(found: str, change: str) -> Finding:

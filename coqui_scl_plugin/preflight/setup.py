@@ -79,3 +79,8 @@ class RunSetup:
     """Steps at which a module thaws that is frozen now."""
     gradient_norms: dict[str, float] = field(default_factory=dict)
     """By alias, the norm of the loss's gradient at the generated waveform; filled by the check `gradient`."""
+
+    @property
+    def all_samples(self) -> list[Sample]:
+        """To train on and to evaluate with."""
+        return [*(self.train_samples or ()), *(self.eval_samples or ())]

@@ -15,7 +15,7 @@ from torch import nn
 from coqui_scl_plugin import SclVitsConfig
 from coqui_scl_plugin.consistency import SpeakerConsistency
 from coqui_scl_plugin.errors import ConfigError, PreflightError
-from coqui_scl_plugin.preflight import checks, data, encoders, environment, settings
+from coqui_scl_plugin.preflight import checks, encoders, environment, recordings, settings, speakers
 from coqui_scl_plugin.preflight.report import Finding, PreflightReport, judge, warning
 from coqui_scl_plugin.preflight.setup import Restored, RunSetup
 
@@ -171,35 +171,37 @@ def sample(name: str, speaker: str = "a", file: str | None = None) -> dict[str, 
 
 @pytest.mark.parametrize("section", [{"reference": {"source": "centroid"}}, {"reference": {"source": "segment"}}])
 def test_a_data_loader_of_ones_own_lists_no_recordings(section: dict[str, Any]) -> None:
-    findings = data.check_recordings(setup(consistency=with_loss(**section), train_samples=None, eval_samples=None))
+    findings = recordings.check_recordings(
+        setup(consistency=with_loss(**section), train_samples=None, eval_samples=None)
+    )
     assert ("no train_samples" in found(findings)) if section["reference"]["source"] == "centroid" else findings == []
 
 
 def test_no_recordings_at_all() -> None:
-    assert "no recording to train on" in found(data.check_recordings(setup()))
+    assert "no recording to train on" in found(recordings.check_recordings(setup()))
 
 
 def test_one_recording_listed_twice_is_one_recording() -> None:
-    assert data.shared_names([sample("a"), sample("a"), sample("b")]) == []
-    assert "share the name 'a'" in data.shared_names([sample("a"), sample("a", file="other.wav")])[0]
+    assert recordings.shared_names([sample("a"), sample("a"), sample("b")]) == []
+    assert "share the name 'a'" in recordings.shared_names([sample("a"), sample("a", file="other.wav")])[0]
     with pytest.raises(PreflightError, match="share the name 'a'"):
-        data.check_names([sample("a"), sample("a", file="other.wav")])
+        recordings.check_names([sample("a"), sample("a", file="other.wav")])
 
 
 def test_a_speaker_of_the_data_that_the_model_does_not_know() -> None:
     run = setup(speakers=["p225", "p226"], train_samples=[sample("x", "p225")], eval_samples=[sample("y", "VCTK_p226")])
-    said = found(data.check_known_speakers(run))
+    said = found(speakers.check_known_speakers(run))
     assert "1 of 2 speakers" in said
     assert "Nearest to 'VCTK_p226': 'p226'" in said
-    assert data.check_known_speakers(dataclasses.replace(run, eval_samples=[sample("y", "p226")])) == []
-    assert data.check_known_speakers(dataclasses.replace(run, speakers=None)) == []
+    assert speakers.check_known_speakers(dataclasses.replace(run, eval_samples=[sample("y", "p226")])) == []
+    assert speakers.check_known_speakers(dataclasses.replace(run, speakers=None)) == []
 
 
 def test_an_evaluation_set_that_nobody_asks_for_may_be_empty() -> None:
     run = setup(config=SclVitsConfig(run_eval=True), train_samples=[sample("x")], eval_samples=[])
-    assert "evaluation set is empty" in found(data.check_evaluation_set(run))
-    assert data.check_evaluation_set(dataclasses.replace(run, own_eval_loader=True)) == []
-    assert data.check_evaluation_set(dataclasses.replace(run, config=SclVitsConfig(run_eval=False))) == []
+    assert "evaluation set is empty" in found(recordings.check_evaluation_set(run))
+    assert recordings.check_evaluation_set(dataclasses.replace(run, own_eval_loader=True)) == []
+    assert recordings.check_evaluation_set(dataclasses.replace(run, config=SclVitsConfig(run_eval=False))) == []
 
 
 @pytest.mark.parametrize(
@@ -212,7 +214,7 @@ def test_an_evaluation_set_that_nobody_asks_for_may_be_empty() -> None:
 )
 def test_sentences_that_are_spoken_after_two_epochs(epochs: int, sentences: list[Any], fires: bool) -> None:
     config = SclVitsConfig(epochs=epochs, test_delay_epochs=2, test_sentences=sentences)
-    findings = data.check_test_sentences(setup(config=config, speakers=["a"]))
+    findings = speakers.check_test_sentences(setup(config=config, speakers=["a"]))
     assert ("'nobody'" in found(findings)) if fires else findings == []
 
 
@@ -225,12 +227,12 @@ def test_speakers_in_batches_of_four(weights: dict[str, int], status: str | None
     config = SclVitsConfig(batch_size=4)
     for loss in ("angular_margin", "contrastive"):
         run = setup(config=config, consistency=with_loss(loss={"name": loss}), train_samples=samples)
-        assert [finding.is_error for finding in data.check_speakers(run)] == {
+        assert [finding.is_error for finding in speakers.check_speakers(run)] == {
             "failed": [True], "warning": [False], None: []
         }[status]  # fmt: skip
     for section in ({}, {"loss": {"name": "angular_margin", "params": {"prototypes": "centroid"}}}):
         run = setup(config=config, consistency=with_loss(**section), train_samples=samples)
-        assert data.check_speakers(run) == []
+        assert speakers.check_speakers(run) == []
 
 
 # --- the encoders -----------------------------------------------------------------------------------------------------

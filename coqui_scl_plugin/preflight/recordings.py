@@ -1,36 +1,18 @@
-"""Checks of recordings, speakers and texts."""
+"""Checks of recordings: that they are there, of what rate and length, and that some are left to evaluate with."""
 
-import difflib
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import soundfile
 
 from coqui_scl_plugin.errors import ConfigError, PreflightError
-from coqui_scl_plugin.preflight.report import Finding, warning
+from coqui_scl_plugin.preflight.report import Finding, some, warning
 from coqui_scl_plugin.preflight.setup import RunSetup, Sample
 from coqui_scl_plugin.references.recordings import recordings_of
 
 _LOOKED_AT = 500  # recordings whose headers are read, evenly spread over the data set
 _SHORTEST_SEGMENT = 0.1  # seconds
-_FEW = 5
-
-
-def _some(names: Iterable[str]) -> str:
-    """The first few names.
-
-    >>> _some(["b", "a"]), _some("abcdefg")
-    ("'a', 'b'", "'a', 'b', 'c', 'd', 'e' and 2 more")
-    """
-    ordered = sorted(names)
-    more = f" and {len(ordered) - _FEW} more" if len(ordered) > _FEW else ""
-    return ", ".join(map(repr, ordered[:_FEW])) + more
-
-
-def _all_samples(setup: RunSetup) -> list[Sample]:
-    return [*(setup.train_samples or ()), *(setup.eval_samples or ())]
 
 
 def shared_names(samples: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -64,7 +46,7 @@ def check_recordings(setup: RunSetup) -> list[Finding]:
                 "false.",
             )
         ]
-    shared = [Finding(sentence, _OWN_NAMES) for sentence in shared_names(_all_samples(setup))]
+    shared = [Finding(sentence, _OWN_NAMES) for sentence in shared_names(setup.all_samples)]
     return shared + _unusable(setup)
 
 
@@ -72,13 +54,13 @@ def _unusable(setup: RunSetup) -> list[Finding]:
     """Recordings that are not there, or a data set of which Coqui would leave out all."""
     findings, samples = [], setup.train_samples
     wanted = setup.consistency is not None and setup.consistency.uses_recordings  # else Coqui leaves them out
-    gone = {str(s["audio_file"]) for s in _all_samples(setup) if not Path(s["audio_file"]).is_file()}
+    gone = {str(s["audio_file"]) for s in setup.all_samples if not Path(s["audio_file"]).is_file()}
     if gone:
-        found = f"{len(gone)} recordings of the data set do not exist: {_some(gone)}."
+        found = f"{len(gone)} recordings of the data set do not exist: {some(gone)}."
         findings.append(Finding(found, "Correct the list of samples, or its paths.", is_error=wanted))
-    broken = {str(s["audio_file"]) for s in _spread(_all_samples(setup)) if not _is_audio(s)} - gone
+    broken = {str(s["audio_file"]) for s in _spread(setup.all_samples) if not _is_audio(s)} - gone
     if broken:
-        found = f"{len(broken)} of the recordings looked at are empty, or no audio that can be read: {_some(broken)}."
+        found = f"{len(broken)} of the recordings looked at are empty, or no audio that can be read: {some(broken)}."
         findings.append(Finding(found, "Repair them, or leave them out.", is_error=wanted))
     if samples is not None and not samples:
         findings.append(Finding("There is no recording to train on.", "Add some, or lower eval_split_size."))
@@ -122,7 +104,7 @@ def _headers(samples: Sequence[Sample]) -> Iterator[tuple[Sample, int, float]]:
 def check_sample_rate(setup: RunSetup) -> list[Finding]:
     """Recordings have the rate of the config, since Coqui does not resample them; encoders hear no empty band."""
     rate, findings = setup.config.audio.sample_rate, []
-    wrong = {str(sample["audio_file"]): own for sample, own, _ in _headers(_all_samples(setup)) if own != rate}
+    wrong = {str(sample["audio_file"]): own for sample, own, _ in _headers(setup.all_samples) if own != rate}
     if wrong:
         file, own = next(iter(wrong.items()))
         findings.append(
@@ -166,100 +148,11 @@ def check_segment_length(setup: RunSetup) -> list[Finding]:
         findings.append(
             warning(
                 f"{len(short)} of the recordings looked at are shorter than a slice of {seconds:.2f} s, and are padded "
-                f"with zeros: {_some(short)}.",
+                f"with zeros: {some(short)}.",
                 f"Leave them out: min_audio_len = {round(seconds * setup.config.audio.sample_rate)}.",
             )
         )
     return findings
-
-
-def _shares(setup: RunSetup, counts: Mapping[str, int]) -> dict[str, float]:
-    """Which part of what is in batches each speaker makes, with Coqui's weighted sampler where it is on."""
-    config, weights = setup.config, dict(counts)
-    if config.use_weighted_sampler and list(config.weighted_sampler_attrs)[-1:] == ["speaker_name"]:
-        multipliers = (config.weighted_sampler_multipliers or {}).get("speaker_name") or {}
-        weights = {speaker: multipliers.get(speaker, 1.0) for speaker in counts}
-    total = sum(weights.values())
-    return {speaker: weight / total for speaker, weight in weights.items()}
-
-
-def check_speakers(setup: RunSetup) -> list[Finding]:
-    """The loss gets the speakers in a batch that it needs."""
-    if setup.consistency is None or not setup.train_samples:
-        return []
-    loss, batch_size = setup.consistency.loss, setup.config.batch_size
-    name, needed = type(loss).__name__, getattr(loss, "min_speakers", 1)
-    counts = Counter(sample["speaker_name"] for sample in setup.train_samples)
-    if len(counts) < needed:
-        return [
-            Finding(
-                f"{name} needs at least {needed} speakers, the training data has {len(counts)}: it would have no "
-                "negatives and teach nothing.",
-                "Use the loss 'cosine', or add speakers.",
-            )
-        ]
-    if setup.consistency.wants_prototypes or needed < 2:
-        return []
-    if batch_size < needed:
-        return [
-            Finding(
-                f"{name} needs at least {needed} speakers in a batch, batch_size is {batch_size}.", "Raise batch_size."
-            )
-        ]
-    shares = _shares(setup, counts)
-    alone = sum(share**batch_size for share in shares.values())
-    most = max(shares, key=lambda speaker: shares[speaker])
-    found = (
-        f"{name} needs several speakers in a batch: with {shares[most]:.0%} of the samples in batches by {most!r} and "
-        f"batch_size {batch_size}, {alone:.0%} of the batches have one speaker and teach nothing."
-    )
-    change = "Balance the speakers (use_weighted_sampler), raise batch_size, or use prototypes = 'centroid'."
-    return [] if alone < 0.1 else [warning(found, change)] if alone < 0.5 else [Finding(found, change)]
-
-
-def _nearest(name: str, known: Iterable[str]) -> str:
-    names = list(known)
-    ends = [key for key in names if key.endswith(name) or name.endswith(key)]
-    near = ends[:1] or difflib.get_close_matches(name, names[: 10 * _LOOKED_AT], n=1)
-    return f" Nearest to {name!r}: {near[0]!r}." if near else ""
-
-
-def _missing(what: str, wanted: set[str], known: Iterable[str], where: str, change: str) -> list[Finding]:
-    known = set(known)
-    if not (missing := wanted - known):
-        return []
-    first = min(missing)
-    found = f"{len(missing)} of {len(wanted)} {what} are not in {where}: {_some(missing)}.{_nearest(first, known)}"
-    return [Finding(found, change)]
-
-
-def check_d_vectors(setup: RunSetup) -> list[Finding]:
-    """Each recording and each speaker of the data is in the file of d-vectors, which have the model's size."""
-    if setup.d_vectors is None or setup.train_samples is None:
-        return []
-    samples, args = _all_samples(setup), setup.config.model_args
-    change = (
-        "The names of the data set (datasets.dataset_name, the formatter) must be those that the file was computed "
-        "with: compute it again with this config, e.g. coqui-scl embed --export."
-    )
-    where = f"model_args.d_vector_file ({args.d_vector_file})"
-    findings = _missing("recordings", {s["audio_unique_name"] for s in samples}, setup.d_vectors, where, change)
-    speakers = {str(entry["name"]) for entry in setup.d_vectors.values()}
-    findings += _missing("speakers", {s["speaker_name"] for s in samples}, speakers, where, change)
-    sizes = {len(entry["embedding"]) for entry in setup.d_vectors.values()} - {args.d_vector_dim}
-    if sizes:
-        found = f"model_args.d_vector_dim = {args.d_vector_dim}, but {where} has embeddings of {sorted(sizes)} numbers."
-        findings.append(Finding(found, f"Set model_args.d_vector_dim to {max(sizes)}."))
-    return findings
-
-
-def check_known_speakers(setup: RunSetup) -> list[Finding]:
-    """The model has an embedding for each speaker of the data."""
-    if setup.speakers is None or setup.train_samples is None:
-        return []
-    wanted = {sample["speaker_name"] for sample in _all_samples(setup)}
-    change = "Name all speakers in `speakers` of the config, spelled as in the data."
-    return _missing("speakers", wanted, setup.speakers, "the model's table of speakers", change)
 
 
 def check_evaluation_set(setup: RunSetup) -> list[Finding]:
@@ -286,16 +179,3 @@ def check_evaluation_set(setup: RunSetup) -> list[Finding]:
         )
         return [Finding(found, change)]
     return []
-
-
-def check_test_sentences(setup: RunSetup) -> list[Finding]:
-    """The speakers of the test sentences exist."""
-    config = setup.config
-    if config.test_delay_epochs >= config.epochs or (setup.speakers is None and setup.d_vectors is None):
-        return []
-    known = setup.speakers if setup.speakers is not None else {str(e["name"]) for e in (setup.d_vectors or {}).values()}
-    wanted = {
-        sentence[1] for sentence in config.test_sentences if not isinstance(sentence, str) and len(sentence) > 1
-    } - {None}
-    change = "Correct test_sentences: the run would end when it speaks them, after an epoch."
-    return _missing("speakers of test_sentences", wanted, known, "the model", change)

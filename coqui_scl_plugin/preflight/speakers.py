@@ -1,0 +1,112 @@
+"""Checks of speakers: enough of them in a batch, and each known under its name."""
+
+import difflib
+from collections import Counter
+from collections.abc import Iterable, Mapping
+
+from coqui_scl_plugin.preflight.report import Finding, some, warning
+from coqui_scl_plugin.preflight.setup import RunSetup
+
+_NAMES = 5_000  # among which the nearest one is looked for
+
+
+def _shares(setup: RunSetup, counts: Mapping[str, int]) -> dict[str, float]:
+    """Which part of what is in batches each speaker makes, with Coqui's weighted sampler where it is on."""
+    config, weights = setup.config, dict(counts)
+    if config.use_weighted_sampler and list(config.weighted_sampler_attrs)[-1:] == ["speaker_name"]:
+        multipliers = (config.weighted_sampler_multipliers or {}).get("speaker_name") or {}
+        weights = {speaker: multipliers.get(speaker, 1.0) for speaker in counts}
+    total = sum(weights.values())
+    return {speaker: weight / total for speaker, weight in weights.items()}
+
+
+def check_speakers(setup: RunSetup) -> list[Finding]:
+    """The loss gets the speakers in a batch that it needs."""
+    if setup.consistency is None or not setup.train_samples:
+        return []
+    loss, batch_size = setup.consistency.loss, setup.config.batch_size
+    name, needed = type(loss).__name__, getattr(loss, "min_speakers", 1)
+    counts = Counter(sample["speaker_name"] for sample in setup.train_samples)
+    if len(counts) < needed:
+        return [
+            Finding(
+                f"{name} needs at least {needed} speakers, the training data has {len(counts)}: it would have no "
+                "negatives and teach nothing.",
+                "Use the loss 'cosine', or add speakers.",
+            )
+        ]
+    if setup.consistency.wants_prototypes or needed < 2:
+        return []
+    if batch_size < needed:
+        return [
+            Finding(
+                f"{name} needs at least {needed} speakers in a batch, batch_size is {batch_size}.", "Raise batch_size."
+            )
+        ]
+    shares = _shares(setup, counts)
+    alone = sum(share**batch_size for share in shares.values())
+    most = max(shares, key=lambda speaker: shares[speaker])
+    found = (
+        f"{name} needs several speakers in a batch: with {shares[most]:.0%} of the samples in batches by {most!r} and "
+        f"batch_size {batch_size}, {alone:.0%} of the batches have one speaker and teach nothing."
+    )
+    change = "Balance the speakers (use_weighted_sampler), raise batch_size, or use prototypes = 'centroid'."
+    return [] if alone < 0.1 else [warning(found, change)] if alone < 0.5 else [Finding(found, change)]
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    names = list(known)
+    ends = [key for key in names if key.endswith(name) or name.endswith(key)]
+    near = ends[:1] or difflib.get_close_matches(name, names[:_NAMES], n=1)
+    return f" Nearest to {name!r}: {near[0]!r}." if near else ""
+
+
+def _missing(what: str, wanted: set[str], known: Iterable[str], where: str, change: str) -> list[Finding]:
+    known = set(known)
+    if not (missing := wanted - known):
+        return []
+    first = min(missing)
+    found = f"{len(missing)} of {len(wanted)} {what} are not in {where}: {some(missing)}.{_nearest(first, known)}"
+    return [Finding(found, change)]
+
+
+def check_d_vectors(setup: RunSetup) -> list[Finding]:
+    """Each recording and each speaker of the data is in the file of d-vectors, which have the model's size."""
+    if setup.d_vectors is None or setup.train_samples is None:
+        return []
+    samples, args = setup.all_samples, setup.config.model_args
+    change = (
+        "The names of the data set (datasets.dataset_name, the formatter) must be those that the file was computed "
+        "with: compute it again with this config, e.g. coqui-scl embed --export."
+    )
+    where = f"model_args.d_vector_file ({args.d_vector_file})"
+    findings = _missing("recordings", {s["audio_unique_name"] for s in samples}, setup.d_vectors, where, change)
+    speakers = {str(entry["name"]) for entry in setup.d_vectors.values()}
+    findings += _missing("speakers", {s["speaker_name"] for s in samples}, speakers, where, change)
+    sizes = {len(entry["embedding"]) for entry in setup.d_vectors.values()} - {args.d_vector_dim}
+    if sizes:
+        found = f"model_args.d_vector_dim = {args.d_vector_dim}, but {where} has embeddings of {sorted(sizes)} numbers."
+        findings.append(Finding(found, f"Set model_args.d_vector_dim to {max(sizes)}."))
+    return findings
+
+
+def check_known_speakers(setup: RunSetup) -> list[Finding]:
+    """The model has an embedding for each speaker of the data."""
+    if setup.speakers is None or setup.train_samples is None:
+        return []
+    wanted = {sample["speaker_name"] for sample in setup.all_samples}
+    change = "Name all speakers in `speakers` of the config, spelled as in the data."
+    return _missing("speakers", wanted, setup.speakers, "the model's table of speakers", change)
+
+
+def check_test_sentences(setup: RunSetup) -> list[Finding]:
+    """The speakers of the test sentences exist."""
+    config = setup.config
+    if config.test_delay_epochs >= config.epochs or (setup.speakers is None and setup.d_vectors is None):
+        return []
+    known = setup.speakers if setup.speakers is not None else {str(e["name"]) for e in (setup.d_vectors or {}).values()}
+    wanted = {
+        sentence[1] for sentence in config.test_sentences if not isinstance(sentence, str) and len(sentence) > 1
+    } - {None}
+    change = "Correct test_sentences: the run would end when it speaks them, after an epoch."
+    return _missing("speakers of test_sentences", wanted, known, "the model", change)
