@@ -9,6 +9,7 @@ import torch
 from rich.console import Console
 from trainer.generic_utils import set_partial_state_dict
 
+from coqui_scl_plugin.checkpoint import read_checkpoint
 from coqui_scl_plugin.consistency import SpeakerConsistency
 from coqui_scl_plugin.errors import ConfigError, EvaluationSetError, HoldoutError
 from coqui_scl_plugin.freeze.report import FreezeReport
@@ -60,8 +61,8 @@ def _setup(config: SclVitsConfig, restore_path: str | None, *, named_vits: bool)
     optimizers = model.get_optimizer()
     restored = Restored.read(restore_path, continues=False) if restore_path else None
     if restore_path and restored is not None:
-        state = torch.load(restore_path, map_location="cpu", weights_only=True)["model"]
-        model.load_state_dict(set_partial_state_dict(model.state_dict(), state, config))
+        weights = read_checkpoint(restore_path)["model"]
+        model.load_state_dict(set_partial_state_dict(model.state_dict(), weights, config))
 
     @functools.cache
     def few() -> Samples:  # the batch is of those that were embedded

@@ -3,7 +3,6 @@
 import json
 import logging
 import re
-import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -133,8 +132,7 @@ def _check_split(config: "SclVitsConfig") -> None:
 
 def check_checkpoint(path: str) -> None:
     """A local file must be a checkpoint with a model. Raises ConfigError."""
-    import torch
-
+    from coqui_scl_plugin.checkpoint import read_checkpoint
     from coqui_scl_plugin.encoders.files import UNREADABLE
 
     if "://" in path:
@@ -142,7 +140,7 @@ def check_checkpoint(path: str) -> None:
     if not Path(path).is_file():
         raise ConfigError(f"--restore_path {path}: there is no such file.")
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path) or None)
+        state = read_checkpoint(path)
     except UNREADABLE as error:
         raise ConfigError(f"--restore_path {path}: no checkpoint that can be loaded: {error}.") from error
     if not isinstance(state, dict) or not {"model", "step", "epoch"} <= state.keys():

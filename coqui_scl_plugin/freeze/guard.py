@@ -1,7 +1,7 @@
 """The proof that frozen encoders are what they were, and what is said and done once one is not."""
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -34,13 +34,9 @@ class Drift:
     message: str
 
 
-def _held_by(tensors: Iterable[Tensor], optimizers: Sequence[torch.optim.Optimizer]) -> list[int]:
-    wanted = {id(tensor) for tensor in tensors}
-    return [
-        index
-        for index, optimizer in enumerate(optimizers)
-        if wanted & {id(p) for group in optimizer.param_groups for p in group["params"]}
-    ]
+def held(optimizer: torch.optim.Optimizer) -> set[int]:
+    """The `id` of each parameter that an optimizer holds."""
+    return {id(p) for group in optimizer.param_groups for p in group["params"]}
 
 
 def _likely_cause(
@@ -54,8 +50,9 @@ def _likely_cause(
         return "Tensors came or went: a part of it was replaced."
     if any(now[name].dtype != start[name].dtype or now[name].shape != start[name].shape for name in moved):
         return "Tensors have another type or shape: look for half(), to(dtype), or a part that was replaced."
-    if held := _held_by((now[name] for name in moved), optimizers):
-        return f"Optimizer {held[0]} of the trainer holds some of them: leave the encoder out of get_optimizer."
+    tensors = {id(now[name]) for name in moved}
+    if holders := [index for index, optimizer in enumerate(optimizers) if tensors & held(optimizer)]:
+        return f"Optimizer {holders[0]} of the trainer holds some of them: leave the encoder out of get_optimizer."
     if all(name.endswith(_STATISTICS) for name in moved):
         return "These are running statistics, which a forward in train mode updates: look for what calls train() on it."
     return (

@@ -13,7 +13,7 @@ from torch import nn
 from coqui_scl_plugin import registry
 from coqui_scl_plugin.atomic import replacing
 from coqui_scl_plugin.freeze.fingerprint import fingerprint
-from coqui_scl_plugin.freeze.guard import Drift
+from coqui_scl_plugin.freeze.guard import Drift, held
 from coqui_scl_plugin.freeze.module_rules import ModuleRules, scale_at
 
 FILE_NAME = "freeze_report.json"
@@ -121,12 +121,7 @@ class FreezeReport:
 
 def _holders(module: nn.Module, optimizers: Mapping[str, torch.optim.Optimizer]) -> str:
     own = {id(p) for p in module.parameters()}
-    holders = [
-        name
-        for name, optimizer in optimizers.items()
-        if own & {id(p) for group in optimizer.param_groups for p in group["params"]}
-    ]
-    return ", ".join(holders) or "none"
+    return ", ".join(name for name, optimizer in optimizers.items() if own & held(optimizer)) or "none"
 
 
 def _mode(module: nn.Module) -> str:
@@ -144,30 +139,27 @@ def module_rows(
     modules: Mapping[str, nn.Module], rules: ModuleRules, optimizers: Mapping[str, torch.optim.Optimizer], step: int
 ) -> list[ModuleRow]:
     """A row for each of `modules`, by name; below it one for each part of it that a rule is for."""
-    inner = {
-        name: module
+    matched = {name for names in rules.matched for name in names}
+    return [
+        _module_row(name, module, rules, optimizers, step)
         for outer, owner in modules.items()
         for part, module in owner.named_modules()
-        if part and (name := f"{outer}.{part}") in {match for matches in rules.matched for match in matches}
-    }
-    rows = []
-    for outer in modules:
-        for name, module in {outer: modules[outer], **inner}.items():
-            if name != outer and not name.startswith(f"{outer}."):
-                continue
-            rule = rules.rule_of(name)
-            parameters, trainable = _sizes(module)
-            scale = 1.0 if rule is None else scale_at(rule, step)
-            until = rule.until_step if rule is not None and scale != 1.0 else None
-            rows.append(
-                ModuleRow(
-                    module=name, parameters=parameters, trainable=trainable, optimizer=_holders(module, optimizers),
-                    mode=_mode(module), lr_scale=scale,
-                    until_step=until if trainable else rules.first_thaw(name, step),
-                    pattern=rule.pattern if rule else None,
-                )
-            )  # fmt: skip
-    return rows
+        if (name := f"{outer}.{part}" if part else outer) in matched or not part
+    ]
+
+
+def _module_row(
+    name: str, module: nn.Module, rules: ModuleRules, optimizers: Mapping[str, torch.optim.Optimizer], step: int
+) -> ModuleRow:
+    rule = rules.rule_of(name)
+    parameters, trainable = _sizes(module)
+    scale = 1.0 if rule is None else scale_at(rule, step)
+    until = rule.until_step if rule is not None and scale != 1.0 else None
+    return ModuleRow(
+        module=name, parameters=parameters, trainable=trainable, optimizer=_holders(module, optimizers),
+        mode=_mode(module), lr_scale=scale, until_step=until if trainable else rules.first_thaw(name, step),
+        pattern=rule.pattern if rule else None,
+    )  # fmt: skip
 
 
 def encoder_row(

@@ -13,6 +13,7 @@ from coqui_scl_plugin.encoders.frontends import AtRates
 from coqui_scl_plugin.encoders.prepared import PreparedEncoder
 from coqui_scl_plugin.errors import PreflightError, SclError
 from coqui_scl_plugin.freeze import named_tensors, tensor_digests
+from coqui_scl_plugin.freeze.guard import held
 from coqui_scl_plugin.freeze.policies import undoes_changes
 from coqui_scl_plugin.preflight.report import Finding, warning
 from coqui_scl_plugin.preflight.setup import RunSetup
@@ -43,8 +44,8 @@ def check_optimizers(setup: RunSetup) -> list[Finding]:
     findings = []
     for name, encoder in _strictly_frozen(setup).items():
         for index, optimizer in enumerate(setup.optimizers.values()):
-            held = {id(p) for group in optimizer.param_groups for p in group["params"]}
-            if caught := [key for key, p in encoder.named_parameters() if id(p) in held]:
+            own = held(optimizer)
+            if caught := [key for key, p in encoder.named_parameters() if id(p) in own]:
                 found = (
                     f"Optimizer {index} holds {len(caught)} parameters of the frozen speaker encoder {name!r}, the "
                     f"first is {caught[0]}."
@@ -205,9 +206,7 @@ def check_gradient(setup: RunSetup) -> list[Finding]:
         return []
     generated, real = setup.generate()
     if not generated.requires_grad:
-        found = (
-            "The generated waveform needs no gradient: the whole generator is frozen, and the loss can teach nothing."
-        )
+        found = "The generated waveform needs no gradient: all that makes it is frozen, and the loss can teach nothing."
         return [Finding(found, "Leave a module out of scl.freeze.modules, or switch its gradients on.")]
     findings = []
     with _put_back(consistency.encoders.values()):

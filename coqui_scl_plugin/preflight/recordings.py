@@ -35,7 +35,7 @@ def check_names(samples: Sequence[Mapping[str, Any]]) -> None:
 
 
 def check_recordings(setup: RunSetup) -> list[Finding]:
-    """The list of recordings is there where it is needed, and their names are their own."""
+    """Recordings are known where they are needed, exist, can be read and used, and have names of their own."""
     consistency = setup.consistency
     if consistency is not None and consistency.needs_recordings and setup.train_samples is None:
         return [

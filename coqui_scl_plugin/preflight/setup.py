@@ -1,6 +1,5 @@
 """What the checks look at: a run that has not begun."""
 
-import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 import torch
 from torch import Tensor, nn
 
+from coqui_scl_plugin.checkpoint import read_checkpoint
 from coqui_scl_plugin.consistency import SpeakerConsistency
 from coqui_scl_plugin.references.sources import RealSpeech
 
@@ -33,7 +33,7 @@ class Restored:
         """Read a checkpoint of Coqui's trainer that a run continues, or starts from. None for one that is not local."""
         if not Path(path).is_file():
             return None
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path) or None)
+        state = read_checkpoint(path)
         sizes = {name: value.numel() for name, value in state["model"].items() if isinstance(value, Tensor)}
         has_state = any(optimizer.get("state") for optimizer in state.get("optimizer") or [])
         return cls(str(path), sizes, continues_optimizers=continues and has_state)

@@ -3,6 +3,7 @@
 import difflib
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from coqui_scl_plugin.preflight.report import Finding, some, warning
 from coqui_scl_plugin.preflight.setup import RunSetup
@@ -70,6 +71,10 @@ def _missing(what: str, wanted: set[str], known: Iterable[str], where: str, chan
     return [Finding(found, change)]
 
 
+def _speakers_of(d_vectors: Mapping[str, Mapping[str, Any]]) -> set[str]:
+    return {str(entry["name"]) for entry in d_vectors.values()}
+
+
 def check_d_vectors(setup: RunSetup) -> list[Finding]:
     """Each recording and each speaker of the data is in the file of d-vectors, which have the model's size."""
     if setup.d_vectors is None or setup.train_samples is None:
@@ -81,8 +86,8 @@ def check_d_vectors(setup: RunSetup) -> list[Finding]:
     )
     where = f"model_args.d_vector_file ({args.d_vector_file})"
     findings = _missing("recordings", {s["audio_unique_name"] for s in samples}, setup.d_vectors, where, change)
-    speakers = {str(entry["name"]) for entry in setup.d_vectors.values()}
-    findings += _missing("speakers", {s["speaker_name"] for s in samples}, speakers, where, change)
+    speakers = {s["speaker_name"] for s in samples}
+    findings += _missing("speakers", speakers, _speakers_of(setup.d_vectors), where, change)
     sizes = {len(entry["embedding"]) for entry in setup.d_vectors.values()} - {args.d_vector_dim}
     if sizes:
         found = f"model_args.d_vector_dim = {args.d_vector_dim}, but {where} has embeddings of {sorted(sizes)} numbers."
@@ -104,7 +109,7 @@ def check_test_sentences(setup: RunSetup) -> list[Finding]:
     config = setup.config
     if config.test_delay_epochs >= config.epochs or (setup.speakers is None and setup.d_vectors is None):
         return []
-    known = setup.speakers if setup.speakers is not None else {str(e["name"]) for e in (setup.d_vectors or {}).values()}
+    known = setup.speakers if setup.speakers is not None else _speakers_of(setup.d_vectors or {})
     wanted = {
         sentence[1] for sentence in config.test_sentences if not isinstance(sentence, str) and len(sentence) > 1
     } - {None}
