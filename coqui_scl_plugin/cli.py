@@ -100,6 +100,72 @@ def preflight(
     run_preflight(config_path, ctx.args, restore_path, skip or [], as_json=as_json)
 
 
+@app.command(context_settings={**_PASS_ON, "allow_interspersed_args": True})
+def evaluate(
+    ctx: typer.Context,
+    runs: Annotated[
+        list[Path] | None, typer.Argument(metavar="RUN...", help="Folders of runs; several are compared.")
+    ] = None,
+    pairs: Annotated[
+        Path | None, typer.Option(help="Instead of a run: csv file with the columns reference,synthetic,speaker.")
+    ] = None,
+    real: Annotated[
+        Path | None, typer.Option(help="Instead of a run: real speech, DIR/SPEAKER/FILE; with --synthetic.")
+    ] = None,
+    synthetic: Annotated[
+        Path | None, typer.Option(help="Synthetic speech, DIR/SPEAKER/FILE; files named as real ones are pairs.")
+    ] = None,
+    encoder: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Speaker encoder that judges, beside those of the runs; may be given several times. Without a run: "
+            "ge2e and dvector."
+        ),
+    ] = None,
+    synthesis: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="What the run's model makes of held-out recordings: tts (speaks the text; the default), "
+            "reconstruction (copies in the same voice), conversion (copies in another speaker's voice); may be given "
+            "several times."
+        ),
+    ] = None,
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="Model of the run. Default: its best model, or else its latest checkpoint.")
+    ] = None,
+    sentences: Annotated[int, typer.Option(min=1, help="Held-out recordings of each speaker, at most.")] = 10,
+    level: Annotated[
+        float | None,
+        typer.Option(
+            "--level-dbfs", min=-60, max=0,
+            help="Bring every recording to this level (RMS) first, as YourTTS's authors to -27. Default: as it is.",
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of synthesis and of the bootstrap.")] = 0,
+    resamples: Annotated[int, typer.Option(min=99, help="Of the bootstrap over speakers.")] = 9999,
+    out: Annotated[Path, typer.Option(help="Folder for results.json, report.html, trials.csv and audio.")] = Path(
+        "evaluation_out"
+    ),
+    as_json: Annotated[bool, typer.Option("--json", help="Print results.json instead of the tables.")] = False,
+) -> None:  # fmt: skip
+    """Judge whether synthetic speech sounds like the right person, by encoders trained against and held-out ones.
+
+    Similarity (SECS), equal error rate and minDCF of each encoder, with 95 % intervals over speakers, scaled between
+    real speech of different speakers (0) and of the same (1). At the end of the line, --coqpit.KEY VALUE overrides
+    single values of the runs' configs, such as --coqpit.datasets.0.path DIR. See docs/evaluation.md.
+    """
+    from coqui_scl_plugin.evaluate_command import EvaluateOptions, run_evaluate
+
+    arguments = [str(run) for run in runs or []] + ctx.args  # typer takes the overrides for runs
+    overrides = list(itertools.dropwhile(lambda argument: not argument.startswith("--"), arguments))
+    folders = [Path(folder) for folder in arguments[: len(arguments) - len(overrides)]]
+    options = EvaluateOptions(
+        runs=folders, pairs=pairs, real=real, synthetic=synthetic, encoders=encoder or [], synthesis=synthesis or [],
+        checkpoint=checkpoint, sentences=sentences, level=level, seed=seed, resamples=resamples, out=out,
+    )  # fmt: skip
+    run_evaluate(options, overrides, as_json=as_json)
+
+
 @app.command("list")
 def list_registered(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,

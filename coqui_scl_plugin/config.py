@@ -147,6 +147,22 @@ class PreflightConfig(StrictConfig):
 
 
 @dataclass
+class EvaluationConfig(StrictConfig):
+    """What the encoders hear at each evaluation epoch, and when it gives reason for doubt."""
+
+    max_seconds: float = field(
+        default=5.0, metadata={"help": "Longer recordings are copied and heard up to here.", "gt": 0, "le": 600}
+    )
+    training_rise: float = field(
+        default=0.02,
+        metadata={"help": "Flag a run whose training encoders rise by this since the first evaluation...", "gt": 0},
+    )
+    holdout_rise: float = field(
+        default=0.01, metadata={"help": "...while no held-out encoder rises by this.", "ge": -2, "le": 2}
+    )
+
+
+@dataclass
 class SclConfig(StrictConfig):
     """Speaker consistency loss: what it compares, with which encoders, how strongly, and how it is kept honest."""
 
@@ -161,6 +177,7 @@ class SclConfig(StrictConfig):
     segment: SegmentConfig = field(default_factory=SegmentConfig)
     freeze: FreezeConfig = field(default_factory=FreezeConfig)
     preflight: PreflightConfig = field(default_factory=PreflightConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
 
     def weight_at(self, step: int) -> float:
         """The weight at a training step: 0 before `start_step`, then a linear rise over `ramp_steps`.

@@ -44,7 +44,13 @@ class ConsistencyTerm:
     """Unweighted loss of each encoder, no gradient; empty unless the loss is an ensemble."""
 
 
-def _build_encoder(spec: EncoderConfig, path: str) -> SpeakerEncoder:
+def build_encoder_of(spec: EncoderConfig, path: str) -> SpeakerEncoder:
+    """The encoder of a section, as it was loaded; `path` names the section in messages.
+
+    Raises:
+        ConfigError: its name, alias or parameters cannot be used.
+        EncoderError: its weights cannot be loaded.
+    """
     if hasattr(nn.ModuleDict, spec.label):
         raise ConfigError(f"{path}.alias = {spec.label!r}: torch reserves this name, choose another one.")
     cls = registry.installed().get("encoders", spec.name, f"{path}.name")
@@ -117,7 +123,7 @@ class SpeakerConsistency(nn.Module):
         with torch.random.fork_rng(devices=[]):
             for role in ("encoders", "holdout"):
                 for index, spec in enumerate(cast(list[EncoderConfig], getattr(config, role))):
-                    encoder = _build_encoder(spec, f"scl.{role}.{index}")
+                    encoder = build_encoder_of(spec, f"scl.{role}.{index}")
                     encoders[spec.label] = PreparedEncoder(encoder, config.segment.min_seconds)
             loss = parameters.build(
                 known.get("losses", config.loss.name, "scl.loss.name"), config.loss.params, "scl.loss.params"
@@ -257,11 +263,10 @@ class SpeakerConsistency(nn.Module):
         encoder = self.prepared_encoders[alias]
         return encoder(generated.at(encoder.sample_rate)), self.references.embed(alias, encoder, real)
 
-    def forward(self, generated: AtRates, real: RealSpeech, *, with_holdout: bool = False) -> ConsistencyTerm:
+    def forward(self, generated: AtRates, real: RealSpeech) -> ConsistencyTerm:
         """Compare generated speech with real speech of the same B items, in float32."""
         active = self.loss.active() if isinstance(self.loss, EnsembleLoss) else self.training_aliases
-        heard = [*self.training_aliases, *self.holdout] if with_holdout else active
-        pairs = {alias: self.embed_pair(alias, generated, real) for alias in heard}
+        pairs = {alias: self.embed_pair(alias, generated, real) for alias in active}
         members: dict[str, Tensor] = {}
         if isinstance(self.loss, EnsembleLoss):
             members = self.loss.member_losses(

@@ -11,6 +11,9 @@ from rich.console import Console
 from trainer import Trainer
 
 from coqui_scl_plugin.consistency import SpeakerConsistency
+from coqui_scl_plugin.evaluation.monitor import SimilarityMonitor
+from coqui_scl_plugin.evaluation.publish import publish_similarity
+from coqui_scl_plugin.evaluation.target import distance_of, take_target
 from coqui_scl_plugin.freeze.guard import Drift, FreezeGuard
 from coqui_scl_plugin.freeze.report import FreezeReport
 from coqui_scl_plugin.preflight.checks import run_checks
@@ -36,7 +39,32 @@ class Run:
     optimizers: Sequence[torch.optim.Optimizer]
     folder: Path | None
     """None for all processes but the first."""
+    trainer: Trainer
+    monitor: SimilarityMonitor | None
+    """None where the section is off."""
+    target: str | None = None
+    """The similarity by which Coqui chooses the best model, as a distance; None where it chooses by another."""
     drifts: list[Drift] = field(default_factory=list)
+
+    def report_similarity(self) -> None:
+        """End an evaluation: its similarities go to Coqui's means, the console, TensorBoard and `scl_history.csv`."""
+        if self.monitor is None or self.trainer.keep_avg_eval is None:
+            return
+        step = self.trainer.total_steps_done
+        means = self.monitor.close(step, self.trainer.epochs_done)
+        for name, value in means.items():  # Coqui's own mean of batches leaves out the first
+            self.trainer.keep_avg_eval.add_value(f"avg_{name}", value, 1)
+        if self.target is not None:
+            distance = distance_of(means, self.target)
+            self.trainer.keep_avg_eval.add_value(f"avg_{self.target}", distance, 1)
+        publish_similarity(self.monitor, self.trainer.dashboard_logger)
+
+    def announce_target(self) -> None:
+        """Give Coqui the target among the means of training, where it looks for it too and makes no use of it."""
+        if self.target is not None and self.monitor is not None and self.trainer.keep_avg_train is not None:
+            last = self.monitor.last
+            known = self.monitor.named(last.secs) if last is not None else {}
+            self.trainer.keep_avg_train.add_value(f"avg_{self.target}", distance_of(known, self.target), 1)
 
     def check_guard(self, step: int) -> None:
         """The encoders are what they were; a change that the run survives is kept in `freeze_report.json`.
@@ -67,10 +95,14 @@ def begin(model: "SclVits", trainer: Trainer) -> Run:
     is_first = trainer.args.rank == 0
     report = freeze_report(model, setup.optimizers, trainer.total_steps_done)
     guard = FreezeGuard(model.frozen_encoders(), model.config.scl.freeze.on_drift, report.step)
+    folder = Path(trainer.output_path) if is_first else None
+    monitor = None
+    if model.speaker_encoder_loss is not None:
+        monitor = SimilarityMonitor(model.speaker_encoder_loss, model.config.scl.evaluation, folder)
     if is_first:
         checks.write(Path(trainer.output_path), {"step": report.step, "skip": list(model.skipped_checks)})
         _publish(trainer, checks, setup, report)
-    return Run(guard, report, trainer.optimizer, Path(trainer.output_path) if is_first else None)
+    return Run(guard, report, trainer.optimizer, folder, trainer, monitor, take_target(trainer.config))
 
 
 def _config_of(model: "SclVits", trainer: Trainer) -> SclVitsConfig:
@@ -122,7 +154,7 @@ def _batch_of(model: "SclVits", config: SclVitsConfig, trainer: Trainer) -> dict
 
 def _embed_recordings(config: SclVitsConfig, consistency: SpeakerConsistency, trainer: Trainer) -> None:
     """Let each encoder hear all real speech before training, from the cache where it has it."""
-    if trainer.train_samples and consistency.uses_recordings:
+    if trainer.train_samples and (consistency.uses_recordings or config.run_eval):
         recordings = recordings_of(trainer.train_samples, trainer.eval_samples or [])
         cache = ReferenceCache.load(config.reference_cache)
         speech, _ = embed_recordings(consistency.prepared_encoders, recordings, cache)

@@ -10,6 +10,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 from trainer import Trainer
+from trainer.logging import BaseDashboardLogger
 from TTS.tts.configs.vits_config import VitsConfig
 from TTS.tts.models.vits import Vits
 from TTS.tts.utils.helpers import segment
@@ -19,6 +20,7 @@ from coqui_scl_plugin.config import check_config
 from coqui_scl_plugin.consistency import SpeakerConsistency
 from coqui_scl_plugin.encoders.frontends import AtRates
 from coqui_scl_plugin.errors import ConfigError, GradientError
+from coqui_scl_plugin.evaluation.copies import copy_speech
 from coqui_scl_plugin.freeze import FrozenPolicy
 from coqui_scl_plugin.freeze.module_rules import ModuleRules
 from coqui_scl_plugin.preflight.checks import check_skipped
@@ -188,7 +190,8 @@ class SclVits(Vits):
 
         Logged: `loss_spk_encoder` (weighted, as stock calls it), `secs_ALIAS` (raw cosine of each encoder),
         `secs_calibrated_ALIAS` (the same between its floor, 0, and its ceiling, 1), and for an ensemble
-        `loss_spk_encoder_ALIAS` (each member, unweighted).
+        `loss_spk_encoder_ALIAS` (each member, unweighted). At evaluation the similarities are of whole recordings and
+        of all encoders; see `eval_step`.
         """
         if self.training and optimizer_idx == 0:  # here, since callbacks come after `on_train_step_start` of the model
             self._enforce()
@@ -207,7 +210,7 @@ class SclVits(Vits):
         if self.training:
             self._watch_gradient(consistency, generated, real)
         heard = AtRates(generated, self.config.audio.sample_rate)
-        term = consistency(heard, real, with_holdout=not self.training)
+        term = consistency(heard, real)
         weighted = weight * term.loss
         return {
             **losses,
@@ -217,6 +220,55 @@ class SclVits(Vits):
             **{f"secs_calibrated_{alias}": value for alias, value in term.calibrated.items()},
             **{f"loss_spk_encoder_{alias}": value for alias, value in term.members.items()},
         }
+
+    # --- evaluation -----------------------------------------------------------------------------------------------
+
+    def eval_step(
+        self, batch: dict[str, Any], criterion: nn.Module, optimizer_idx: int | None = None
+    ) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+        """Stock's step; every encoder, held-out ones too, hears whole recordings that the generator copied.
+
+        Logged: `secs_ALIAS`, their mean cosine with other recordings of the speaker, and `secs_calibrated_ALIAS`.
+        """
+        outputs, losses = super().eval_step(batch, criterion, optimizer_idx)
+        if optimizer_idx == 1 and losses is not None and self._run is not None and self._run.monitor is not None:
+            heard = self._run.monitor.hear(self._copies(batch), self._real_speech(batch, outputs), self._step)
+            losses = {**losses, **heard}
+        return outputs, losses
+
+    def voice_of(self, speaker: str) -> Tensor | None:
+        """`[1, C, 1]`, the conditioning of a speaker; None for a model of one speaker. Raises KeyError."""
+        speaker_id, d_vector = self._get_speaker_id_or_dvector(speaker)
+        conditioning: Tensor | None = self._get_speaker_conditioning(
+            {"speaker_ids": speaker_id, "d_vectors": d_vector}, "emb_g", normalize_embedding=False
+        )
+        return conditioning
+
+    def _copies(self, batch: dict[str, Any]) -> list[Tensor]:
+        """The recordings of a batch in the generator's voice of their speakers, each `[T_i]`."""
+        conditioning = self._get_speaker_conditioning(batch, "emb_g", normalize_embedding=False)
+        rate = self.args.encoder_sample_rate or self.config.audio.sample_rate
+        frames = max(1, round(self.config.scl.evaluation.max_seconds * rate / self.config.audio.hop_length))
+        return [
+            copy_speech(
+                self,
+                batch["spec"][item : item + 1, :, : min(int(length), frames)],
+                conditioning[[item]] if conditioning is not None else None,
+            )
+            for item, length in enumerate(batch["spec_lens"])
+        ]
+
+    def eval_log(self, batch: dict[str, Any], outputs: dict[str, Any], logger: BaseDashboardLogger, steps: int) -> None:
+        """Stock's plots; then the similarities of this evaluation, and what they say of the run."""
+        super().eval_log(batch, outputs, logger, steps)
+        if self._run is not None:
+            self._run.report_similarity()
+
+    def on_train_epoch_start(self, trainer: Trainer) -> None:
+        """Coqui looks for the target by which it chooses the best model among the means of training too."""
+        super().on_train_epoch_start(trainer)
+        if self._run is not None:
+            self._run.announce_target()
 
     def generate_pair(self, batch: dict[str, Any]) -> tuple[Tensor, RealSpeech]:
         """What a training step would compare: the generated waveform `[B, T]` with its graph, and the real half."""

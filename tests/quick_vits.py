@@ -47,5 +47,6 @@ class QuickVits(SclVits):
     def train_log(self, *args: Any, **kwargs: Any) -> None:
         """Stock's draws plots, which takes seconds."""
 
-    def eval_log(self, *args: Any, **kwargs: Any) -> None:
-        """Likewise."""
+    def _create_logs(self, *args: Any, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Likewise, at evaluation."""
+        return {}, {}

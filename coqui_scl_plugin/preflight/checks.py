@@ -51,6 +51,7 @@ CHECKS = (
     Check("optimizers", encoders.check_optimizers),
     Check("eval-mode", encoders.check_eval_mode),
     Check("references", encoders.check_references, needs=("recordings", "speakers"), costly=True),
+    Check("target", settings.check_target, needs=("references",), costly=True),
     Check("gradient", encoders.check_gradient, needs=(*_BATCH, "references"), costly=True),
     Check("holdout", encoders.check_holdout, needs=_BATCH, costly=True),
 )

@@ -2,8 +2,10 @@
 
 from coqui_scl_plugin.config import SclConfig
 from coqui_scl_plugin.encoders.prepared import PreparedEncoder
+from coqui_scl_plugin.evaluation.target import alias_of, target_similarity
 from coqui_scl_plugin.preflight.report import Finding, warning
 from coqui_scl_plugin.preflight.setup import RunSetup
+from coqui_scl_plugin.suggest import did_you_mean
 
 _DISCRIMINATOR = "disc."
 _ENOUGH = 0.5  # of the generator's weights
@@ -40,6 +42,27 @@ def _is_lstm_of_coqui(encoder: PreparedEncoder) -> bool:
     from TTS.encoder.models.lstm import LSTMSpeakerEncoder
 
     return isinstance(getattr(encoder.encoder, "model", None), LSTMSpeakerEncoder)
+
+
+def check_target(setup: RunSetup) -> list[Finding]:
+    """Where a similarity chooses the best model, it is measured, and of an encoder that takes no part in training."""
+    similarity = target_similarity(setup.config)
+    if similarity is None:
+        return []
+    target, alias = f"target_loss = {setup.config.target_loss!r}", alias_of(similarity)
+    if setup.consistency is None or not setup.config.run_eval:
+        key = "scl.enabled" if setup.consistency is None else "run_eval"
+        found = f"{target}: no similarity is measured, since {key} is false."
+        return [Finding(found, "Set it to true, or take target_loss out.")]
+    if alias not in setup.consistency.encoders:
+        return [Finding(f"{target}: there is no such encoder.", did_you_mean(alias, list(setup.consistency.encoders)))]
+    if similarity.startswith("secs_calibrated_") and alias not in setup.consistency.levels:
+        found = f"{target}: the floor and ceiling of {alias} are not known, the data is too small to measure them."
+        return [Finding(found, f"Set it to 'secs_{alias}', or give floor and ceiling of the encoder.")]
+    if alias not in setup.consistency.holdout:
+        found = f"{target}: the generator is trained to please this encoder, which says little about the voice."
+        return [warning(found, "Name an encoder in scl.holdout, and take its similarity.")]
+    return []
 
 
 def check_stock_loss(setup: RunSetup) -> list[Finding]:

@@ -54,7 +54,8 @@ def plan_batches(recordings: Sequence[Recording]) -> list[Batch]:
     return batches
 
 
-def _device(encoder: PreparedEncoder) -> torch.device:
+def device_of(encoder: PreparedEncoder) -> torch.device:
+    """Where an encoder is."""
     tensors = itertools.chain(encoder.parameters(), encoder.buffers())
     return next((tensor.device for tensor in tensors), torch.device("cpu"))
 
@@ -67,7 +68,7 @@ def embed_batch(encoder: PreparedEncoder, batch: Batch) -> list[tuple[str, Stamp
         ConfigError: a recording cannot be read.
         EncoderError: an embedding is not finite.
     """
-    device = _device(encoder)
+    device = device_of(encoder)
     samples = max(1, int(batch.seconds * encoder.sample_rate))
     stamps, waveforms = [], []
     for recording in batch.recordings:
@@ -97,7 +98,7 @@ def _embed_lengths(encoder: PreparedEncoder, waveforms: Sequence[Tensor], sample
 
 
 @contextmanager
-def _workers(device: torch.device) -> Iterator[ThreadPoolExecutor]:
+def workers(device: torch.device) -> Iterator[ThreadPoolExecutor]:
     """On a CPU one batch a core, which is faster than all cores on one batch; elsewhere one more, to read ahead."""
     threads = torch.get_num_threads()
     pool = ThreadPoolExecutor(threads if device.type == "cpu" else 2)
@@ -126,7 +127,7 @@ def fill_cache(cache: ReferenceCache, alias: str, encoder: PreparedEncoder, reco
         ConfigError: a recording cannot be read.
         EncoderError: an embedding is not finite.
     """
-    key, device = encoder_key(encoder), _device(encoder)
+    key, device = encoder_key(encoder), device_of(encoder)
     if all(cache.get(key, recording) is not None for recording in recordings):
         return 0
     missing = [
@@ -137,7 +138,7 @@ def fill_cache(cache: ReferenceCache, alias: str, encoder: PreparedEncoder, reco
     count, saved, cost = sum(len(batch.recordings) for batch in missing), time.monotonic(), 0.0
     try:
         with (
-            _workers(device) as pool,
+            workers(device) as pool,
             tqdm(total=count, desc=f"References by {alias}", unit="file", mininterval=1.0) as bar,
         ):
             for done in pool.map(lambda batch: embed_batch(encoder, batch), missing):

@@ -1,11 +1,13 @@
 """Where cosines of real speech lie for one encoder: what makes the cosines of two encoders comparable."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
+
+Cosine = TypeVar("Cosine", Tensor, float)
 
 
 class Levels(NamedTuple):
@@ -16,7 +18,7 @@ class Levels(NamedTuple):
     ceiling: float
     """Of one speaker, in different recordings."""
 
-    def rescale(self, cosine: Tensor) -> Tensor:
+    def rescale(self, cosine: Cosine) -> Cosine:
         """The cosine in calibrated units: 0 at the floor, 1 at the ceiling.
 
         >>> Levels(0.5, 0.75).rescale(torch.tensor([0.5, 0.75, 1.0])).tolist()

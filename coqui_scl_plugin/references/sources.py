@@ -93,9 +93,7 @@ class CrossUtteranceReferences(References):
         return self.speech.embeddings[alias][rows].to(real.segments.device)
 
     def _draw(self, name: str, speaker: str) -> int:
-        rows = self.speech.rows_of(speaker)
-        others = [row for row in rows if row != self.speech.row.get(name)]
-        return random.Random(f"{self.step} {name}").choice(others or rows)
+        return random.Random(f"{self.step} {name}").choice(self.speech.other_rows(name, speaker))
 
 
 class CentroidReferences(References):

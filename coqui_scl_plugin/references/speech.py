@@ -46,6 +46,15 @@ class EmbeddedSpeech:
         )
         raise PreflightError(msg)
 
+    def other_rows(self, name: str, speaker: str) -> list[int]:
+        """The recordings that may stand for a speaker but for the one of this name, unless it is the only one."""
+        rows = self.rows_of(speaker)
+        return [row for row in rows if row != self.row.get(name)] or rows
+
+    def others(self, alias: str, name: str, speaker: str) -> Tensor | None:
+        """`[K, D]`, other recordings of the speaker than the one of this name; None where nothing was embedded."""
+        return self.embeddings[alias][self.other_rows(name, speaker)] if alias in self.embeddings else None
+
     def centroids(self, alias: str) -> Tensor:
         """`[S, D]`, the mean direction of each of `speakers`."""
         if alias not in self._centroids:

@@ -1,0 +1,330 @@
+"""The runs of the ablation: one start, then the same steps for every arm, through Coqui's trainer."""
+
+import itertools
+import json
+import logging
+import math
+import multiprocessing
+import random
+import shutil
+import statistics
+import time
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import soundfile
+import torch
+from torch import nn
+from torch.nn.utils.parametrizations import weight_norm
+from tqdm import tqdm
+from trainer import Trainer, TrainerArgs
+from trainer.io import save_model
+from trainer.logging import ConsoleLogger
+from TTS.tts.layers.vits.discriminator import DiscriminatorS
+
+from coqui_scl_plugin import SclVits, SclVitsConfig, build_encoder
+from coqui_scl_plugin.atomic import replacing
+from coqui_scl_plugin.config import EncoderConfig, LossConfig, SclConfig
+from coqui_scl_plugin.consistency import SpeakerConsistency
+from coqui_scl_plugin.demo.corpus_files import Corpus, Sample
+from coqui_scl_plugin.demo.judge import embed_all, load_waveform
+from coqui_scl_plugin.demo.small_vits import small_config
+from coqui_scl_plugin.encoders.frontends import AtRates
+from coqui_scl_plugin.encoders.prepared import PreparedEncoder
+from coqui_scl_plugin.freeze import FrozenPolicy, fingerprint
+from coqui_scl_plugin.freeze.fingerprint import named_tensors, same_bits
+from coqui_scl_plugin.references.cache import ReferenceCache
+from coqui_scl_plugin.references.embed import embed_recordings
+from coqui_scl_plugin.references.recordings import recordings_of
+
+ENCODERS = ("ge2e", "dvector")
+LOSSES = ("cosine", "angular_margin", "contrastive")
+BATCH_SIZE = 4
+COSINE_WEIGHT = 9.0  # YourTTS's alpha
+_START_RATES = {"early": 5e-4, "late": 2e-4}
+_RATE = 2e-4  # Coqui's default
+_LONGEST = 8.0  # seconds
+_BLOCK = 500  # steps
+_KEPT = ("loss_mel", "loss_spk_encoder", *(f"secs_{encoder}" for encoder in ENCODERS))
+
+
+@dataclass(frozen=True)
+class Arm:
+    """What distinguishes a run from the others of its seed."""
+
+    kind: str
+    """`none`, `stock`, `ensemble` or a loss."""
+    encoders: tuple[str, ...]
+    """That it trains against."""
+
+    @property
+    def name(self) -> str:
+        """Unique among the arms."""
+        return "-".join([self.kind, *self.encoders]) if self.kind in ("stock", *LOSSES) else self.kind
+
+
+ARMS = (
+    Arm("none", ()),
+    *(Arm("stock", (encoder,)) for encoder in ENCODERS),
+    *(Arm(loss, (encoder,)) for loss in LOSSES for encoder in ENCODERS),
+    Arm("ensemble", ENCODERS),
+)
+
+
+def section(arm: Arm, weight: float, cache: Path) -> SclConfig:
+    """The `scl` section of an arm; what it does not name has its default."""
+    if arm.kind == "none":
+        return SclConfig(enabled=False, weight=0.0)
+    scl = SclConfig(weight=weight, encoders=[EncoderConfig(name=encoder) for encoder in arm.encoders])
+    scl.reference.cache = str(cache.resolve())
+    if arm.kind == "stock":  # coqui-tts 0.28: the encoder is in the generator's optimizer, and hears bare slices
+        scl.encoders[0].policy = "trainable"
+        scl.reference.source = "segment"
+        scl.segment.min_seconds = 0.0
+    else:
+        scl.loss = LossConfig(name=arm.kind)
+    return scl
+
+
+def _config(corpus: Corpus, scl: SclConfig, *, steps: int, seed: int, rate: float, runs: Path) -> SclVitsConfig:
+    config = small_config(corpus, steps=steps, batch_size=BATCH_SIZE, seed=seed, runs=runs)
+    config.model_args.upsample_initial_channel_decoder = 192
+    config.lr_gen = config.lr_disc = rate
+    config.plot_step = config.print_step = 50
+    config.scl = scl
+    return config
+
+
+class NarrowDiscriminator(DiscriminatorS):
+    """Coqui's scale discriminator, narrower."""
+
+    _layers = (  # channels before and after, width, stride, groups
+        (1, 8, 15, 1, 1), (8, 32, 41, 4, 4), (32, 64, 41, 4, 8), (64, 128, 41, 4, 16), (128, 128, 41, 4, 16),
+        (128, 128, 5, 1, 1),
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convs = nn.ModuleList(
+            weight_norm(nn.Conv1d(before, after, width, stride, groups=groups, padding=width // 2))
+            for before, after, width, stride, groups in self._layers
+        )
+        self.conv_post = weight_norm(nn.Conv1d(128, 1, 3, padding=1))
+
+
+class AblatedVits(SclVits):
+    """`SclVits` with a discriminator for which two cores suffice: Coqui's own is two thirds of a step."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Put the narrow one in place while stock's constructor runs."""
+        super().__setattr__(name, value)
+        if name == "disc":
+            self.disc.nets[0] = NarrowDiscriminator()
+
+
+class _Recorder(ConsoleLogger):
+    """Coqui's console logger, which here keeps losses instead of printing them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.history: dict[str, list[float]] = {}
+
+    @staticmethod
+    def log_with_flush(msg: str) -> None:
+        """Print nothing."""
+
+    def print_train_step(
+        self, batch_steps: int, step: int, global_step: int, loss_dict: Any, avg_loss_dict: Any
+    ) -> None:
+        """Keep them."""
+        for key in _KEPT:
+            if key in loss_dict:
+                self.history.setdefault(key, []).append(round(float(loss_dict[key]), 5))
+
+
+def _training_list(samples: list[Sample], count: int, seed: int) -> list[Sample]:
+    order, chosen = random.Random(seed), []
+    while len(chosen) < count:
+        chosen += order.sample(samples, len(samples))
+    return [dict(sample) for sample in chosen[:count]]
+
+
+@dataclass
+class _Trained:
+    model: SclVits
+    history: dict[str, list[float]]
+    seconds_per_step: float
+
+
+def training_samples(corpus: Corpus) -> list[Sample]:
+    """Those of at most eight seconds: a batch costs as much as its longest recording."""
+    return [sample for sample in corpus.train if soundfile.info(sample["audio_file"]).duration <= _LONGEST]
+
+
+def _train(config: SclVitsConfig, corpus: Corpus, steps: int, seed: int, start: Path | None) -> _Trained:
+    torch.manual_seed(seed)
+    model, recorder, ticks = AblatedVits(config), _Recorder(), []
+    trainer = Trainer(
+        TrainerArgs(restore_path=str(start) if start else ""), config, config.output_path, model=model,
+        train_samples=_training_list(training_samples(corpus), steps * BATCH_SIZE, seed), eval_samples=[],
+        c_logger=recorder, parse_command_line_args=False,
+        callbacks={"on_train_step_end": lambda _: ticks.append(time.perf_counter())},
+    )  # fmt: skip
+    trainer.fit()
+    return _Trained(model, recorder.history, statistics.median(b - a for a, b in itertools.pairwise(ticks)))
+
+
+# --- the start --------------------------------------------------------------------------------------------------------
+
+
+def train_start(corpus: Corpus, folder: Path, steps: int) -> Path:
+    """Train from random weights without any speaker consistency loss, and keep the weights alone.
+
+    A block that was interrupted begins again; those before it are kept.
+    """
+    start = folder / "start.pth"
+    if start.is_file():
+        return start
+    before, blocks = None, max(1, steps // _BLOCK)
+    for index in range(blocks):
+        checkpoint = folder / f"start_{(index + 1) * _BLOCK}.pth"
+        if not checkpoint.is_file():
+            rate = _START_RATES["early" if index < blocks * 3 // 4 else "late"]
+            scl = SclConfig(enabled=False, weight=0.0)
+            config = _config(corpus, scl, steps=_BLOCK, seed=index, rate=rate, runs=folder / "runs")
+            config.run_name = f"start-{index}"
+            trained = _train(config, corpus, _BLOCK, index, before)
+            with replacing(checkpoint) as temporary:
+                save_model(config, trained.model, str(temporary), current_step=0, epoch=0)
+            mel = statistics.mean(trained.history["loss_mel"][-5:])
+            print(f"{checkpoint.name}: mel loss {mel:.2f}, {trained.seconds_per_step:.2f} s a step", flush=True)  # noqa: T201  # progress
+        before = checkpoint
+    with replacing(start) as temporary:
+        shutil.copy(checkpoint, temporary)
+    return start
+
+
+# --- how strongly each loss is weighted -------------------------------------------------------------------------------
+
+
+def _gradient_norm(model: SclVits, batches: list[dict[str, Any]]) -> float:
+    """Mean norm of the gradient that the unweighted loss sends to the generated waveform."""
+    consistency, norms = model.speaker_encoder_loss, []
+    if consistency is None:
+        raise ValueError("The model was built without a speaker consistency loss.")
+    for index, batch in enumerate(batches):
+        torch.manual_seed(index)
+        generated, real = model.generate_pair(batch)
+        heard = generated.detach().requires_grad_()
+        term = consistency(AtRates(heard, model.config.audio.sample_rate), real)
+        norms.append(float(torch.autograd.grad(term.loss, heard)[0].norm()))
+    return statistics.mean(norms)
+
+
+def measure_weights(corpus: Corpus, start: Path, folder: Path) -> dict[str, float]:
+    """By arm, the weight with which its loss sends as strong a gradient to the start's speech as cosine with 9.
+
+    One weight for all would compare gradients of different strength rather than losses.
+    """
+    file = folder / "weights.json"
+    if file.is_file():
+        found: dict[str, float] = json.loads(file.read_text(encoding="utf-8"))
+        return found
+    samples, cache, norms = training_samples(corpus), folder / "references.safetensors", {}
+    for arm in ARMS:
+        if arm.kind not in ("none", "stock"):
+            model = AblatedVits(_config(corpus, section(arm, 1.0, cache), steps=1, seed=0, rate=_RATE, runs=folder))
+            model.load_state_dict(torch.load(start, map_location="cpu", weights_only=True)["model"])
+            model.setup_speaker_consistency()
+            model.train()
+            consistency = cast(SpeakerConsistency, model.speaker_encoder_loss)
+            speech, _ = embed_recordings(
+                consistency.prepared_encoders, recordings_of(samples), ReferenceCache.load(cache)
+            )
+            consistency.hold(speech)
+            spread = random.Random(0).sample(samples, 8 * BATCH_SIZE)
+            loader = model.get_data_loader(
+                model.config, is_eval=True, samples=[dict(sample) for sample in spread], verbose=False
+            )
+            items = [loader.dataset[index] for index in range(len(spread))]
+            batches = [
+                model.format_batch_on_device(model.format_batch(loader.dataset.collate_fn(items[at : at + BATCH_SIZE])))
+                for at in range(0, len(items), BATCH_SIZE)
+            ]
+            norms[arm.name] = _gradient_norm(model, batches)
+    weights = {}
+    for arm in ARMS:
+        like = [norms[f"cosine-{encoder}"] for encoder in arm.encoders]
+        own = norms.get(arm.name)
+        weights[arm.name] = COSINE_WEIGHT * statistics.mean(like) / own if own else COSINE_WEIGHT * bool(arm.encoders)
+    with replacing(file) as temporary:
+        temporary.write_text(json.dumps(weights, indent=2), encoding="utf-8")
+    return weights
+
+
+# --- one run ----------------------------------------------------------------------------------------------------------
+
+
+def _drift(name: str, encoder: PreparedEncoder, corpus: Corpus) -> dict[str, Any]:
+    """How far an encoder moved from what it was when it was loaded."""
+    fresh = PreparedEncoder(build_encoder(name), encoder.min_samples / encoder.sample_rate)
+    for module in (fresh, encoder):
+        FrozenPolicy().apply(module)
+    before, after = named_tensors(fresh.encoder), named_tensors(encoder.encoder)
+    distance = math.sqrt(sum(float((after[key] - value).double().square().sum()) for key, value in before.items()))
+    size = math.sqrt(sum(float(value.double().square().sum()) for value in before.values()))
+    speech = [load_waveform(sample) for sample in corpus.held_out]
+    embedded = [embed_all(module, speech, corpus.rate) for module in (fresh, encoder)]
+    return {
+        "tensors": len(before),
+        "moved": sum(not same_bits(value, after[key]) for key, value in before.items()),
+        "relative_l2": distance / size,
+        "cosine_of_embeddings": float((embedded[0] * embedded[1]).sum(dim=-1).mean()),
+    }
+
+
+def train_run(arm: Arm, seed: int, steps: int, corpus: Corpus, folder: Path, weight: float) -> None:
+    """One run of an arm: its weights as `model.pth`, and `run.json`, which says that the run is whole."""
+    torch.set_num_threads(1)
+    for name in ("trainer", "TTS"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    own = folder / "runs" / f"{arm.name}-{seed}"
+    config = _config(
+        corpus, section(arm, weight, folder / "references.safetensors"), steps=steps, seed=seed, rate=_RATE, runs=own
+    )
+    config.run_name = arm.name
+    trained = _train(config, corpus, steps, seed, folder / "start.pth")
+    consistency = trained.model.speaker_encoder_loss
+    encoders = consistency.prepared_encoders if consistency is not None else {}
+    with replacing(own / "model.pth") as temporary:
+        save_model(config, trained.model, str(temporary), current_step=steps, epoch=0)
+    run = {
+        **asdict(arm), "arm": arm.name, "seed": seed, "steps": steps, "weight": weight,
+        "seconds_per_step": trained.seconds_per_step, "model": fingerprint(trained.model),
+        "drift": {name: _drift(name, encoder, corpus) for name, encoder in encoders.items()},
+        "history": trained.history,
+    }  # fmt: skip
+    with replacing(own / "run.json") as temporary:
+        temporary.write_text(json.dumps(run, indent=1), encoding="utf-8")
+
+
+def missing_runs(folder: Path, seeds: int) -> list[tuple[Arm, int]]:
+    """Those not done yet, a seed after the other, so that what is there can be compared at any time."""
+    return [
+        (arm, seed)
+        for seed in range(seeds)
+        for arm in ARMS
+        if not (folder / "runs" / f"{arm.name}-{seed}" / "run.json").is_file()
+    ]
+
+
+def train_all(corpus: Corpus, folder: Path, *, steps: int, seeds: int, jobs: int) -> None:
+    """Every run that is missing, `jobs` at a time, under a progress bar."""
+    weights = measure_weights(corpus, folder / "start.pth", folder)
+    missing = missing_runs(folder, seeds)
+    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
+        runs = [pool.submit(train_run, arm, seed, steps, corpus, folder, weights[arm.name]) for arm, seed in missing]
+        for run in tqdm(as_completed(runs), total=len(runs), desc="runs", unit="run"):
+            run.result()

@@ -1,0 +1,1 @@
+"""Whether generated speech sounds like the right person: metrics, synthesis, results and their report."""
