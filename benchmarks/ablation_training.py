@@ -45,7 +45,8 @@ BATCH_SIZE = 4
 COSINE_WEIGHT = 9.0  # YourTTS's alpha
 _START_RATES = {"early": 5e-4, "late": 2e-4}
 _RATE = 2e-4  # Coqui's default
-_LONGEST = 8.0  # seconds
+_LONGEST = {"start": 8.0, "arm": 6.0}  # seconds
+_FEWEST = 3
 _BLOCK = 500  # steps
 _KEPT = ("loss_mel", "loss_spk_encoder", *(f"secs_{encoder}" for encoder in ENCODERS))
 
@@ -158,17 +159,21 @@ class _Trained:
     seconds_per_step: float
 
 
-def training_samples(corpus: Corpus) -> list[Sample]:
-    """Those of at most eight seconds: a batch costs as much as its longest recording."""
-    return [sample for sample in corpus.train if soundfile.info(sample["audio_file"]).duration <= _LONGEST]
+def training_samples(corpus: Corpus, longest: float) -> list[Sample]:
+    """Those of at most `longest` seconds, of which a batch costs less; of each speaker at least three."""
+    kept, by_length = [], sorted((soundfile.info(s["audio_file"]).duration, s["audio_file"], s) for s in corpus.train)
+    for speaker in corpus.speakers:
+        own = [(seconds, sample) for seconds, _, sample in by_length if sample["speaker_name"] == speaker]
+        kept += [sample for rank, (seconds, sample) in enumerate(own) if seconds <= longest or rank < _FEWEST]
+    return kept
 
 
-def _train(config: SclVitsConfig, corpus: Corpus, steps: int, seed: int, start: Path | None) -> _Trained:
+def _train(config: SclVitsConfig, samples: list[Sample], steps: int, seed: int, start: Path | None) -> _Trained:
     torch.manual_seed(seed)
     model, recorder, ticks = AblatedVits(config), _Recorder(), []
     trainer = Trainer(
         TrainerArgs(restore_path=str(start) if start else ""), config, config.output_path, model=model,
-        train_samples=_training_list(training_samples(corpus), steps * BATCH_SIZE, seed), eval_samples=[],
+        train_samples=_training_list(samples, steps * BATCH_SIZE, seed), eval_samples=[],
         c_logger=recorder, parse_command_line_args=False,
         callbacks={"on_train_step_end": lambda _: ticks.append(time.perf_counter())},
     )  # fmt: skip
@@ -195,7 +200,7 @@ def train_start(corpus: Corpus, folder: Path, steps: int) -> Path:
             scl = SclConfig(enabled=False, weight=0.0)
             config = _config(corpus, scl, steps=_BLOCK, seed=index, rate=rate, runs=folder / "runs")
             config.run_name = f"start-{index}"
-            trained = _train(config, corpus, _BLOCK, index, before)
+            trained = _train(config, training_samples(corpus, _LONGEST["start"]), _BLOCK, index, before)
             with replacing(checkpoint) as temporary:
                 save_model(config, trained.model, str(temporary), current_step=0, epoch=0)
             mel = statistics.mean(trained.history["loss_mel"][-5:])
@@ -232,7 +237,7 @@ def measure_weights(corpus: Corpus, start: Path, folder: Path) -> dict[str, floa
     if file.is_file():
         found: dict[str, float] = json.loads(file.read_text(encoding="utf-8"))
         return found
-    samples, cache, norms = training_samples(corpus), folder / "references.safetensors", {}
+    samples, cache, norms = training_samples(corpus, _LONGEST["arm"]), folder / "references.safetensors", {}
     for arm in ARMS:
         if arm.kind not in ("none", "stock"):
             model = AblatedVits(_config(corpus, section(arm, 1.0, cache), steps=1, seed=0, rate=_RATE, runs=folder))
@@ -295,7 +300,7 @@ def train_run(arm: Arm, seed: int, steps: int, corpus: Corpus, folder: Path, wei
         corpus, section(arm, weight, folder / "references.safetensors"), steps=steps, seed=seed, rate=_RATE, runs=own
     )
     config.run_name = arm.name
-    trained = _train(config, corpus, steps, seed, folder / "start.pth")
+    trained = _train(config, training_samples(corpus, _LONGEST["arm"]), steps, seed, folder / "start.pth")
     consistency = trained.model.speaker_encoder_loss
     encoders = consistency.prepared_encoders if consistency is not None else {}
     with replacing(own / "model.pth") as temporary:

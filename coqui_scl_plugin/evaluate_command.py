@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from coqui_scl_plugin.atomic import replacing
@@ -21,7 +22,7 @@ from coqui_scl_plugin.encoders.prepared import PreparedEncoder
 from coqui_scl_plugin.errors import ConfigError
 from coqui_scl_plugin.evaluation import plots, report
 from coqui_scl_plugin.evaluation.history import read_history
-from coqui_scl_plugin.evaluation.judge import judge
+from coqui_scl_plugin.evaluation.judge import Heard, judge
 from coqui_scl_plugin.evaluation.material import Material, material_from_folders, material_from_pairs
 from coqui_scl_plugin.evaluation.results import Evaluation, Judge, Role, evaluations_of, results
 from coqui_scl_plugin.evaluation.synthesis import METHODS, Method, TrainedRun, load_run, material_from_run
@@ -154,9 +155,11 @@ def run_evaluate(options: EvaluateOptions, overrides: Sequence[str], *, as_json:
     ):
         runs = [load_run(folder, options.checkpoint, overrides) for folder in options.runs]
         encoders, judges = _load(_specs(options, runs))
-        evaluations = []
+        evaluations, memory = [], dict[Path, Heard]()
         for material, run in _materials(options, runs):
-            judged = judge(material, encoders, dbfs=options.level, seed=options.seed, resamples=options.resamples)
+            judged = judge(
+                material, encoders, dbfs=options.level, seed=options.seed, resamples=options.resamples, memory=memory
+            )
             history = [row.flat() for row in read_history(run.folder)] if run is not None else []
             evaluations.append(Evaluation(material, judged, _roles(run, judges), history))
     found = results(evaluations, judges, seed=options.seed, resamples=options.resamples, dbfs=options.level)
@@ -196,7 +199,9 @@ def _show(found: Mapping[str, Any], out: Path) -> None:
     console = Console()
     evaluations = evaluations_of(found)
     for label, one in evaluations.items():
-        table = Table(title=f"{label}: synthetic speech of {len(one['speakers'])} speakers", title_justify="left")
+        table = Table(
+            title=escape(f"{label}: synthetic speech of {len(one['speakers'])} speakers"), title_justify="left"
+        )
         table.add_column("speaker encoder")
         for column in ("SECS", "other recordings", "scaled", "EER %", "minDCF", "real EER %"):
             table.add_column(column, justify="right")
@@ -216,4 +221,4 @@ def _show(found: Mapping[str, Any], out: Path) -> None:
                 f"{row['evaluation']} minus {row['baseline']}, {row['encoder']}, scaled: "
                 f"{_interval(row['difference'])}, {verdict}.", highlight=False, markup=False,
             )  # fmt: skip
-    console.print(f"Written to {out}: results.json, report.html, trials.csv", highlight=False)
+    console.print(f"Written to {out}: results.json, report.html, trials.csv", highlight=False, markup=False)

@@ -3,6 +3,7 @@
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -115,13 +116,19 @@ def hear(recording: Recording, encoders: Mapping[str, PreparedEncoder], dbfs: fl
 
 
 def hear_all(
-    recordings: Sequence[Recording], encoders: Mapping[str, PreparedEncoder], dbfs: float | None, title: str
+    recordings: Sequence[Recording],
+    encoders: Mapping[str, PreparedEncoder],
+    dbfs: float | None,
+    title: str,
+    memory: dict[Path, Heard],
 ) -> list[Heard]:
-    """`hear` all, under a progress bar."""
-    device = device_of(next(iter(encoders.values())))
-    with workers(device) as pool:
-        heard = pool.map(lambda recording: hear(recording, encoders, dbfs), recordings)
-        return list(tqdm(heard, total=len(recordings), desc=title, unit="file", mininterval=1.0))
+    """`hear` all that are not in `memory`, which gets them, under a progress bar."""
+    new = [recording for recording in recordings if recording.path not in memory]
+    with workers(device_of(next(iter(encoders.values())))) as pool:
+        heard = pool.map(lambda recording: hear(recording, encoders, dbfs), new)
+        bar = tqdm(heard, total=len(new), desc=title, unit="file", mininterval=1.0, disable=not new)
+        memory.update(zip((recording.path for recording in new), bar, strict=True))
+    return [memory[recording.path] for recording in recordings]
 
 
 def _embedded(heard: Sequence[Heard], alias: str) -> Tensor:
@@ -232,6 +239,7 @@ def judge(
     dbfs: float | None = None,
     seed: int = 0,
     resamples: int = 9999,
+    memory: dict[Path, Heard] | None = None,
 ) -> Judgement:
     """Let each encoder compare the synthetic with the real speech.
 
@@ -244,12 +252,14 @@ def judge(
         dbfs: Level to which each recording is brought before; None leaves it.
         seed: Of the bootstrap, and of the trials where there are too many.
         resamples: Of the bootstrap.
+        memory: What these encoders heard already at this level, by file; gets what they hear now.
 
     Raises:
         ConfigError: a recording cannot be read.
     """
-    heard_real = hear_all(material.real, encoders, dbfs, f"{material.label}, real")
-    heard_synthetic = hear_all(material.synthetic, encoders, dbfs, f"{material.label}, synthetic")
+    memory = {} if memory is None else memory
+    heard_real = hear_all(material.real, encoders, dbfs, f"{material.label}, real", memory)
+    heard_synthetic = hear_all(material.synthetic, encoders, dbfs, f"{material.label}, synthetic", memory)
     real = [j for j, one in enumerate(heard_real) if one.problem is None and _says_something(one)]
     synthetic = [i for i, one in enumerate(heard_synthetic) if _says_something(one)]
     of_real = {alias: _embedded(heard_real, alias) for alias in encoders}

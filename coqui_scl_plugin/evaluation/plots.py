@@ -86,17 +86,17 @@ def matrix_figure(speakers: Sequence[str], matrix: Sequence[Sequence[float | Non
     """
     values = np.array(matrix, dtype=float).reshape(len(speakers), len(speakers))
     with_numbers = len(speakers) <= _MOST_WITH_NUMBERS
-    side = max(2.2, len(speakers) * (0.4 if with_numbers else 0.13))
+    side = max(2.2, len(speakers) * (0.4 if with_numbers else 0.105))
     names = [_short(name) for name in speakers]
     margin = 0.6 + 0.075 * max(map(len, names))
-    figure = Figure(figsize=(side + margin + 0.9, side + margin), layout="constrained")
+    figure = Figure(figsize=(side + margin + 0.9, side + margin), layout="compressed")
     axes = figure.add_subplot()
     shown = axes.imshow(values, cmap=matplotlib.colormaps["cividis"].with_extremes(bad="#dddddd"), interpolation="none")
-    size = 9 if with_numbers else 7
+    size = 9 if with_numbers else 6.5
     axes.set_xticks(range(len(names)), names, rotation=90, fontsize=size)
     axes.set_yticks(range(len(names)), names, fontsize=size)
     axes.set(xlabel="real speech of", ylabel="synthetic speech of")
-    figure.colorbar(shown, shrink=0.8, label="mean cosine")
+    figure.colorbar(shown, shrink=0.8, pad=0.02, label="mean cosine")
     if with_numbers:
         middle = np.mean(shown.get_clim())
         for (row, column), value in np.ndenumerate(values):
@@ -223,7 +223,7 @@ def history_figure(rows: Sequence[Mapping[str, Any]], roles: Mapping[str, str]) 
             not known is None or empty.
         roles: Of encoders, by alias; `training`, `holdout` or `judge`.
     """
-    figure = Figure(figsize=(4.6, 4.3), layout="constrained")
+    figure = Figure(figsize=(4.6, 3.9 + 0.2 * len(roles)), layout="constrained")
     axes = figure.add_subplot()
     steps = [float(row["step"]) for row in rows]
     lines = _curves(rows, "scaled_", roles)
@@ -243,6 +243,7 @@ def history_figure(rows: Sequence[Mapping[str, Any]], roles: Mapping[str, str]) 
             axes.annotate(
                 name, (1, level), (-4, -3 if height == "top" else 3), xycoords=("axes fraction", "data"),
                 textcoords="offset points", ha="right", va=height, fontsize=9, color="#333333",
+                bbox={"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 0.5},
             )  # fmt: skip
         axes.margins(y=0.14)
     flagged = [step for step, row in zip(steps, rows, strict=True) if row.get("flags")]

@@ -83,9 +83,11 @@ def render(results: Document) -> str:
     )  # fmt: skip
     environment.filters.update(fixed=fixed, plain=_plain)
     evaluations = evaluations_of(results)
+    # in the order of the evaluations, which Jinja's own groupby would sort
+    comparisons = itertools.groupby(results.get("comparisons", []), key=lambda row: row["evaluation"])
     names = (f"figure-{number}" for number in itertools.count(1))
     return environment.get_template("report.html.j2").render(
-        results=results, evaluations=evaluations, comparisons=results.get("comparisons", []),
+        results=results, evaluations=evaluations, comparisons=[(label, list(rows)) for label, rows in comparisons],
         measures=MEASURES, roles=plots.ROLES, unknown=UNKNOWN,
         notes=[(label, note) for label, evaluation in evaluations.items() for note in evaluation["warnings"]],
         encoders={alias: encoder for e in evaluations.values() for alias, encoder in e["encoders"].items()},
