@@ -93,9 +93,14 @@ def _config(corpus: Corpus, scl: SclConfig, *, steps: int, seed: int, rate: floa
     config = small_config(corpus, steps=steps, batch_size=BATCH_SIZE, seed=seed, runs=runs)
     config.model_args.upsample_initial_channel_decoder = 192
     config.lr_gen = config.lr_disc = rate
-    config.plot_step = config.print_step = 50
+    config.plot_step = config.print_step = 10
     config.scl = scl
     return config
+
+
+def model_config(corpus: Corpus, folder: Path) -> SclVitsConfig:
+    """The architecture of all runs, to load a model with."""
+    return _config(corpus, section(ARMS[0], 0.0, folder), steps=1, seed=0, rate=_RATE, runs=folder)
 
 
 class NarrowDiscriminator(DiscriminatorS):

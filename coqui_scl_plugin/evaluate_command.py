@@ -65,6 +65,9 @@ def _check(options: EvaluateOptions) -> None:
     if not options.runs and (options.synthesis or options.checkpoint is not None):
         option = "--synthesis" if options.synthesis else "--checkpoint"
         raise ConfigError(f"{option}: is for RUN; recordings are judged as they are.")
+    nearest = next(path for path in (options.out, *options.out.parents) if path.exists())
+    if not nearest.is_dir():
+        raise ConfigError(f"--out {options.out}: {nearest} is no folder.")
     if options.checkpoint is not None and len(options.runs) > 1:
         raise ConfigError("--checkpoint: is for a single RUN.")
     for method in options.synthesis:
@@ -100,18 +103,27 @@ def _materials(options: EvaluateOptions, runs: Sequence[TrainedRun]) -> list[tup
 # --- who judges -------------------------------------------------------------------------------------------------------
 
 
+def _may_be_one(one: EncoderConfig, other: EncoderConfig) -> bool:
+    """Whether two runs mean the same encoder; a run that did not load it has not recorded its SHA-256."""
+    first, second = ({key: value for key, value in s.params.items() if key != "sha256"} for s in (one, other))
+    sums = {spec.params["sha256"] for spec in (one, other) if spec.params.get("sha256")}
+    return (one.name, first) == (other.name, second) and len(sums) < 2
+
+
 def _specs(options: EvaluateOptions, runs: Sequence[TrainedRun]) -> dict[str, EncoderConfig]:
     """By alias, the encoders of all runs and of the command line. Raises ConfigError where an alias means two."""
     specs: dict[str, EncoderConfig] = {}
-    given = [EncoderConfig(name=name) for name in options.encoders or (() if runs else _DEFAULT_ENCODERS)]
-    of_runs = [spec for run in runs for spec in (*run.config.scl.encoders, *run.config.scl.holdout)]
-    for spec in (*of_runs, *given):
+    for spec in (spec for run in runs for spec in (*run.config.scl.encoders, *run.config.scl.holdout)):
         known = specs.setdefault(spec.label, spec)
-        if (known.name, known.params) != (spec.name, spec.params) and spec not in given:
+        if not _may_be_one(known, spec):
             raise ConfigError(
                 f"The runs mean different encoders by {spec.label!r}: {known.name} {known.params} and {spec.name} "
                 f"{spec.params}. Evaluate them one at a time."
             )
+        if "sha256" in spec.params:
+            specs[spec.label] = spec
+    for name in options.encoders or (() if runs else _DEFAULT_ENCODERS):
+        specs.setdefault(name, EncoderConfig(name=name))
     return specs
 
 

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
-import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
@@ -107,7 +106,3 @@ def smallest_cost(
     ]
     blind = min(c_miss * p_target, c_false_alarm * (1 - p_target))  # rejects all, or accepts all
     return min(costs) / blind
-
-
-def as_tensor(vector: np.ndarray) -> Tensor:
-    return torch.from_numpy(vector).float()

@@ -5,12 +5,13 @@ from collections.abc import Sequence
 import soundfile
 import torch
 from torch import Tensor
-from TTS.tts.models.vits import Vits
 from TTS.utils.audio.torch_transforms import wav_to_spec
 
 from coqui_scl_plugin.demo.corpus_files import Sample
 from coqui_scl_plugin.encoders.frontends import resample
 from coqui_scl_plugin.encoders.prepared import PreparedEncoder
+from coqui_scl_plugin.evaluation.copies import copy_speech
+from coqui_scl_plugin.vits import SclVits
 
 _SECONDS = 5.0
 
@@ -22,16 +23,11 @@ def load_waveform(sample: Sample) -> Tensor:
     return torch.from_numpy(waveform)
 
 
-@torch.inference_mode()
-def reconstruct(model: Vits, waveform: Tensor, speaker: str) -> Tensor:
+def reconstruct(model: SclVits, waveform: Tensor, speaker: str) -> Tensor:
     """`[T]` through the posterior encoder and the decoder, as the speaker: `[T']`. No random draw takes part."""
     audio = model.config.audio
     spec = wav_to_spec(waveform[None, None], audio.fft_size, audio.hop_length, audio.win_length, center=False)
-    speaker_id = torch.tensor([model.speaker_manager.name_to_id[speaker]])
-    conditioning = model.emb_g(speaker_id).unsqueeze(-1)
-    _, mean, _, mask = model.posterior_encoder(spec, torch.tensor([spec.shape[-1]]), g=conditioning)
-    decoded: Tensor = model.waveform_decoder(mean * mask, g=conditioning)
-    return decoded[0, 0]
+    return copy_speech(model, spec, model.voice_of(speaker))
 
 
 @torch.inference_mode()

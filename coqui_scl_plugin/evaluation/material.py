@@ -1,6 +1,7 @@
 """What is judged: real recordings of some speakers, and synthetic ones that are to sound like them."""
 
 import csv
+import io
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -68,7 +69,11 @@ def material_from_pairs(file: Path) -> Material:
     """
     if not file.is_file():
         raise ConfigError(f"--pairs {file}: there is no such file.")
-    with file.open(newline="", encoding="utf-8-sig") as stream:
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"--pairs {file}: not UTF-8: {error}.") from error
+    with io.StringIO(text) as stream:
         reader = csv.DictReader(stream, skipinitialspace=True)
         if missing := set(_COLUMNS) - set(reader.fieldnames or ()):
             raise ConfigError(

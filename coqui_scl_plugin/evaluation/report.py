@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from coqui_scl_plugin.atomic import replacing
 from coqui_scl_plugin.errors import ConfigError
 from coqui_scl_plugin.evaluation import plots
-from coqui_scl_plugin.evaluation.results import audio_path, evaluations_of
+from coqui_scl_plugin.evaluation.results import evaluations_of
 from coqui_scl_plugin.references.recordings import Recording
 
 MEASURES = {"secs": "SECS", "cross_utterance": "Cross-utterance", "scaled": "Scaled"}
@@ -211,7 +211,7 @@ def _common_reference(synthetic: Sequence[Sequence[Document]]) -> str | None:
 def _player(title: str, recording: Document | None) -> Player:
     if recording is None:
         return Player(title, "", "", None, "there is none of this speaker")
-    path, problem = audio_path(recording), recording["problem"]
+    path, problem = Path(recording["path"]), recording["problem"]
     source = None
     if not path.is_file():
         problem = "not there any more"

@@ -3,7 +3,6 @@
 import importlib.metadata
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 from coqui_scl_plugin.evaluation.judge import Heard, Judgement, Trials
@@ -167,8 +166,3 @@ def evaluations_of(document: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Those in a `results.json`, by label."""
     found: dict[str, dict[str, Any]] = document.get("evaluations") or {document["label"]: dict(document)}
     return found
-
-
-def audio_path(recording: Mapping[str, Any]) -> Path:
-    """The file of a recording of `results.json`."""
-    return Path(recording["path"])

@@ -27,6 +27,7 @@ from coqui_scl_plugin.vits_config import SclVitsConfig
 
 Method = Literal["tts", "reconstruction", "conversion"]
 METHODS: tuple[Method, ...] = get_args(Method)
+_ONLY_FOR_TRAINING = re.compile(r"^disc\.|speaker_encoder")
 REAL_RECORDINGS = 20
 """Of each speaker, at most so many real recordings are compared with: held-out ones first."""
 
@@ -75,6 +76,7 @@ def load_run(folder: Path, checkpoint: Path | None, overrides: Sequence[str]) ->
     if not folder.is_dir():
         raise ConfigError(f"{folder}: there is no such run folder.")
     config = resolved_config(read_config(str(folder / "config.json")), overrides)
+    config.model_args.init_discriminator = False  # it takes no part in synthesis
     if (own := folder / "speakers.pth").is_file():  # the config has the path that the folder had while training
         config.speakers_file = config.model_args.speakers_file = str(own)
     path = checkpoint or find_checkpoint(folder)
@@ -85,7 +87,7 @@ def load_run(folder: Path, checkpoint: Path | None, overrides: Sequence[str]) ->
     if not isinstance(state, dict) or "model" not in state:
         raise ConfigError(f"{path}: no checkpoint of Coqui's trainer (it lacks model).")
     model = SclVits(config)
-    weights = {name: value for name, value in state["model"].items() if "speaker_encoder" not in name}
+    weights = {name: value for name, value in state["model"].items() if not _ONLY_FOR_TRAINING.search(name)}
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
@@ -163,7 +165,7 @@ def material_from_run(run: TrainedRun, method: Method, sentences: int, seed: int
         converts, sample = method == "conversion", samples[recording.name]
         speaker = _next_speaker(recording.speaker, speakers) if converts else recording.speaker
         waveform = _synthesise(run, method, recording, sample, speaker).cpu().clamp(-1, 1)
-        file = out / f"{index:03d}-{speaker}-{recording.path.stem}.wav"
+        file = out / f"{index:03d}-{speaker}-{recording.path.stem}.wav".replace("/", "_")  # speakers may be named so
         # what is not finite becomes silence, which is reported
         soundfile.write(file, torch.nan_to_num(waveform).numpy(), run.config.audio.sample_rate)
         reference = None if converts else recording.name

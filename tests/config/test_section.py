@@ -33,6 +33,7 @@ DEFAULTS = {
     "segment": {"min_seconds": 1.0, "detach_posterior": False},
     "freeze": {"modules": [], "check_every": 100, "on_drift": "raise"},
     "preflight": {"skip": []},
+    "evaluation": {"max_seconds": 5.0, "training_rise": 0.02, "holdout_rise": 0.01},
 }
 
 # every value differs from its default
@@ -87,6 +88,7 @@ FULL = {
         "on_drift": "warn",
     },
     "preflight": {"skip": ["gradient", "weight"]},
+    "evaluation": {"max_seconds": 2.5, "training_rise": 0.1, "holdout_rise": -0.05},
 }
 
 STOCK_LOSS = {

@@ -453,7 +453,7 @@ def test_the_speech_of_someone_else_is_at_the_floor(copies, voices, alias):
     assert verdict.real_eer == pytest.approx(copies.judgement.verdicts[alias].real_eer, abs=0.03)  # float32 files
     # speakers who follow each other happen to be somewhat more alike than others
     assert abs(verdict.scaled.mean) < 0.2
-    assert verdict.eer > 40
+    assert verdict.eer > 30
     matrix = np.array(verdict.matrix)
     own = (np.arange(10), (np.arange(10) + 1) % 10)
     assert (matrix.argmax(axis=1) == own[1]).all()  # who it really is

@@ -11,7 +11,6 @@ from coqui_scl_plugin.evaluation.metrics import Interval
 from coqui_scl_plugin.evaluation.results import (
     Evaluation,
     Judge,
-    audio_path,
     compare,
     evaluations_of,
     results,
@@ -217,7 +216,7 @@ def test_recordings_and_trials_are_written_by_name(evaluated):
     real, made = (found["recordings"][kind] for kind in ("real", "synthetic"))
     assert [(one["name"], one["speaker"]) for one in real[:3]] == [("ann0", "ann"), ("ann1", "ann"), ("bob0", "bob")]
     assert (made[1]["name"], made[1]["reference"], made[1]["text"]) == ("bob-made", "bob0", "")
-    assert all(soundfile.info(audio_path(one)).duration == pytest.approx(one["seconds"], abs=1e-3) for one in real)
+    assert all(soundfile.info(one["path"]).duration == pytest.approx(one["seconds"], abs=1e-3) for one in real)
     trials = found["trials"]
     assert trials["columns"] == ["first", "second", "same_speaker", "one", "other"]
     pairs = {(first, second): (same, scores) for first, second, same, *scores in trials["rows"]}

@@ -104,14 +104,8 @@ def test_a_sound_run_is_not_flagged(evaluated):
     assert not any(row["flags"] for row in rows)
 
 
-def test_thresholds_of_the_flag_are_those_of_the_config(evaluated):
-    lenient = {"evaluation": {"training_rise": 1.5, "holdout_rise": -1.0}}
-    rows = history(evaluated(2, 10, lenient, lr_gen=2e-3, **GAMED))
-    assert not any(row["flags"] for row in rows)
-
-
 def test_the_best_model_is_chosen_by_a_held_out_similarity(evaluated):
-    trainer = evaluated(4, 3, target_loss="secs_dvector", save_best_after=0, save_checkpoints=True, lr_gen=2e-3)
+    trainer = evaluated(3, 2, target_loss="secs_dvector", save_best_after=0, save_checkpoints=True, lr_gen=2e-3)
     rows = history(trainer)
     best = max(rows, key=lambda row: float(row["secs_dvector"]))
     found = {path.name for path in trainer.output_path.glob("best_model_*.pth")}

