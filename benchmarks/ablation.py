@@ -32,48 +32,42 @@ _MARKERS = {"ge2e": "o", "dvector": "s", INDEPENDENT: "D"}
 class Outcome:
     """All that came out, by arm and seed."""
 
-    def __init__(self, folder: Path, seeds: int) -> None:
-        """Read it. Arms of which a seed is missing are left out."""
+    def __init__(self, folder: Path) -> None:
+        """Read what is there: of an unfinished ablation, the runs that were judged."""
         self.start = json.loads((folder / "start" / "judged.json").read_text(encoding="utf-8"))
-        self.runs: dict[str, list[dict[str, Any]]] = {}
-        for arm in ARMS:
-            own = [folder / "runs" / f"{arm.name}-{seed}" for seed in range(seeds)]
-            if all((run / "judged.json").is_file() for run in own):
-                self.runs[arm.name] = [self._read(run) for run in own]
-        self.arms = [arm for arm in ARMS if arm.name in self.runs]
-
-    @staticmethod
-    def _read(run: Path) -> dict[str, Any]:
-        return {**json.loads((run / "run.json").read_text()), **json.loads((run / "judged.json").read_text())}
+        self.runs: dict[str, dict[int, dict[str, Any]]] = {arm.name: {} for arm in ARMS}
+        for file in sorted(folder.glob("runs/*/judged.json")):
+            run = {**json.loads(file.with_name("run.json").read_text()), **json.loads(file.read_text())}
+            self.runs[run["arm"]][run["seed"]] = run
+        self.arms = [arm for arm in ARMS if self.runs[arm.name]]
 
     def values(self, arm: Arm, way: str, judge: str, measure: str) -> list[float]:
         """One a seed; similarities are means over speakers."""
-        found = [run[way][judge][measure] for run in self.runs[arm.name]]
+        found = [run[way][judge][measure] for run in self.runs[arm.name].values()]
         return [value[0] if isinstance(value, list) else value for value in found]
 
-    def gain(self, arm: Arm, way: str, judge: str) -> Interval:
-        """Scaled similarity of an arm minus that without the loss: of each speaker the mean over seeds, paired."""
-        pairs = zip(self.runs[arm.name], self.runs["none"], strict=True)
-        differences = [
-            [with_loss[way][judge]["speakers"][s]["scaled"] - without[way][judge]["speakers"][s]["scaled"]
-             for s in without[way][judge]["speakers"]]
-            for with_loss, without in pairs
-        ]  # fmt: skip
-        return bootstrap_mean(
-            [statistics.mean(seeds) for seeds in zip(*differences, strict=True)], seed=0, resamples=9999
-        )
+    def gains_of_speakers(self, arm: Arm, way: str, judge: str) -> list[dict[str, float]]:
+        """Of each seed, by speaker, scaled similarity of an arm minus that of the same seed without the loss."""
+        gains = []
+        for seed, run in self.runs[arm.name].items():
+            if without := self.runs["none"].get(seed):
+                ours, theirs = (one[way][judge]["speakers"] for one in (run, without))
+                gains.append({speaker: ours[speaker]["scaled"] - theirs[speaker]["scaled"] for speaker in theirs})
+        return gains
 
-    def gains_of_seeds(self, arm: Arm, way: str, judge: str) -> list[float]:
-        """The same of each seed, mean over speakers."""
-        with_loss, without = (self.values(one, way, judge, "scaled") for one in (arm, ARMS[0]))
-        return [a - b for a, b in zip(with_loss, without, strict=True)]
+    def gain(self, arm: Arm, way: str, judge: str) -> Interval:
+        """The mean over speakers, each the mean of seeds, and its interval over speakers."""
+        gains = self.gains_of_speakers(arm, way, judge)
+        means = [statistics.mean(seed[speaker] for seed in gains) for speaker in gains[0]]
+        return bootstrap_mean(means, seed=0, resamples=9999)
 
 
 # --- tables -----------------------------------------------------------------------------------------------------------
 
 
 def _spread(values: Sequence[float], digits: int) -> str:
-    return f"{statistics.mean(values):.{digits}f} ± {statistics.stdev(values):.{digits}f}"
+    mean = f"{statistics.mean(values):.{digits}f}"
+    return f"{mean} ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else mean
 
 
 def _rows(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -88,7 +82,8 @@ def gains_table(outcome: Outcome, way: str) -> str:
         cells = []
         for judge in JUDGES:
             gain = outcome.gain(arm, way, judge)
-            seeds = " ".join(f"{value:+.3f}" for value in outcome.gains_of_seeds(arm, way, judge))
+            of_seeds = [statistics.mean(seed.values()) for seed in outcome.gains_of_speakers(arm, way, judge)]
+            seeds = " ".join(f"{value:+.3f}" for value in of_seeds)
             mark = "**" if gain.excludes_zero() else ""
             trained = " †" if judge in arm.encoders else ""
             cells.append(f"{mark}{gain.mean:+.3f}{mark} [{gain.low:+.3f}, {gain.high:+.3f}] ({seeds}){trained}")
@@ -126,7 +121,7 @@ def costs_table(outcome: Outcome) -> str:
     """What else changed: the weight, mel loss, the encoders, time."""
     rows = []
     for arm in outcome.arms:
-        runs = outcome.runs[arm.name]
+        runs = list(outcome.runs[arm.name].values())
         drifts = [drift for run in runs for drift in run["drift"].values()]
         moved = f"{max(d['moved'] for d in drifts)} of {drifts[0]['tensors']}" if drifts else "–"
         cosine = f"{statistics.mean(d['cosine_of_embeddings'] for d in drifts):.3f}" if drifts else "–"
@@ -134,12 +129,12 @@ def costs_table(outcome: Outcome) -> str:
         said = f"{statistics.mean(value for values in own for value in values):.3f}" if own else "–"
         rows.append(
             [
-                f"`{arm.name}`", f"{runs[0]['weight']:.2f}", _spread([run["mel_loss"] for run in runs], 3), said, moved,
+                f"`{arm.name}`", str(len(runs)), f"{runs[0]['weight']:.2f}", _spread([run["mel_loss"] for run in runs], 3), said, moved,
                 cosine, f"{statistics.median(run['seconds_per_step'] for run in runs):.2f}",
             ]
         )  # fmt: skip
     columns = (
-        "arm", "weight", "mel loss, held out", "cosine that the loss reports at the end", "encoder tensors that moved",
+        "arm", "seeds", "weight", "mel loss, held out", "cosine that the loss reports at the end", "encoder tensors that moved",
         "cosine of its embeddings before and after", "s a step",
     )  # fmt: skip
     return _rows(columns, rows)
@@ -205,7 +200,7 @@ def main() -> None:
     train_start(corpus, options.out, options.start_steps)
     train_all(corpus, options.out, steps=options.steps, seeds=options.seeds, jobs=options.jobs)
     judge_all(corpus, options.out)
-    write_page(Outcome(options.out, options.seeds), options.docs)
+    write_page(Outcome(options.out), options.docs)
 
 
 if __name__ == "__main__":

@@ -52,6 +52,8 @@ class Run:
             return
         step = self.trainer.total_steps_done
         means = self.monitor.close(step, self.trainer.epochs_done)
+        if not means:
+            return
         for name, value in means.items():  # Coqui's own mean of batches leaves out the first
             self.trainer.keep_avg_eval.add_value(f"avg_{name}", value, 1)
         if self.target is not None:

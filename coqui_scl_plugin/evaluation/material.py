@@ -1,9 +1,10 @@
 """What is judged: real recordings of some speakers, and synthetic ones that are to sound like them."""
 
 import csv
+import functools
 import io
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,14 +36,16 @@ class Material:
     """Where it came from, so that it can be had again."""
     real: list[Recording]
     synthetic: list[Synthetic]
-    speakers: list[str] = field(init=False)
-    """Those of whom there is synthetic speech, sorted."""
+
+    @functools.cached_property
+    def speakers(self) -> list[str]:
+        """Those of whom there is synthetic speech, sorted."""
+        return sorted({recording.speaker for recording in self.synthetic})
 
     def __post_init__(self) -> None:
         """Check that each speaker has real speech to be compared with. Raises ConfigError."""
         if not self.synthetic:
             raise ConfigError(f"{self.label}: there is no synthetic speech to judge.")
-        object.__setattr__(self, "speakers", sorted({recording.speaker for recording in self.synthetic}))
         known = {recording.speaker for recording in self.real}
         for speaker in self.speakers:
             if speaker not in known:

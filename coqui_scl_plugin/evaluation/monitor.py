@@ -83,8 +83,10 @@ class SimilarityMonitor:
         """End an evaluation: its means over all items go into the history, with what gives reason for doubt.
 
         Returns:
-            The means, named as `hear` does.
+            The means, named as `hear` does; none where nothing was heard.
         """
+        if not self._heard:
+            return {}
         secs = {alias: mean(one for one, _ in pairs) for alias, pairs in self._heard.items()}
         real = {alias: mean(one for _, one in pairs) for alias, pairs in self._heard.items()}
         self._heard.clear()
