@@ -129,12 +129,14 @@ def costs_table(outcome: Outcome) -> str:
         said = f"{statistics.mean(value for values in own for value in values):.3f}" if own else "–"
         rows.append(
             [
-                f"`{arm.name}`", str(len(runs)), f"{runs[0]['weight']:.2f}", _spread([run["mel_loss"] for run in runs], 3), said, moved,
+                f"`{arm.name}`", str(len(runs)), f"{runs[0]['weight']:.2f}",
+                _spread([run["mel_loss"] for run in runs], 3), said, moved,
                 cosine, f"{statistics.median(run['seconds_per_step'] for run in runs):.2f}",
             ]
         )  # fmt: skip
     columns = (
-        "arm", "seeds", "weight", "mel loss, held out", "cosine that the loss reports at the end", "encoder tensors that moved",
+        "arm", "seeds", "weight", "mel loss, held out", "cosine that the loss reports at the end",
+        "encoder tensors that moved",
         "cosine of its embeddings before and after", "s a step",
     )  # fmt: skip
     return _rows(columns, rows)
