@@ -1,9 +1,10 @@
 """The config of a run as a command line names it: read, overridden and checked before anything is written."""
 
+import contextlib
 import json
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -80,18 +81,37 @@ def list_samples(config: "SclVitsConfig") -> tuple[Samples, Samples]:
     """The samples to train on and to evaluate with, as Coqui will split them. Raises ConfigError if it would fail."""
     from TTS.tts.datasets import load_tts_samples
 
+    sizes = {"eval_split_max_size": config.eval_split_max_size, "eval_split_size": config.eval_split_size}
+    with _reading(config):
+        _check_split(config)
+        train, evaluation = load_tts_samples(config, eval_split=True, **sizes)
+    return train, evaluation
+
+
+def list_all_samples(config: "SclVitsConfig") -> Samples:
+    """The samples of all datasets, those of `meta_file_val` too, in no split. Raises ConfigError."""
+    from TTS.tts.configs.shared_configs import BaseTTSConfig
+    from TTS.tts.datasets import load_tts_samples
+
+    with _reading(config):
+        samples, _ = load_tts_samples(config, eval_split=False)
+        if apart := [dataset for dataset in config.datasets if dataset.meta_file_val]:
+            samples += load_tts_samples(BaseTTSConfig(datasets=apart), eval_split=True)[1]
+    return list(samples)
+
+
+@contextlib.contextmanager
+def _reading(config: "SclVitsConfig") -> Iterator[None]:
+    """Say in a ConfigError why samples cannot be listed."""
     if not config.datasets:
         example = '[{"formatter": "coqui", "path": "DIR", "meta_file_train": "metadata.csv"}]'
         raise ConfigError(f"datasets = []: name at least one, e.g. {example}.")
     for index, dataset in enumerate(config.datasets):
         if not Path(dataset.path).is_dir():
             raise ConfigError(f"datasets.{index}.path = {dataset.path!r}: there is no such folder.")
-    sizes = {"eval_split_max_size": config.eval_split_max_size, "eval_split_size": config.eval_split_size}
     try:
         with quiet(logging.ERROR, "TTS"):
-            _check_split(config)
-            train, evaluation = load_tts_samples(config, eval_split=True, **sizes)
-            return train, evaluation
+            yield
     except ConfigError:
         raise
     except (OSError, LookupError, AssertionError, ValueError, TypeError) as error:

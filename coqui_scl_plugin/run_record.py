@@ -1,7 +1,9 @@
-"""What was measured at the start of a run, written into its config, so that the run can be repeated."""
+"""What is known at the start of a run, written into its folder, so that it can be repeated and judged."""
 
 import json
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from coqui_scl_plugin.atomic import replacing
 from coqui_scl_plugin.config import SECTION, SclConfig
@@ -23,3 +25,19 @@ def write_section(path: Path, config: SclConfig) -> None:
     data = json.loads(path.read_text(encoding="utf-8"))
     with replacing(path) as temporary:
         temporary.write_text(json.dumps({**data, SECTION: config.to_dict()}, indent=4), encoding="utf-8")
+
+
+_EVALUATION_SET = "evaluation_set.json"
+
+
+def write_evaluation_set(folder: Path, samples: Iterable[Mapping[str, Any]]) -> None:
+    """Keep the names of the recordings that a run does not train on, which its config need not tell."""
+    names = sorted(sample["audio_unique_name"] for sample in samples)
+    with replacing(folder / _EVALUATION_SET) as temporary:
+        temporary.write_text(json.dumps(names, indent=1), encoding="utf-8")
+
+
+def read_evaluation_set(folder: Path) -> set[str] | None:
+    """Those names; None where they were not kept."""
+    file = folder / _EVALUATION_SET
+    return set(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else None

@@ -22,7 +22,7 @@ from coqui_scl_plugin.preflight.setup import Restored, RunSetup
 from coqui_scl_plugin.references.cache import ReferenceCache
 from coqui_scl_plugin.references.embed import embed_recordings
 from coqui_scl_plugin.references.recordings import recordings_of
-from coqui_scl_plugin.run_record import record_measurements, write_section
+from coqui_scl_plugin.run_record import record_measurements, write_evaluation_set, write_section
 from coqui_scl_plugin.run_setup import freeze_report, phonemes_left_alone, random_state_kept, setup_of, small_batch
 from coqui_scl_plugin.vits_config import SclVitsConfig
 
@@ -102,6 +102,8 @@ def begin(model: "SclVits", trainer: Trainer) -> Run:
     if model.speaker_encoder_loss is not None:
         monitor = SimilarityMonitor(model.speaker_encoder_loss, model.config.scl.evaluation, folder)
     if is_first:
+        if trainer.eval_samples:
+            write_evaluation_set(Path(trainer.output_path), trainer.eval_samples)
         checks.write(Path(trainer.output_path), {"step": report.step, "skip": list(model.skipped_checks)})
         _publish(trainer, checks, setup, report)
     return Run(guard, report, trainer.optimizer, folder, trainer, monitor, take_target(trainer.config))

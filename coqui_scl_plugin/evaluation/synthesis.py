@@ -21,7 +21,8 @@ from coqui_scl_plugin.evaluation.copies import copy_speech
 from coqui_scl_plugin.evaluation.material import Material, Synthetic, a_few_of_each
 from coqui_scl_plugin.freeze import fingerprint
 from coqui_scl_plugin.references.recordings import Recording, recordings_of
-from coqui_scl_plugin.run_config import list_samples, read_config, resolved_config
+from coqui_scl_plugin.run_config import Samples, list_all_samples, list_samples, read_config, resolved_config
+from coqui_scl_plugin.run_record import read_evaluation_set
 from coqui_scl_plugin.vits import SclVits
 from coqui_scl_plugin.vits_config import SclVitsConfig
 
@@ -136,6 +137,21 @@ def _synthesise(run: TrainedRun, method: Method, recording: Recording, sample: d
 # --- a run ------------------------------------------------------------------------------------------------------------
 
 
+def _samples_of(run: TrainedRun) -> tuple[Samples, Samples]:
+    """Those that the run trained on, and those that it was evaluated with."""
+    kept = read_evaluation_set(run.folder)
+    if kept is None:
+        return list_samples(run.config)
+    samples = list_all_samples(run.config)
+    evaluation = [sample for sample in samples if sample["audio_unique_name"] in kept]
+    if not evaluation:
+        raise ConfigError(
+            f"{run.folder}: none of the {len(kept)} recordings that the run was evaluated with is among the "
+            f"{len(samples)} of its datasets. Name their folder, e.g. --coqpit.datasets.0.path DIR."
+        )
+    return [sample for sample in samples if sample["audio_unique_name"] not in kept], evaluation
+
+
 def material_from_run(run: TrainedRun, method: Method, sentences: int, seed: int, out: Path, label: str) -> Material:
     """Synthesise the held-out sentences of each speaker, under a progress bar, into wav files.
 
@@ -151,7 +167,7 @@ def material_from_run(run: TrainedRun, method: Method, sentences: int, seed: int
     Raises:
         ConfigError: the data of the run cannot be found, or a sentence cannot be spoken.
     """
-    train, evaluation = list_samples(run.config)
+    train, evaluation = _samples_of(run)
     samples = {sample["audio_unique_name"]: sample for sample in evaluation}
     recordings = recordings_of(train, evaluation)
     held_out = a_few_of_each([recording for recording in recordings if recording.held_out], sentences)

@@ -398,6 +398,23 @@ def test_a_run_and_its_data_may_move(runs, tmp_path):
     assert all(recording["path"].startswith("moved/") for recording in found["recordings"]["real"])
 
 
+def test_it_speaks_what_the_run_itself_held_out(runs, tmp_path):
+    shutil.copytree(runs / "one", tmp_path / "own-split")
+    held_out = ["demo#awb/2", "demo#kal16/1", "demo#slt/1", "demo#slt/3"]
+    (tmp_path / "own-split" / "evaluation_set.json").write_text(json.dumps(held_out))
+    found = evaluated(tmp_path, "out", "own-split", *QUICK, "--coqpit.eval_split_size", "0.01")
+    assert sorted(recording["reference"] for recording in found["recordings"]["synthetic"]) == held_out
+    assert len(found["recordings"]["real"]) == 9
+
+
+def test_recordings_that_the_run_held_out_and_are_no_more_are_one_message(runs, tmp_path):
+    shutil.copytree(runs / "one", tmp_path / "own-split")
+    (tmp_path / "own-split" / "evaluation_set.json").write_text('["other#1"]')
+    outcome = evaluate(tmp_path, "own-split")
+    assert outcome.status == 2
+    assert "none of the 1 recordings that the run was evaluated with" in outcome.err
+
+
 def test_runs_of_one_name_are_told_apart_and_the_same_model_twice_is_no_difference(runs, tmp_path):
     shutil.copytree(runs / "one", tmp_path / "one")
     found = evaluated(tmp_path, "out", runs / "one", "one", "--sentences", "1", "--synthesis", "tts")

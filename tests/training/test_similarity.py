@@ -68,6 +68,8 @@ def test_history_console_and_tensorboard_tell_the_similarity_of_copies(evaluated
     trainer = evaluated(2, 2, {"evaluation": {"max_seconds": 60.0}})
     rows = history(trainer)
     assert [(row["step"], row["epoch"], row["flags"]) for row in rows] == [("2", "0", ""), ("4", "1", "")]
+    kept = json.loads((trainer.output_path / "evaluation_set.json").read_text())
+    assert kept == sorted(sample["audio_unique_name"] for sample in trainer.eval_samples)
     for name in ("ge2e", "dvector"):
         expected = expected_similarity(trainer.model.eval(), trainer.train_samples, trainer.eval_samples, name)
         measured = float(rows[1][f"secs_{name}"])
