@@ -155,7 +155,7 @@ class EvaluationConfig(StrictConfig):
     )
     training_rise: float = field(
         default=0.02,
-        metadata={"help": "Flag a run whose training encoders rise by this since the first evaluation...", "gt": 0},
+        metadata={"help": "Flag a run whose training encoders rise by this...", "gt": 0},
     )
     holdout_rise: float = field(
         default=0.01, metadata={"help": "...while no held-out encoder rises by this.", "ge": -2, "le": 2}

@@ -66,34 +66,43 @@ def write_history(folder: Path, rows: Sequence[Row]) -> None:
         writer.writerows(flat)
 
 
-def _rises(first: Row, now: Row, aliases: Sequence[str]) -> dict[str, float]:
-    return {
-        alias: now.secs[alias] - first.secs[alias] for alias in aliases if alias in first.secs and alias in now.secs
-    }
+def _gaming(earlier: Sequence[Row], since: int, now: Row, roles: Mapping[str, str], config: EvaluationConfig) -> str:
+    """Whether training encoders rose over all that they said up to an evaluation, and no held-out one since then."""
+
+    def rises(role: str, rows: Sequence[Row]) -> dict[str, float]:
+        known = [alias for alias, own in roles.items() if own == role and all(alias in r.secs for r in (*rows, now))]
+        return {alias: now.secs[alias] - max(row.secs[alias] for row in rows) for alias in known}
+
+    risen = {a: r for a, r in rises("training", earlier[: since + 1]).items() if r >= config.training_rise}
+    held_out = rises("holdout", [earlier[since]])
+    if not risen or not held_out or max(held_out.values()) >= config.holdout_rise:
+        return ""
+    changes = ", ".join(f"{alias} {rise:+.3f}" for alias, rise in (risen | held_out).items())
+    return (
+        f"since step {earlier[since].step} the encoders trained against rise and the held-out ones do not ({changes}): "
+        "the generator learns to please the encoder, not to sound like the speakers"
+    )
 
 
 def find_flags(
-    first: Row, now: Row, roles: Mapping[str, str], ceilings: Mapping[str, float], config: EvaluationConfig
+    earlier: Sequence[Row], now: Row, roles: Mapping[str, str], ceilings: Mapping[str, float], config: EvaluationConfig
 ) -> str:
-    """What in an evaluation, compared with the first one of the run, gives reason for doubt.
+    """What in an evaluation gives reason for doubt.
+
+    It is compared with the first one of the run, and with the one at which the held-out encoders were best: a run that
+    starts to game its encoder late, or after both rose, is found as well.
 
     Args:
-        first: The first evaluation.
+        earlier: The evaluations before.
         now: The present one.
         roles: By alias, `training` or `holdout`.
         ceilings: By alias, the SECS of real speech of the same speakers.
         config: The thresholds.
     """
-    flags = []
-    training, holdout = ([a for a, role in roles.items() if role == wanted] for wanted in ("training", "holdout"))
-    risen = {a: rise for a, rise in _rises(first, now, training).items() if rise >= config.training_rise}
-    held_out = _rises(first, now, holdout)
-    if risen and held_out and max(held_out.values()) < config.holdout_rise:
-        changes = ", ".join(f"{alias} {rise:+.3f}" for alias, rise in (risen | held_out).items())
-        flags.append(
-            f"since step {first.step} the encoders trained against rise and the held-out ones do not ({changes}): the "
-            "generator learns to please the encoder, not to sound like the speakers"
-        )
+    held_out = [alias for alias, role in roles.items() if role == "holdout"]
+    best = max(range(len(earlier)), key=lambda i: sum(earlier[i].secs.get(a, -1.0) for a in held_out), default=None)
+    baselines = [] if best is None else dict.fromkeys((best, 0))
+    flags = [flag for since in baselines if (flag := _gaming(earlier, since, now, roles, config))][:1]
     for alias, secs in now.secs.items():
         if alias in ceilings and secs > ceilings[alias]:
             flags.append(

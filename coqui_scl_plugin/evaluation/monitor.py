@@ -93,7 +93,7 @@ class SimilarityMonitor:
         row = Row(step, epoch, secs, self._scaled(secs))
         earlier = [before for before in self.rows if before.step < step]
         ceilings = ceilings_of(self._consistency.levels, real)
-        flags = find_flags((earlier or [row])[0], row, self.roles, ceilings, self._config)
+        flags = find_flags(earlier, row, self.roles, ceilings, self._config)
         self.rows = [*earlier, replace(row, flags=flags)]
         if self._folder is not None:
             write_history(self._folder, self.rows)

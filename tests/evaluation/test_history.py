@@ -12,7 +12,7 @@ FIRST = Row(10, 0, dict.fromkeys(ROLES, 0.5), {})
 
 def flags(ceilings=None, config=None, roles=ROLES, **rises):
     now = Row(20, 1, {alias: 0.5 + rises.get(alias, 0.0) for alias in roles}, {})
-    return find_flags(FIRST, now, roles, ceilings or {}, config or EvaluationConfig())
+    return find_flags([FIRST], now, roles, ceilings or {}, config or EvaluationConfig())
 
 
 def test_training_encoders_that_rise_alone_are_flagged_by_name_and_change():
@@ -36,6 +36,29 @@ def test_training_encoders_that_rise_alone_are_flagged_by_name_and_change():
 )
 def test_a_run_is_not_flagged(rises):
     assert flags(**rises) == ""
+
+
+def course(*similarities):
+    """What is said of the last of several evaluations by a training and a held-out encoder."""
+    roles = {"ge2e": "training", "dvector": "holdout"}
+    rows = [Row(10 * i, i, dict(zip(roles, pair, strict=True)), {}) for i, pair in enumerate(similarities)]
+    return find_flags(rows[:-1], rows[-1], roles, {}, EvaluationConfig())
+
+
+def test_gaming_that_begins_after_both_rose_is_found():
+    # measured on libri10, a generator that learns from ge2e alone
+    gamed = [(0.586, 0.535), (0.638, 0.582), (0.660, 0.572), (0.686, 0.558)]
+    assert course(*gamed[:2]) == ""
+    for end in (3, 4):
+        assert "since step 10" in course(*gamed[:end])
+
+
+def test_a_training_encoder_that_recovers_from_a_fall_is_not_flagged():
+    assert course((0.477, 0.237), (0.474, 0.236), (0.430, 0.258), (0.465, 0.224)) == ""
+
+
+def test_the_first_evaluation_says_nothing():
+    assert course((0.9, 0.1)) == ""
 
 
 def test_without_a_held_out_encoder_nothing_can_be_said():
