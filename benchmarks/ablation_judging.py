@@ -82,7 +82,8 @@ def judge_model(
 ) -> dict[str, Any]:
     """What the judges say of one model."""
     model = AblatedVits(model_config(corpus, out))
-    model.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True)["model"])
+    state = torch.load(weights, map_location="cpu", weights_only=True)["model"]
+    model.load_state_dict({name: value for name, value in state.items() if "speaker_encoder" not in name})
     made, mel_loss = _synthesise(model.eval(), corpus, out / "audio")
     real = [_recording(sample) for sample in (*corpus.held_out, *corpus.train)]
     verdicts: dict[str, Any] = {}
