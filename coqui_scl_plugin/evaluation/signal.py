@@ -11,6 +11,7 @@ _SMALLEST = 1e-10
 def level_dbfs(waveform: Tensor) -> float:
     """Root mean square of `[T]` in decibels, 0 for a square wave at full scale; -200 for zeros.
 
+    >>> import torch
     >>> level_dbfs(torch.full((8,), 0.1))
     -20.0
     """
@@ -21,6 +22,7 @@ def level_dbfs(waveform: Tensor) -> float:
 def normalise_level(waveform: Tensor, dbfs: float) -> Tensor:
     """`[T]` scaled to a root mean square of `dbfs`; silence stays as it is. What would be over full scale is not cut.
 
+    >>> import torch
     >>> level_dbfs(normalise_level(torch.full((8,), 0.1), -27.0))
     -27.0
     """

@@ -1,6 +1,8 @@
 import csv
+import functools
 import itertools
 import math
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from types import SimpleNamespace
 
@@ -376,6 +378,11 @@ class Remembers(PreparedEncoder):
         return self.known[key] if key in self.known else super().forward(waveform)
 
 
+@torch.no_grad()
+def embed_alone(encoder, waveform):
+    return encoder(torch.from_numpy(waveform)[None])
+
+
 @pytest.fixture(scope="module")
 def copies(libri10, one_thread):
     """All of libri10 by both encoders, embedded here; and what is said of it as copies of itself."""
@@ -387,16 +394,12 @@ def copies(libri10, one_thread):
     for alias in EERS:
         encoder = build_encoder(alias).eval()
         encoders[alias] = Remembers(encoder).eval()
-        encoders[alias].known = {}
-        embedded[alias] = np.zeros((len(rows), encoder.embedding_dim))
-        for index, (path, _) in enumerate(rows):
-            samples, rate = soundfile.read(path, dtype="float32")
-            assert rate == encoder.sample_rate
-            with torch.no_grad():
-                embedding = encoder(torch.from_numpy(samples)[None])
-            embedded[alias][index] = embedding[0].double().numpy()
-            if index >= UNKNOWN:
-                encoders[alias].known[samples.tobytes()] = embedding
+        waveforms = [soundfile.read(path, dtype="float32")[0] for path, _ in rows]
+        with ThreadPoolExecutor(2) as pool:  # a recording a core
+            embeddings = list(pool.map(functools.partial(embed_alone, encoder), waveforms))
+        embedded[alias] = torch.cat(embeddings).double().numpy()
+        pairs = zip(waveforms[UNKNOWN:], embeddings[UNKNOWN:], strict=True)
+        encoders[alias].known = {waveform.tobytes(): embedding for waveform, embedding in pairs}
     judgement = judge(Material("copies", {}, real, synthetic), encoders, resamples=999)
     return SimpleNamespace(judgement=judgement, embedded=embedded, speakers=[speaker for _, speaker in rows])
 
