@@ -188,7 +188,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("ablation_out"), help="folder of runs, to begin or go on with")
     parser.add_argument("--docs", type=Path, default=Path("docs"), help="folder of the tables and plots")
-    parser.add_argument("--start-steps", type=int, default=1500, help="of the start, without the loss")
+    parser.add_argument(
+        "--start-steps", type=int, default=1500, help="of the start, without the loss; in blocks of 500"
+    )
     parser.add_argument("--steps", type=int, default=300, help="of each run")
     parser.add_argument("--seeds", type=int, default=3, help="runs of each arm, at least two")
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time, on a core each")

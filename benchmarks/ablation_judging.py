@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import l1_loss
 from tqdm import tqdm
-from TTS.utils.audio.torch_transforms import wav_to_mel, wav_to_spec
+from TTS.utils.audio.torch_transforms import wav_to_mel
 
 from benchmarks.ablation_training import ENCODERS, AblatedVits, model_config
 from benchmarks.campplus import CamPlusPlus
@@ -20,7 +20,7 @@ from coqui_scl_plugin.atomic import replacing
 from coqui_scl_plugin.demo.corpus_files import Corpus, Sample
 from coqui_scl_plugin.demo.judge import load_waveform
 from coqui_scl_plugin.encoders.prepared import PreparedEncoder
-from coqui_scl_plugin.evaluation.copies import copy_speech
+from coqui_scl_plugin.evaluation.copies import copy_speech, spectrogram_for
 from coqui_scl_plugin.evaluation.judge import Heard, judge
 from coqui_scl_plugin.evaluation.material import Material, Synthetic
 from coqui_scl_plugin.freeze import FrozenPolicy
@@ -59,7 +59,7 @@ def _synthesise(model: AblatedVits, corpus: Corpus, folder: Path) -> tuple[dict[
     made: dict[str, list[Synthetic]] = {way: [] for way in WAYS}
     for sample in corpus.held_out:
         waveform = load_waveform(sample)
-        spec = wav_to_spec(waveform[None, None], audio.fft_size, audio.hop_length, audio.win_length, center=False)
+        spec = spectrogram_for(model, waveform, audio.sample_rate)
         own = sample["speaker_name"]
         other = speakers[(speakers.index(own) + 1) % len(speakers)]
         for way, speaker in zip(WAYS, (own, other), strict=True):

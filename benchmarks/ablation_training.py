@@ -28,6 +28,7 @@ from coqui_scl_plugin import SclVits, SclVitsConfig, build_encoder
 from coqui_scl_plugin.atomic import replacing
 from coqui_scl_plugin.config import EncoderConfig, LossConfig, SclConfig
 from coqui_scl_plugin.consistency import SpeakerConsistency
+from coqui_scl_plugin.demo.arms import training_list
 from coqui_scl_plugin.demo.corpus_files import Corpus, Sample
 from coqui_scl_plugin.demo.judge import embed_all, load_waveform
 from coqui_scl_plugin.demo.small_vits import small_config
@@ -150,13 +151,6 @@ class _Recorder(ConsoleLogger):
                 self.history.setdefault(key, []).append(round(float(loss_dict[key]), 5))
 
 
-def _training_list(samples: list[Sample], count: int, seed: int) -> list[Sample]:
-    order, chosen = random.Random(seed), []
-    while len(chosen) < count:
-        chosen += order.sample(samples, len(samples))
-    return [dict(sample) for sample in chosen[:count]]
-
-
 @dataclass
 class _Trained:
     model: SclVits
@@ -178,7 +172,7 @@ def _train(config: SclVitsConfig, samples: list[Sample], steps: int, seed: int, 
     model, recorder, ticks = AblatedVits(config), _Recorder(), []
     trainer = Trainer(
         TrainerArgs(restore_path=str(start) if start else ""), config, config.output_path, model=model,
-        train_samples=_training_list(samples, steps * BATCH_SIZE, seed), eval_samples=[],
+        train_samples=training_list(samples, steps * BATCH_SIZE, seed), eval_samples=[],
         c_logger=recorder, parse_command_line_args=False,
         callbacks={"on_train_step_end": lambda _: ticks.append(time.perf_counter())},
     )  # fmt: skip

@@ -84,7 +84,7 @@ class _Stopwatch:
         self.seconds.append(time.perf_counter() - self._started)
 
 
-def _training_list(samples: list[Sample], count: int, seed: int) -> list[Sample]:
+def training_list(samples: list[Sample], count: int, seed: int) -> list[Sample]:
     """`count` samples: the whole list in a random order, over and over."""
     order = random.Random(seed)
     chosen: list[Sample] = []
@@ -110,7 +110,7 @@ def train_arm(name: str, options: DemoOptions, corpus: Corpus, progress: Progres
     arm.start = fingerprint(model)
     trainer = Trainer(
         TrainerArgs(), config, config.output_path, model=model,
-        train_samples=_training_list(corpus.train, options.steps * options.batch_size, options.seed), eval_samples=[],
+        train_samples=training_list(corpus.train, options.steps * options.batch_size, options.seed), eval_samples=[],
         c_logger=_ProgressConsole(arm, progress, options.steps), parse_command_line_args=False,
         callbacks={"on_train_step_start": watch.start, "on_train_step_end": watch.stop},
     )  # fmt: skip

@@ -5,12 +5,11 @@ from collections.abc import Sequence
 import soundfile
 import torch
 from torch import Tensor
-from TTS.utils.audio.torch_transforms import wav_to_spec
 
 from coqui_scl_plugin.demo.corpus_files import Sample
 from coqui_scl_plugin.encoders.frontends import resample
 from coqui_scl_plugin.encoders.prepared import PreparedEncoder
-from coqui_scl_plugin.evaluation.copies import copy_speech
+from coqui_scl_plugin.evaluation.copies import copy_speech, spectrogram_for
 from coqui_scl_plugin.vits import SclVits
 
 _SECONDS = 5.0
@@ -25,8 +24,7 @@ def load_waveform(sample: Sample) -> Tensor:
 
 def reconstruct(model: SclVits, waveform: Tensor, speaker: str) -> Tensor:
     """`[T]` through the posterior encoder and the decoder, as the speaker: `[T']`. No random draw takes part."""
-    audio = model.config.audio
-    spec = wav_to_spec(waveform[None, None], audio.fft_size, audio.hop_length, audio.win_length, center=False)
+    spec = spectrogram_for(model, waveform, model.config.audio.sample_rate)
     return copy_speech(model, spec, model.voice_of(speaker))
 
 

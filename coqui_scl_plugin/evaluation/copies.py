@@ -3,6 +3,17 @@
 import torch
 from torch import Tensor
 from TTS.tts.models.vits import Vits
+from TTS.utils.audio.torch_transforms import wav_to_spec
+
+from coqui_scl_plugin.encoders.frontends import resample
+
+
+def spectrogram_for(model: Vits, waveform: Tensor, sample_rate: int) -> Tensor:
+    """`[1, F, T']`, what the posterior encoder takes of a recording `[T]` of any rate, on the model's device."""
+    audio = model.config.audio
+    heard = resample(waveform[None].to(model.device), sample_rate, model.args.encoder_sample_rate or audio.sample_rate)
+    spec: Tensor = wav_to_spec(heard[None], audio.fft_size, audio.hop_length, audio.win_length, center=False)
+    return spec
 
 
 @torch.inference_mode()

@@ -11,13 +11,11 @@ import soundfile
 import torch
 from torch import Tensor
 from tqdm import tqdm
-from TTS.utils.audio.torch_transforms import wav_to_spec
 
 from coqui_scl_plugin.checkpoint import read_checkpoint
 from coqui_scl_plugin.encoders.files import UNREADABLE
-from coqui_scl_plugin.encoders.frontends import resample
 from coqui_scl_plugin.errors import ConfigError
-from coqui_scl_plugin.evaluation.copies import copy_speech
+from coqui_scl_plugin.evaluation.copies import copy_speech, spectrogram_for
 from coqui_scl_plugin.evaluation.material import Material, Synthetic, a_few_of_each
 from coqui_scl_plugin.freeze import fingerprint
 from coqui_scl_plugin.references.recordings import Recording, recordings_of
@@ -100,16 +98,6 @@ def load_run(folder: Path, checkpoint: Path | None, overrides: Sequence[str]) ->
 # --- one recording ----------------------------------------------------------------------------------------------------
 
 
-def _spec(model: SclVits, recording: Recording) -> Tensor:
-    """`[1, F, T]` at the rate of the posterior encoder."""
-    audio = model.config.audio
-    waveform, rate = recording.load()
-    wanted = model.args.encoder_sample_rate or audio.sample_rate
-    heard = resample(waveform[None].to(model.device), rate, wanted)
-    spec: Tensor = wav_to_spec(heard[None], audio.fft_size, audio.hop_length, audio.win_length, center=False)
-    return spec
-
-
 def _speak(run: TrainedRun, sample: dict[str, str], speaker: str) -> Tensor:
     language = sample.get("language") if run.model.language_manager.num_languages > 1 else None
     try:
@@ -131,7 +119,7 @@ def _synthesise(run: TrainedRun, method: Method, recording: Recording, sample: d
         return _speak(run, sample, speaker)
     model = run.model
     target = model.voice_of(speaker) if method == "conversion" else None
-    return copy_speech(model, _spec(model, recording), model.voice_of(recording.speaker), target)
+    return copy_speech(model, spectrogram_for(model, *recording.load()), model.voice_of(recording.speaker), target)
 
 
 # --- a run ------------------------------------------------------------------------------------------------------------
