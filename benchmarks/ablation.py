@@ -203,7 +203,7 @@ def main() -> None:
     corpus = Corpus.load(FOLDER.resolve())
     train_start(corpus, options.out, options.start_steps)
     train_all(corpus, options.out, steps=options.steps, seeds=options.seeds, jobs=options.jobs)
-    judge_all(corpus, options.out)
+    judge_all(corpus, options.out, options.jobs)
     write_page(Outcome(options.out), options.docs)
 
 

@@ -1,20 +1,21 @@
 """What three speaker encoders say of the runs of the ablation: two of them train arms, and one trains none."""
 
+import functools
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import soundfile
 import torch
 from torch import Tensor
 from torch.nn.functional import l1_loss
-from tqdm import tqdm
 from TTS.utils.audio.torch_transforms import wav_to_mel
 
 from benchmarks.ablation_training import ENCODERS, AblatedVits, model_config
 from benchmarks.campplus import CamPlusPlus
+from benchmarks.processes import in_processes
 from coqui_scl_plugin import build_encoder
 from coqui_scl_plugin.atomic import replacing
 from coqui_scl_plugin.demo.corpus_files import Corpus, Sample
@@ -31,13 +32,22 @@ JUDGES = (*ENCODERS, INDEPENDENT)
 WAYS = ("reconstruction", "conversion")
 
 
-def load_judges() -> dict[str, PreparedEncoder]:
-    """The three, as they were published."""
-    judges = {name: PreparedEncoder(build_encoder(name)) for name in ENCODERS}
-    judges[INDEPENDENT] = PreparedEncoder(CamPlusPlus())  # type: ignore[arg-type]  # keeps the contract without the base
-    for encoder in judges.values():
-        FrozenPolicy().apply(encoder)
-    return judges
+@dataclass(frozen=True)
+class Bench:
+    """The three judges, as they were published, and what they heard already: real speech, once for all models."""
+
+    judges: Mapping[str, PreparedEncoder]
+    memory: dict[Path, Heard]
+
+    @classmethod
+    @functools.cache
+    def of_this_process(cls) -> Self:
+        """The same whenever it is asked for."""
+        judges = {name: PreparedEncoder(build_encoder(name)) for name in ENCODERS}
+        judges[INDEPENDENT] = PreparedEncoder(CamPlusPlus())  # type: ignore[arg-type]  # keeps the contract without the base
+        for encoder in judges.values():
+            FrozenPolicy().apply(encoder)
+        return cls(judges, {})
 
 
 def _recording(sample: Sample) -> Recording:
@@ -76,32 +86,32 @@ def _synthesise(model: AblatedVits, corpus: Corpus, folder: Path) -> tuple[dict[
     return made, sum(mel_losses) / len(mel_losses)
 
 
-@torch.inference_mode()
-def judge_model(
-    weights: Path, out: Path, corpus: Corpus, judges: Mapping[str, PreparedEncoder], memory: dict[Path, Heard]
-) -> dict[str, Any]:
-    """What the judges say of one model."""
-    model = AblatedVits(model_config(corpus, out))
+def _model_of(weights: Path, corpus: Corpus, folder: Path) -> AblatedVits:
+    model = AblatedVits(model_config(corpus, folder))
     state = torch.load(weights, map_location="cpu", weights_only=True)["model"]
     model.load_state_dict({name: value for name, value in state.items() if "speaker_encoder" not in name})
-    made, mel_loss = _synthesise(model.eval(), corpus, out / "audio")
+    return model.eval()
+
+
+@torch.inference_mode()
+def judge_model(weights: Path, out: Path, corpus: Corpus) -> None:
+    """What the judges say of one model, as `judged.json` in `out`."""
+    torch.set_num_threads(1)
+    bench = Bench.of_this_process()
+    made, mel_loss = _synthesise(_model_of(weights, corpus, out), corpus, out / "audio")
     real = [_recording(sample) for sample in (*corpus.held_out, *corpus.train)]
-    verdicts: dict[str, Any] = {}
+    verdicts: dict[str, Any] = {"mel_loss": mel_loss}
     for way, synthetic in made.items():
-        judged = judge(Material(f"{out.name} {way}", {}, real, synthetic), judges, resamples=99, memory=memory)
+        material = Material(f"{out.name} {way}", {}, real, synthetic)
+        judged = judge(material, bench.judges, resamples=99, memory=bench.memory)
         verdicts[way] = {alias: asdict(verdict) for alias, verdict in judged.verdicts.items()}
-    return {"mel_loss": mel_loss, **verdicts}
+    with replacing(out / "judged.json") as temporary:
+        temporary.write_text(json.dumps(verdicts, indent=1), encoding="utf-8")
 
 
-def judge_all(corpus: Corpus, folder: Path) -> None:
-    """The start and every run that was not judged yet, under a progress bar; each leaves a `judged.json`."""
+def judge_all(corpus: Corpus, folder: Path, jobs: int) -> None:
+    """The start and every run that was not judged yet, `jobs` at a time, under a progress bar."""
     wanted = [(folder / "start.pth", folder / "start")]
     wanted += [(file.with_name("model.pth"), file.parent) for file in sorted(folder.glob("runs/*/run.json"))]
     missing = [(weights, out) for weights, out in wanted if not (out / "judged.json").is_file()]
-    if not missing:
-        return
-    judges, memory = load_judges(), dict[Path, Heard]()
-    for weights, out in tqdm(missing, desc="judging", unit="model"):
-        verdicts = judge_model(weights, out, corpus, judges, memory)
-        with replacing(out / "judged.json") as temporary:
-            temporary.write_text(json.dumps(verdicts, indent=1), encoding="utf-8")
+    in_processes(judge_model, [(weights, out, corpus) for weights, out in missing], jobs, "judging")

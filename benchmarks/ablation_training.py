@@ -4,12 +4,10 @@ import itertools
 import json
 import logging
 import math
-import multiprocessing
 import random
 import shutil
 import statistics
 import time
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -18,12 +16,11 @@ import soundfile
 import torch
 from torch import nn
 from torch.nn.utils.parametrizations import weight_norm
-from tqdm import tqdm
 from trainer import Trainer, TrainerArgs
 from trainer.io import save_model
-from trainer.logging import ConsoleLogger
 from TTS.tts.layers.vits.discriminator import DiscriminatorS
 
+from benchmarks.processes import in_processes
 from coqui_scl_plugin import SclVits, SclVitsConfig, build_encoder
 from coqui_scl_plugin.atomic import replacing
 from coqui_scl_plugin.config import EncoderConfig, LossConfig, SclConfig
@@ -31,6 +28,7 @@ from coqui_scl_plugin.consistency import SpeakerConsistency
 from coqui_scl_plugin.demo.arms import training_list
 from coqui_scl_plugin.demo.corpus_files import Corpus, Sample
 from coqui_scl_plugin.demo.judge import embed_all, load_waveform
+from coqui_scl_plugin.demo.loss_recorder import LossRecorder
 from coqui_scl_plugin.demo.small_vits import small_config
 from coqui_scl_plugin.encoders.frontends import AtRates
 from coqui_scl_plugin.encoders.prepared import PreparedEncoder
@@ -131,26 +129,6 @@ class AblatedVits(SclVits):
             self.disc.nets[0] = NarrowDiscriminator()
 
 
-class _Recorder(ConsoleLogger):
-    """Coqui's console logger, which here keeps losses instead of printing them."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.history: dict[str, list[float]] = {}
-
-    @staticmethod
-    def log_with_flush(msg: str) -> None:
-        """Print nothing."""
-
-    def print_train_step(
-        self, batch_steps: int, step: int, global_step: int, loss_dict: Any, avg_loss_dict: Any
-    ) -> None:
-        """Keep them."""
-        for key in _KEPT:
-            if key in loss_dict:
-                self.history.setdefault(key, []).append(round(float(loss_dict[key]), 5))
-
-
 @dataclass
 class _Trained:
     model: SclVits
@@ -169,7 +147,7 @@ def training_samples(corpus: Corpus, longest: float) -> list[Sample]:
 
 def _train(config: SclVitsConfig, samples: list[Sample], steps: int, seed: int, start: Path | None) -> _Trained:
     torch.manual_seed(seed)
-    model, recorder, ticks = AblatedVits(config), _Recorder(), []
+    model, recorder, ticks = AblatedVits(config), LossRecorder(_KEPT), []
     trainer = Trainer(
         TrainerArgs(restore_path=str(start) if start else ""), config, config.output_path, model=model,
         train_samples=training_list(samples, steps * BATCH_SIZE, seed), eval_samples=[],
@@ -213,12 +191,28 @@ def train_start(corpus: Corpus, folder: Path, steps: int) -> Path:
 # --- how strongly each loss is weighted -------------------------------------------------------------------------------
 
 
-def _gradient_norm(model: SclVits, batches: list[dict[str, Any]]) -> float:
-    """Mean norm of the gradient that the unweighted loss sends to the generated waveform."""
-    consistency, norms = model.speaker_encoder_loss, []
-    if consistency is None:
-        raise ValueError("The model was built without a speaker consistency loss.")
-    for index, batch in enumerate(batches):
+def _spread_batches(model: SclVits, samples: list[Sample]) -> list[dict[str, Any]]:
+    """Eight batches from all over the training set, as `train_step` gets them."""
+    spread = random.Random(0).sample(samples, 8 * BATCH_SIZE)
+    loader = model.get_data_loader(model.config, is_eval=True, samples=[dict(s) for s in spread], verbose=False)
+    items = [loader.dataset[index] for index in range(len(spread))]
+    return [
+        model.format_batch_on_device(model.format_batch(loader.dataset.collate_fn(items[at : at + BATCH_SIZE])))
+        for at in range(0, len(items), BATCH_SIZE)
+    ]
+
+
+def _gradient_norm(arm: Arm, corpus: Corpus, start: Path, cache: Path) -> float:
+    """Mean norm of the gradient that the unweighted loss sends to the waveform that the start generates."""
+    samples = training_samples(corpus, _LONGEST["arm"])
+    model = AblatedVits(_config(corpus, section(arm, 1.0, cache), steps=1, seed=0, rate=_RATE, runs=cache.parent))
+    model.load_state_dict(torch.load(start, map_location="cpu", weights_only=True)["model"])
+    model.setup_speaker_consistency()
+    consistency = cast(SpeakerConsistency, model.train().speaker_encoder_loss)
+    speech, _ = embed_recordings(consistency.prepared_encoders, recordings_of(samples), ReferenceCache.load(cache))
+    consistency.hold(speech)
+    norms = []
+    for index, batch in enumerate(_spread_batches(model, samples)):
         torch.manual_seed(index)
         generated, real = model.generate_pair(batch)
         heard = generated.detach().requires_grad_()
@@ -232,37 +226,15 @@ def measure_weights(corpus: Corpus, start: Path, folder: Path) -> dict[str, floa
 
     One weight for all would compare gradients of different strength rather than losses.
     """
-    file = folder / "weights.json"
+    file, cache = folder / "weights.json", folder / "references.safetensors"
     if file.is_file():
         found: dict[str, float] = json.loads(file.read_text(encoding="utf-8"))
         return found
-    samples, cache, norms = training_samples(corpus, _LONGEST["arm"]), folder / "references.safetensors", {}
-    for arm in ARMS:
-        if arm.kind not in ("none", "stock"):
-            model = AblatedVits(_config(corpus, section(arm, 1.0, cache), steps=1, seed=0, rate=_RATE, runs=folder))
-            model.load_state_dict(torch.load(start, map_location="cpu", weights_only=True)["model"])
-            model.setup_speaker_consistency()
-            model.train()
-            consistency = cast(SpeakerConsistency, model.speaker_encoder_loss)
-            speech, _ = embed_recordings(
-                consistency.prepared_encoders, recordings_of(samples), ReferenceCache.load(cache)
-            )
-            consistency.hold(speech)
-            spread = random.Random(0).sample(samples, 8 * BATCH_SIZE)
-            loader = model.get_data_loader(
-                model.config, is_eval=True, samples=[dict(sample) for sample in spread], verbose=False
-            )
-            items = [loader.dataset[index] for index in range(len(spread))]
-            batches = [
-                model.format_batch_on_device(model.format_batch(loader.dataset.collate_fn(items[at : at + BATCH_SIZE])))
-                for at in range(0, len(items), BATCH_SIZE)
-            ]
-            norms[arm.name] = _gradient_norm(model, batches)
-    weights = {}
-    for arm in ARMS:
-        like = [norms[f"cosine-{encoder}"] for encoder in arm.encoders]
-        own = norms.get(arm.name)
-        weights[arm.name] = COSINE_WEIGHT * statistics.mean(like) / own if own else COSINE_WEIGHT * bool(arm.encoders)
+    weights = {arm.name: COSINE_WEIGHT * bool(arm.encoders) for arm in ARMS}
+    measured = {arm: _gradient_norm(arm, corpus, start, cache) for arm in ARMS if arm.kind not in ("none", "stock")}
+    of_cosine = {arm.encoders[0]: norm for arm, norm in measured.items() if arm.kind == "cosine"}
+    for arm, norm in measured.items():
+        weights[arm.name] *= statistics.mean(of_cosine[encoder] for encoder in arm.encoders) / norm
     with replacing(file) as temporary:
         temporary.write_text(json.dumps(weights, indent=2), encoding="utf-8")
     return weights
@@ -308,7 +280,7 @@ def train_run(arm: Arm, seed: int, steps: int, corpus: Corpus, folder: Path, wei
         **asdict(arm), "arm": arm.name, "seed": seed, "steps": steps, "weight": weight,
         "seconds_per_step": trained.seconds_per_step, "model": fingerprint(trained.model),
         "drift": {name: _drift(name, encoder, corpus) for name, encoder in encoders.items()},
-        "history": trained.history,
+        "history": {key: [round(value, 5) for value in values] for key, values in trained.history.items()},
     }  # fmt: skip
     with replacing(own / "run.json") as temporary:
         temporary.write_text(json.dumps(run, indent=1), encoding="utf-8")
@@ -328,7 +300,5 @@ def train_all(corpus: Corpus, folder: Path, *, steps: int, seeds: int, jobs: int
     """Every run that is missing, `jobs` at a time, under a progress bar."""
     weights = measure_weights(corpus, folder / "start.pth", folder)
     missing = missing_runs(folder, seeds)
-    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
-        runs = [pool.submit(train_run, arm, seed, steps, corpus, folder, weights[arm.name]) for arm, seed in missing]
-        for run in tqdm(as_completed(runs), total=len(runs), desc="runs", unit="run"):
-            run.result()
+    runs = [(arm, seed, steps, corpus, folder, weights[arm.name]) for arm, seed in missing]
+    in_processes(train_run, runs, jobs, "training")
