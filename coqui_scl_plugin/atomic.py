@@ -1,7 +1,8 @@
-"""Files that are there whole or not at all."""
+"""Files and folders that are there whole or not at all."""
 
 import contextlib
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,3 +25,29 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def replacing_folder(path: Path) -> Iterator[Path]:
+    """A temporary folder beside `path`, to fill; it takes the place of all of `path` once the block ends well.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     made = Path(folder) / "made"
+    ...     made.mkdir()
+    ...     _ = (made / "old.txt").write_text("")
+    ...     with replacing_folder(made) as temporary:
+    ...         _ = (temporary / "new.txt").write_text("whole")
+    ...     print([str(file.relative_to(folder)) for file in sorted(Path(folder).rglob("*.txt"))])
+    ['made/new.txt']
+    """
+    temporary, former = (path.with_name(f".{path.name}.{os.getpid()}.{state}") for state in ("partial", "former"))
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+        if path.exists():
+            path.replace(former)
+        temporary.replace(path)
+    finally:
+        for folder in (temporary, former):
+            shutil.rmtree(folder, ignore_errors=True)

@@ -43,9 +43,12 @@ class Material:
         return sorted({recording.speaker for recording in self.synthetic})
 
     def __post_init__(self) -> None:
-        """Check that each speaker has real speech to be compared with. Raises ConfigError."""
+        """Check that each speaker has real speech to be compared with, and names are text. Raises ConfigError."""
         if not self.synthetic:
             raise ConfigError(f"{self.label}: there is no synthetic speech to judge.")
+        for recording in (*self.real, *self.synthetic):
+            if any("\ud800" <= letter <= "\udfff" for letter in f"{recording.path}{recording.speaker}"):
+                raise ConfigError(f"{self.label}: the name {str(recording.path)!a} is not UTF-8; rename it.")
         known = {recording.speaker for recording in self.real}
         for speaker in self.speakers:
             if speaker not in known:

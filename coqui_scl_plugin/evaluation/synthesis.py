@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from coqui_scl_plugin.atomic import replacing_folder
 from coqui_scl_plugin.checkpoint import read_checkpoint
 from coqui_scl_plugin.encoders.files import UNREADABLE
 from coqui_scl_plugin.errors import ConfigError
@@ -149,7 +150,7 @@ def material_from_run(run: TrainedRun, method: Method, sentences: int, seed: int
             the next speaker.
         sentences: Of each speaker, at most.
         seed: Of random draws; each sentence has its own.
-        out: The folder of the wav files.
+        out: The folder of the wav files; they take the place of all that it held.
         label: Of the material.
 
     Raises:
@@ -163,17 +164,18 @@ def material_from_run(run: TrainedRun, method: Method, sentences: int, seed: int
     speakers, synthetic = sorted({recording.speaker for recording in held_out}), []
     if method == "conversion" and len(speakers) < 2:
         raise ConfigError(f"--synthesis conversion: {run.label} has one held-out speaker, and nobody to convert to.")
-    out.mkdir(parents=True, exist_ok=True)
-    for index, recording in enumerate(tqdm(held_out, desc=f"{label}, synthesis", unit="sentence", mininterval=1.0)):
-        torch.manual_seed(seed + index)
-        converts, sample = method == "conversion", samples[recording.name]
-        speaker = _next_speaker(recording.speaker, speakers) if converts else recording.speaker
-        waveform = _synthesise(run, method, recording, sample, speaker).cpu().clamp(-1, 1)
-        file = out / f"{index:03d}-{speaker}-{recording.path.stem}.wav".replace("/", "_")  # speakers may be named so
-        # what is not finite becomes silence, which is reported
-        soundfile.write(file, torch.nan_to_num(waveform).numpy(), run.config.audio.sample_rate)
-        reference = None if converts else recording.name
-        synthetic.append(Synthetic(file.stem, file, speaker, reference=reference, text=sample["text"]))
+    with replacing_folder(out) as temporary:
+        for index, recording in enumerate(tqdm(held_out, desc=f"{label}, synthesis", unit="sentence", mininterval=1.0)):
+            torch.manual_seed(seed + index)
+            converts, sample = method == "conversion", samples[recording.name]
+            speaker = _next_speaker(recording.speaker, speakers) if converts else recording.speaker
+            waveform = _synthesise(run, method, recording, sample, speaker).cpu().clamp(-1, 1)
+            file = f"{index:03d}-{speaker}-{recording.path.stem}.wav".replace("/", "_")  # speakers may be named so
+            # what is not finite becomes silence, which is reported
+            soundfile.write(temporary / file, torch.nan_to_num(waveform).numpy(), run.config.audio.sample_rate)
+            reference = None if converts else recording.name
+            made = Synthetic(Path(file).stem, out / file, speaker, reference=reference, text=sample["text"])
+            synthetic.append(made)
     source = {
         "run": str(run.folder), "checkpoint": run.checkpoint.name, "model_fingerprint": fingerprint(run.model),
         "synthesis": method,

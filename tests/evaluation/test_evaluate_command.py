@@ -322,6 +322,17 @@ def test_what_was_synthesised_is_in_files(runs, three_ways, way):
                 assert recording["seconds"] == pytest.approx(reference["seconds"], abs=0.1)
 
 
+def test_speech_of_an_earlier_evaluation_gives_way(runs, tmp_path):
+    earlier = tmp_path / "out" / "audio" / "one" / "000-awb-gone.wav"
+    earlier.parent.mkdir(parents=True)
+    earlier.touch()
+    found = evaluated(tmp_path, "out", runs / "one", "--sentences", "1", "--synthesis", "reconstruction")
+    paths = {recording["path"] for recording in found["recordings"]["synthetic"]}
+    assert {
+        str(file.relative_to(tmp_path)) for file in (tmp_path / "out" / "audio").rglob("*") if file.is_file()
+    } == paths
+
+
 def test_conversion_is_a_copy_in_another_voice(runs, three_ways):
     copy, converted = (
         soundfile.read(sorted((runs / "ways" / "audio" / f"one-{way}").iterdir())[0])[0]  # of one recording

@@ -1,3 +1,5 @@
+import os
+
 import pytest
 import soundfile
 
@@ -147,6 +149,17 @@ def test_folders_that_cannot_be_used(tmp_path, real, made, parts):
         material_from_folders(tmp_path / "real", tmp_path / "made")
     for part in parts:
         assert part in str(refused.value)
+
+
+@pytest.mark.parametrize("name", [b"ann/\xe9.wav", b"\xe9/1.wav"])
+def test_names_that_are_no_text_are_named_all_the_same(tmp_path, name):
+    for folder in ("real", "made"):
+        touch(tmp_path / folder, "ann/1.wav", os.fsdecode(name))
+    with pytest.raises(ConfigError) as refused:
+        material_from_folders(tmp_path / "real", tmp_path / "made")
+    assert r"\udce9" in str(refused.value)
+    assert "is not UTF-8" in str(refused.value)
+    str(refused.value).encode()
 
 
 def test_folders_are_looked_up_and_not_listened_to(tmp_path):
