@@ -159,6 +159,11 @@ class SpeakerConsistency(nn.Module):
         """The encoders that must not move: all but those whose policy lets them train."""
         return {alias: encoder for alias, encoder in self.encoders.items() if not self.policies[alias].trainable}
 
+    @property
+    def trained_encoders(self) -> dict[str, PreparedEncoder]:
+        """The encoders whose policy lets them train."""
+        return {alias: one for alias, one in self.prepared_encoders.items() if self.policies[alias].trainable}
+
     def train(self, mode: bool = True) -> Self:
         """Switch the loss; the encoders follow their policies."""
         super().train(mode)

@@ -1,5 +1,6 @@
 """What all encoders say at each evaluation epoch, of whole recordings that the generator copied."""
 
+import copy
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -12,8 +13,18 @@ from torch import Tensor
 from coqui_scl_plugin.config import EvaluationConfig
 from coqui_scl_plugin.consistency import SpeakerConsistency
 from coqui_scl_plugin.encoders.frontends import AtRates
+from coqui_scl_plugin.encoders.prepared import PreparedEncoder
 from coqui_scl_plugin.evaluation.history import Row, ceilings_of, find_flags, read_history, write_history
+from coqui_scl_plugin.freeze import FrozenPolicy
 from coqui_scl_plugin.references.sources import RealSpeech
+
+
+def _as_they_are(encoders: Mapping[str, PreparedEncoder]) -> dict[str, PreparedEncoder]:
+    """Frozen copies, which do not move with encoders that train along: those would say what they were trained to."""
+    copies = {alias: copy.deepcopy(encoder) for alias, encoder in encoders.items()}
+    for encoder in copies.values():
+        FrozenPolicy().apply(encoder)
+    return copies
 
 
 class SimilarityMonitor:
@@ -23,11 +34,12 @@ class SimilarityMonitor:
         """Begin, or go on where the folder has a history.
 
         Args:
-            consistency: The encoders, and the embedded data set if there is one.
+            consistency: The encoders as the run begins, and the embedded data set if there is one.
             config: Thresholds.
             folder: Of the run; None writes nothing.
         """
         self._consistency = consistency
+        self._encoders = {**consistency.prepared_encoders, **_as_they_are(consistency.trained_encoders)}
         self._config = config
         self._folder = folder
         self.rows: list[Row] = read_history(folder) if folder is not None else []
@@ -58,14 +70,14 @@ class SimilarityMonitor:
         for item, waveform in enumerate(generated):
             original = real.utterances[item][: len(waveform)]
             copies, originals = (AtRates(audio[None], real.segments.sample_rate) for audio in (waveform, original))
-            for alias, encoder in self._consistency.prepared_encoders.items():
-                copy = encoder(copies.at(encoder.sample_rate))[0].cpu()
+            for alias, encoder in self._encoders.items():
+                copied = encoder(copies.at(encoder.sample_rate))[0].cpu()
                 key = alias, real.names[item]
                 if key not in self._originals:
                     self._originals[key] = encoder(originals.at(encoder.sample_rate))[0].cpu()
                 others = self._consistency.references.speech.others(alias, real.names[item], real.speakers[item])
                 compared = self._originals[key][None] if others is None else others
-                secs, of_real = ((compared @ one).mean().item() for one in (copy, self._originals[key]))
+                secs, of_real = ((compared @ one).mean().item() for one in (copied, self._originals[key]))
                 said[alias].append(secs)
                 self._heard[alias].append((secs, of_real))
         return self.named({alias: mean(values) for alias, values in said.items()})

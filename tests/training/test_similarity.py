@@ -90,6 +90,18 @@ def test_history_console_and_tensorboard_tell_the_similarity_of_copies(evaluated
     assert len(events.Images("SpeakerSimilarity/history")) == 2
 
 
+def test_an_encoder_that_trains_along_judges_as_it_was(evaluated):
+    trainer = evaluated(1, 6, {"encoders": [{"name": "ge2e", "policy": "trainable"}]}, lr_gen=2e-3)
+    model = trainer.model.eval()
+    trained = model.speaker_encoder_loss.encoders["ge2e"].encoder
+    assert any(
+        not torch.equal(own, trained.state_dict()[key]) for key, own in build_encoder("ge2e").state_dict().items()
+    )
+    (row,) = history(trainer)
+    expected = expected_similarity(model, trainer.train_samples, trainer.eval_samples, "ge2e")
+    assert float(row["secs_ge2e"]) == pytest.approx(expected, abs=2e-3)
+
+
 def test_a_run_that_games_its_encoder_is_flagged(evaluated, caplog):
     rows = history(evaluated(5, 10, lr_gen=2e-3, **GAMED))
     first, last = ({name: float(row[f"secs_{name}"]) for name in ("ge2e", "dvector")} for row in (rows[0], rows[-1]))
