@@ -1,6 +1,7 @@
 # Each target stands alone: what it needs is set up first.
 PYTHON ?= python3
 VENV ?= .venv
+JOBS ?= 2
 BIN := $(VENV)/bin
 
 .PHONY: setup demo test lint docs bench ablation clean
@@ -18,8 +19,9 @@ $(VENV)/.ready: setup.cfg pyproject.toml scripts/system_libraries.sh
 demo: setup
 	$(BIN)/coqui-scl demo
 
+# files side by side, each on a core: threads of PyTorch that share cores wait for each other
 test: setup
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile
 
 lint: setup
 	$(BIN)/ruff format --check .
