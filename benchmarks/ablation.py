@@ -160,7 +160,7 @@ def plot(outcome: Outcome, way: str) -> Figure:
     axes.plot([], [], "o", color="grey", markerfacecolor="white", label="hollow: trained against this judge")
     axes.axvline(0, color="black", linewidth=0.8)
     axes.set(yticks=range(len(arms)), yticklabels=[arm.name for arm in arms], xlabel=(
-        "scaled similarity minus that without the loss (0: other speakers, 1: the same), 95 % intervals over speakers"
+        "scaled similarity (0: other speakers, 1: the same) minus that without the loss,\n95 % intervals over speakers"
     ))  # fmt: skip
     axes.invert_yaxis()
     axes.grid(axis="x", alpha=0.3)
