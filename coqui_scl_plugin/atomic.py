@@ -31,6 +31,8 @@ def replacing(path: Path) -> Iterator[Path]:
 def replacing_folder(path: Path) -> Iterator[Path]:
     """A temporary folder beside `path`, to fill; it takes the place of all of `path` once the block ends well.
 
+    Where it does not, or the place cannot be taken, `path` is as it was.
+
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     made = Path(folder) / "made"
@@ -49,5 +51,7 @@ def replacing_folder(path: Path) -> Iterator[Path]:
             path.replace(former)
         temporary.replace(path)
     finally:
+        if former.exists() and not path.exists():
+            former.replace(path)
         for folder in (temporary, former):
             shutil.rmtree(folder, ignore_errors=True)
