@@ -33,11 +33,11 @@ docs: setup
 
 # ten minutes of figures: the tables in docs/, throughput of embedding, cost of the loss and of the guard
 bench: setup
-	PYTHONPATH=tests $(BIN)/python -m benchmarks.loss_cost
-	PYTHONPATH=tests $(BIN)/python -m benchmarks.guard_cost
-	PYTHONPATH=tests $(BIN)/python -m benchmarks.embed_throughput
-	PYTHONPATH=tests $(BIN)/python -m benchmarks.encoder_table
-	$(BIN)/python -m coqui_scl_plugin.freeze_methods --markdown docs/freeze_methods_table.md
+	PYTHONPATH=tests/support $(BIN)/python -m benchmarks.loss_cost
+	PYTHONPATH=tests/support $(BIN)/python -m benchmarks.guard_cost
+	PYTHONPATH=tests/support $(BIN)/python -m benchmarks.embed_throughput
+	PYTHONPATH=tests/support $(BIN)/python -m benchmarks.encoder_table
+	$(BIN)/python -m benchmarks.freeze_methods --markdown docs/freeze_methods_table.md
 
 # two hours and more; goes on where it was interrupted
 ablation: setup

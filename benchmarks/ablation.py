@@ -20,9 +20,9 @@ from matplotlib.figure import Figure
 from benchmarks.ablation_judging import INDEPENDENT, JUDGES, judge_all
 from benchmarks.ablation_training import ARMS, Arm, train_all, train_start
 from benchmarks.speech import FOLDER, need_speech
-from coqui_scl_plugin.atomic import replacing
 from coqui_scl_plugin.demo.corpus_files import Corpus
 from coqui_scl_plugin.evaluation.metrics import Interval, bootstrap_mean
+from coqui_scl_plugin.utils.atomic import replacing
 
 _MEASURE = "cross_utterance"
 _COLOURS = {"ge2e": "#0072B2", "dvector": "#D55E00", INDEPENDENT: "#000000"}

@@ -17,15 +17,15 @@ from benchmarks.ablation_training import ENCODERS, AblatedVits, model_config
 from benchmarks.campplus import CamPlusPlus
 from benchmarks.processes import in_processes
 from coqui_scl_plugin import build_encoder
-from coqui_scl_plugin.atomic import replacing
+from coqui_scl_plugin.coqui.vits_audio import copy_speech, spectrogram_for
 from coqui_scl_plugin.demo.corpus_files import Corpus, Sample
 from coqui_scl_plugin.demo.judge import load_waveform
-from coqui_scl_plugin.encoders.prepared import PreparedEncoder
-from coqui_scl_plugin.evaluation.copies import copy_speech, spectrogram_for
-from coqui_scl_plugin.evaluation.judge import Heard, judge
-from coqui_scl_plugin.evaluation.material import Material, Synthetic
+from coqui_scl_plugin.encoders.segment_encoder import PreparedEncoder
+from coqui_scl_plugin.evaluation.evaluation_set import Material, Synthetic
+from coqui_scl_plugin.evaluation.verification import Heard, judge
 from coqui_scl_plugin.freeze import FrozenPolicy
 from coqui_scl_plugin.references.recordings import Recording
+from coqui_scl_plugin.utils.atomic import replacing
 
 INDEPENDENT = "campplus"
 JUDGES = (*ENCODERS, INDEPENDENT)

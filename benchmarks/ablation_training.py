@@ -22,21 +22,21 @@ from TTS.tts.layers.vits.discriminator import DiscriminatorS
 
 from benchmarks.processes import in_processes
 from coqui_scl_plugin import SclVits, SclVitsConfig, build_encoder
-from coqui_scl_plugin.atomic import replacing
 from coqui_scl_plugin.config import EncoderConfig, LossConfig, SclConfig
-from coqui_scl_plugin.consistency import SpeakerConsistency
+from coqui_scl_plugin.consistency.term import SpeakerConsistency
 from coqui_scl_plugin.demo.arms import training_list
 from coqui_scl_plugin.demo.corpus_files import Corpus, Sample
 from coqui_scl_plugin.demo.judge import embed_all, load_waveform
 from coqui_scl_plugin.demo.loss_recorder import LossRecorder
 from coqui_scl_plugin.demo.small_vits import small_config
-from coqui_scl_plugin.encoders.frontends import AtRates
-from coqui_scl_plugin.encoders.prepared import PreparedEncoder
+from coqui_scl_plugin.encoders.audio import AtRates
+from coqui_scl_plugin.encoders.segment_encoder import PreparedEncoder
 from coqui_scl_plugin.freeze import FrozenPolicy, fingerprint
-from coqui_scl_plugin.freeze.fingerprint import named_tensors, same_bits
 from coqui_scl_plugin.references.cache import ReferenceCache
-from coqui_scl_plugin.references.embed import embed_recordings
+from coqui_scl_plugin.references.fill import embed_recordings
 from coqui_scl_plugin.references.recordings import recordings_of
+from coqui_scl_plugin.utils.atomic import replacing
+from coqui_scl_plugin.utils.fingerprint import named_tensors, same_bits
 
 ENCODERS = ("ge2e", "dvector")
 LOSSES = ("cosine", "angular_margin", "contrastive")

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from benchmarks.originals import Case, cases, frozen
 from benchmarks.speech import RATE, Utterance, utterances
-from coqui_scl_plugin.encoders.prepared import PreparedEncoder
+from coqui_scl_plugin.encoders.segment_encoder import PreparedEncoder
 from coqui_scl_plugin.evaluation.metrics import equal_error_rate
 
 _COLUMNS = (

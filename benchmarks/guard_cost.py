@@ -13,7 +13,7 @@ from torch import Tensor
 
 from benchmarks.originals import Case, cases, frozen
 from coqui_scl_plugin import SclConfig
-from coqui_scl_plugin.encoders.prepared import PreparedEncoder
+from coqui_scl_plugin.encoders.segment_encoder import PreparedEncoder
 from coqui_scl_plugin.freeze import FreezeGuard, FrozenPolicy
 
 _ENCODERS = ("ge2e", "dvector", "coqui resnet", "transformers wavlm")

@@ -6,28 +6,28 @@ Importing this package makes `"model": "scl_vits"` resolve in Coqui's own functi
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from coqui_scl_plugin import coqui_names
-from coqui_scl_plugin.hookspecs import hookimpl
+from coqui_scl_plugin.coqui import import_hook
+from coqui_scl_plugin.plugins.hookspecs import hookimpl
 
 if TYPE_CHECKING:
     from coqui_scl_plugin.api import available, build_encoder, build_loss
     from coqui_scl_plugin.config import SclConfig
-    from coqui_scl_plugin.vits import SclVits
-    from coqui_scl_plugin.vits_config import SclVitsConfig
+    from coqui_scl_plugin.coqui.vits import SclVits
+    from coqui_scl_plugin.coqui.vits_config import SclVitsConfig
 
 __all__ = ["SclConfig", "SclVits", "SclVitsConfig", "available", "build_encoder", "build_loss", "hookimpl"]
 __version__ = "0.1.0"
 
 _HOMES = {
     "SclConfig": "config",
-    "SclVits": "vits",
-    "SclVitsConfig": "vits_config",
+    "SclVits": "coqui.vits",
+    "SclVitsConfig": "coqui.vits_config",
     "available": "api",
     "build_encoder": "api",
     "build_loss": "api",
 }
 
-coqui_names.install()
+import_hook.install()
 
 
 def __getattr__(name: str) -> Any:

@@ -5,8 +5,8 @@ from typing import Any, cast
 
 from torch import nn
 
-from coqui_scl_plugin import parameters, registry
 from coqui_scl_plugin.encoders.base import SpeakerEncoder
+from coqui_scl_plugin.plugins import parameters, registry
 
 
 def available() -> dict[str, list[str]]:

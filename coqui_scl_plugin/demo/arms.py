@@ -11,11 +11,11 @@ from rich.progress import Progress
 from trainer import Trainer, TrainerArgs
 from trainer.io import save_model
 
+from coqui_scl_plugin.coqui.vits import SclVits
 from coqui_scl_plugin.demo.corpus_files import Corpus, Sample
 from coqui_scl_plugin.demo.loss_recorder import LossRecorder
 from coqui_scl_plugin.demo.small_vits import small_config
 from coqui_scl_plugin.freeze import fingerprint
-from coqui_scl_plugin.vits import SclVits
 
 TRAINING_ENCODER = "ge2e"
 ARMS = {"without_scl": "without SCL", "with_scl": "with SCL"}

@@ -6,11 +6,11 @@ import soundfile
 import torch
 from torch import Tensor
 
+from coqui_scl_plugin.coqui.vits import SclVits
+from coqui_scl_plugin.coqui.vits_audio import copy_speech, spectrogram_for
 from coqui_scl_plugin.demo.corpus_files import Sample
-from coqui_scl_plugin.encoders.frontends import resample
-from coqui_scl_plugin.encoders.prepared import PreparedEncoder
-from coqui_scl_plugin.evaluation.copies import copy_speech, spectrogram_for
-from coqui_scl_plugin.vits import SclVits
+from coqui_scl_plugin.encoders.audio import resample
+from coqui_scl_plugin.encoders.segment_encoder import PreparedEncoder
 
 _SECONDS = 5.0
 

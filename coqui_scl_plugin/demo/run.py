@@ -19,10 +19,10 @@ from coqui_scl_plugin.api import build_encoder
 from coqui_scl_plugin.demo import judge, report
 from coqui_scl_plugin.demo.arms import ARMS, TRAINING_ENCODER, Arm, DemoOptions, train_arm
 from coqui_scl_plugin.demo.corpus_files import BUNDLED, Corpus
-from coqui_scl_plugin.encoders.prepared import PreparedEncoder
+from coqui_scl_plugin.encoders.segment_encoder import PreparedEncoder
 from coqui_scl_plugin.freeze import FrozenPolicy
-from coqui_scl_plugin.quiet import quiet
-from coqui_scl_plugin.references.levels import measure_levels
+from coqui_scl_plugin.losses.calibration import measure_levels
+from coqui_scl_plugin.utils.log_level import quiet
 
 HELD_OUT_ENCODER = "dvector"
 _AUDIO_EXAMPLES = 2

@@ -6,8 +6,8 @@ from TTS.config.shared_configs import BaseAudioConfig
 from TTS.tts.configs.vits_config import VitsArgs
 
 from coqui_scl_plugin.config import EncoderConfig, SclConfig
+from coqui_scl_plugin.coqui.vits_config import SclVitsConfig
 from coqui_scl_plugin.demo.corpus_files import Corpus, dataset_config
-from coqui_scl_plugin.vits_config import SclVitsConfig
 
 
 def small_args() -> VitsArgs:

@@ -6,7 +6,7 @@ from coqui_scl_plugin.encoders.ge2e import GE2EEncoder
 from coqui_scl_plugin.encoders.speechbrain import SpeechBrainEncoder
 from coqui_scl_plugin.encoders.torchscript import TorchScriptEncoder
 from coqui_scl_plugin.encoders.transformers import TransformersEncoder
-from coqui_scl_plugin.hookspecs import hookimpl
+from coqui_scl_plugin.plugins.hookspecs import hookimpl
 
 
 @hookimpl

@@ -14,7 +14,7 @@ from TTS.encoder.utils.generic_utils import setup_encoder_model
 
 from coqui_scl_plugin.encoders.audio_processor_mel import AudioProcessorMel
 from coqui_scl_plugin.encoders.base import SpeakerEncoder
-from coqui_scl_plugin.encoders.files import UNREADABLE, fetch
+from coqui_scl_plugin.encoders.loading.files import UNREADABLE, fetch
 from coqui_scl_plugin.errors import EncoderError
 
 _REPLACED = r"Type mismatch in \w+\nFailed to deserialize field: (audio|model_params) "

@@ -9,9 +9,9 @@ from onnx import numpy_helper
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
+from coqui_scl_plugin.encoders.audio import librosa_mel
 from coqui_scl_plugin.encoders.base import SpeakerEncoder, mean_direction, substate, windows
-from coqui_scl_plugin.encoders.files import UNREADABLE, fetch_weights
-from coqui_scl_plugin.encoders.frontends import librosa_mel
+from coqui_scl_plugin.encoders.loading.files import UNREADABLE, fetch_weights
 from coqui_scl_plugin.errors import EncoderError
 
 _HIDDEN = 768

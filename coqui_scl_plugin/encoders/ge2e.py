@@ -4,9 +4,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize, relu
 
+from coqui_scl_plugin.encoders.audio import librosa_mel
 from coqui_scl_plugin.encoders.base import SpeakerEncoder, mean_direction, substate, windows
-from coqui_scl_plugin.encoders.files import UNREADABLE, fetch_weights
-from coqui_scl_plugin.encoders.frontends import librosa_mel
+from coqui_scl_plugin.encoders.loading.files import UNREADABLE, fetch_weights
 from coqui_scl_plugin.errors import EncoderError
 
 _LEVEL = 10 ** (-30 / 20)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from coqui_scl_plugin.encoders.base import SpeakerEncoder
-from coqui_scl_plugin.encoders.files import UNREADABLE, LocalFile, fetch, fetch_folder
+from coqui_scl_plugin.encoders.loading.files import UNREADABLE, LocalFile, fetch, fetch_folder
 from coqui_scl_plugin.errors import EncoderError
 
 _PARTS = ("compute_features", "mean_var_norm", "embedding_model")
@@ -30,7 +30,7 @@ def _parts(path: Path) -> dict[str, Any]:
     """The modules that `hyperparams.yaml` describes, with weights as they were drawn, and the sampling rate."""
     from speechbrain.lobes.features import MFCC, Fbank
 
-    from coqui_scl_plugin.encoders.hyperparams import read_hyperparams
+    from coqui_scl_plugin.encoders.loading.hyperparams import read_hyperparams
 
     parts = {"sample_rate": 16_000} | read_hyperparams(path, (*_PARTS, "sample_rate"))
     for name in _PARTS:

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from coqui_scl_plugin.encoders.base import SpeakerEncoder, backward_in_eval
-from coqui_scl_plugin.encoders.files import UNREADABLE, fetch
-from coqui_scl_plugin.encoders.torchscript_calls import checked_calls
+from coqui_scl_plugin.encoders.loading.files import UNREADABLE, fetch
+from coqui_scl_plugin.encoders.loading.torchscript_calls import checked_calls
 from coqui_scl_plugin.errors import EncoderError
 
 _RECURRENT = {"gru", "lstm", "rnn_relu", "rnn_tanh"}

@@ -14,11 +14,11 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
+from coqui_scl_plugin.encoders.audio import standardise
 from coqui_scl_plugin.encoders.base import SpeakerEncoder
-from coqui_scl_plugin.encoders.files import UNREADABLE, LocalFile, fetch, fetch_folder
-from coqui_scl_plugin.encoders.frontends import standardise
+from coqui_scl_plugin.encoders.loading.files import UNREADABLE, LocalFile, fetch, fetch_folder
 from coqui_scl_plugin.errors import EncoderError
-from coqui_scl_plugin.quiet import quiet
+from coqui_scl_plugin.utils.log_level import quiet
 
 _ARCHITECTURES = ("WavLMForXVector", "Wav2Vec2ForXVector", "UniSpeechSatForXVector", "Data2VecAudioForXVector")
 _DESCRIPTION = ("config.json", "preprocessor_config.json")

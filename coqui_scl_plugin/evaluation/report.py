@@ -14,11 +14,11 @@ import jinja2
 import soundfile
 from matplotlib.figure import Figure
 
-from coqui_scl_plugin.atomic import replacing
 from coqui_scl_plugin.errors import ConfigError
 from coqui_scl_plugin.evaluation import plots
 from coqui_scl_plugin.evaluation.results import evaluations_of
 from coqui_scl_plugin.references.recordings import Recording
+from coqui_scl_plugin.utils.atomic import replacing
 
 MEASURES = {"secs": "SECS", "cross_utterance": "Cross-utterance", "scaled": "Scaled"}
 """Similarities, by their names in `results.json`."""

@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from coqui_scl_plugin.evaluation.judge import Heard, Judgement, Trials
-from coqui_scl_plugin.evaluation.material import Material, Synthetic
+from coqui_scl_plugin.evaluation.evaluation_set import Material, Synthetic
 from coqui_scl_plugin.evaluation.metrics import C_FALSE_ALARM, C_MISS, CONFIDENCE, P_TARGET, bootstrap_mean
+from coqui_scl_plugin.evaluation.verification import Heard, Judgement, Trials
 from coqui_scl_plugin.references.recordings import Recording
 
 Role = Literal["training", "holdout", "judge"]

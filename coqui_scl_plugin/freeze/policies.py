@@ -6,7 +6,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from coqui_scl_plugin.freeze.fingerprint import named_tensors, same_bits
+from coqui_scl_plugin.utils.fingerprint import named_tensors, same_bits
 
 logger = logging.getLogger(__name__)
 

@@ -10,11 +10,11 @@ import torch
 from rich.table import Table
 from torch import nn
 
-from coqui_scl_plugin import registry
-from coqui_scl_plugin.atomic import replacing
-from coqui_scl_plugin.freeze.fingerprint import fingerprint
-from coqui_scl_plugin.freeze.guard import Drift, held
+from coqui_scl_plugin.freeze.drift_guard import Drift, held
 from coqui_scl_plugin.freeze.module_rules import ModuleRules, scale_at
+from coqui_scl_plugin.plugins import registry
+from coqui_scl_plugin.utils.atomic import replacing
+from coqui_scl_plugin.utils.fingerprint import fingerprint
 
 FILE_NAME = "freeze_report.json"
 

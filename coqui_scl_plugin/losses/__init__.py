@@ -1,11 +1,11 @@
 """Speaker consistency losses, one a file, registered through the same hook as a third party's."""
 
-from coqui_scl_plugin.hookspecs import hookimpl
 from coqui_scl_plugin.losses.angular_margin import AngularMarginLoss
 from coqui_scl_plugin.losses.contrastive import ContrastiveLoss
 from coqui_scl_plugin.losses.cosine import CosineLoss
 from coqui_scl_plugin.losses.ensemble import EnsembleLoss
 from coqui_scl_plugin.losses.metric_learning import MetricLearningLoss
+from coqui_scl_plugin.plugins.hookspecs import hookimpl
 
 
 @hookimpl

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from coqui_scl_plugin.references.levels import RAW, Levels
+from coqui_scl_plugin.losses.calibration import RAW, Levels
 
 
 class SpeakerConsistencyLoss(nn.Module):

@@ -4,7 +4,7 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 from coqui_scl_plugin.losses.base import SpeakerConsistencyLoss
-from coqui_scl_plugin.references.levels import RAW, Levels
+from coqui_scl_plugin.losses.calibration import RAW, Levels
 
 
 def cosine_loss(generated: Tensor, reference: Tensor, levels: Levels = RAW) -> Tensor:

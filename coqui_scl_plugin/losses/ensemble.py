@@ -8,10 +8,10 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from coqui_scl_plugin import parameters, registry
 from coqui_scl_plugin.config import check_loss
 from coqui_scl_plugin.losses.base import SpeakerConsistencyLoss
-from coqui_scl_plugin.references.levels import Levels
+from coqui_scl_plugin.losses.calibration import Levels
+from coqui_scl_plugin.plugins import parameters, registry
 
 Combine = Literal["mean", "worst", "random"]
 

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from coqui_scl_plugin.errors import ConfigError
 from coqui_scl_plugin.losses.base import SpeakerConsistencyLoss
-from coqui_scl_plugin.losses.trial import CANNOT, obstacle
-from coqui_scl_plugin.parameters import check_value
-from coqui_scl_plugin.suggest import did_you_mean
+from coqui_scl_plugin.losses.compatibility import CANNOT, obstacle
+from coqui_scl_plugin.plugins.parameters import check_value
+from coqui_scl_plugin.utils.suggest import did_you_mean
 
 _ARGUMENTS = {"embeddings", "labels", "ref_emb", "ref_labels"}
 _WEIGHTS = (

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from coqui_scl_plugin.errors import ConfigError
 from coqui_scl_plugin.preflight import encoders, environment, recordings, settings, speakers
+from coqui_scl_plugin.preflight.facts import RunSetup
 from coqui_scl_plugin.preflight.report import Finding, PreflightReport, Result, judge
-from coqui_scl_plugin.preflight.setup import RunSetup
-from coqui_scl_plugin.suggest import did_you_mean
+from coqui_scl_plugin.utils.suggest import did_you_mean
 
 
 @dataclass(frozen=True)

@@ -8,15 +8,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity
 
-from coqui_scl_plugin.consistency import SpeakerConsistency
-from coqui_scl_plugin.encoders.frontends import AtRates
-from coqui_scl_plugin.encoders.prepared import PreparedEncoder
+from coqui_scl_plugin.consistency.term import SpeakerConsistency
+from coqui_scl_plugin.encoders.audio import AtRates
+from coqui_scl_plugin.encoders.segment_encoder import PreparedEncoder
 from coqui_scl_plugin.errors import PreflightError, SclError
 from coqui_scl_plugin.freeze import named_tensors, tensor_digests
-from coqui_scl_plugin.freeze.guard import held
+from coqui_scl_plugin.freeze.drift_guard import held
 from coqui_scl_plugin.freeze.policies import undoes_changes
+from coqui_scl_plugin.preflight.facts import RunSetup
 from coqui_scl_plugin.preflight.report import Finding, warning
-from coqui_scl_plugin.preflight.setup import RunSetup
 from coqui_scl_plugin.references.sources import RealSpeech
 
 _QUIET = 1e-3  # root mean square: -60 dBFS

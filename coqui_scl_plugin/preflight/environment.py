@@ -12,8 +12,8 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
+from coqui_scl_plugin.preflight.facts import RunSetup
 from coqui_scl_plugin.preflight.report import Finding
-from coqui_scl_plugin.preflight.setup import RunSetup
 
 DISTRIBUTION = "coqui-scl-plugin"
 _SEAM = {"coqui-tts": "<0.29", "coqui-tts-trainer": "<0.5"}

@@ -7,8 +7,8 @@ from typing import Any
 import soundfile
 
 from coqui_scl_plugin.errors import ConfigError, PreflightError
+from coqui_scl_plugin.preflight.facts import RunSetup, Sample
 from coqui_scl_plugin.preflight.report import Finding, some, warning
-from coqui_scl_plugin.preflight.setup import RunSetup, Sample
 from coqui_scl_plugin.references.recordings import recordings_of
 
 _LOOKED_AT = 500  # recordings whose headers are read, evenly spread over the data set

@@ -9,8 +9,8 @@ from typing import Any, Literal
 from rich.table import Table
 from rich.text import Text
 
-from coqui_scl_plugin.atomic import replacing
 from coqui_scl_plugin.errors import PreflightError
+from coqui_scl_plugin.utils.atomic import replacing
 
 FILE_NAME = "preflight.json"
 _FEW = 5  # names in a finding

@@ -1,11 +1,11 @@
 """Checks of the config against itself, and of the checkpoint that a run starts from."""
 
 from coqui_scl_plugin.config import SclConfig
-from coqui_scl_plugin.encoders.prepared import PreparedEncoder
-from coqui_scl_plugin.evaluation.target import alias_of, target_similarity
+from coqui_scl_plugin.encoders.segment_encoder import PreparedEncoder
+from coqui_scl_plugin.monitoring.target import alias_of, target_similarity
+from coqui_scl_plugin.preflight.facts import RunSetup
 from coqui_scl_plugin.preflight.report import Finding, warning
-from coqui_scl_plugin.preflight.setup import RunSetup
-from coqui_scl_plugin.suggest import did_you_mean
+from coqui_scl_plugin.utils.suggest import did_you_mean
 
 _DISCRIMINATOR = "disc."
 _ENOUGH = 0.5  # of the generator's weights

@@ -5,8 +5,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from coqui_scl_plugin.preflight.facts import RunSetup
 from coqui_scl_plugin.preflight.report import Finding, some, warning
-from coqui_scl_plugin.preflight.setup import RunSetup
 
 _NAMES = 5_000  # among which the nearest one is looked for
 

@@ -11,11 +11,11 @@ import torch
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from coqui_scl_plugin.atomic import replacing
-from coqui_scl_plugin.encoders.prepared import PreparedEncoder
+from coqui_scl_plugin.encoders.segment_encoder import PreparedEncoder
 from coqui_scl_plugin.errors import ConfigError
 from coqui_scl_plugin.freeze import fingerprint
 from coqui_scl_plugin.references.recordings import Recording, Stamp
+from coqui_scl_plugin.utils.atomic import replacing
 
 _METADATA = "speaker_references"
 _FORMAT = 1

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from coqui_scl_plugin.encoders.frontends import AtRates
-from coqui_scl_plugin.encoders.prepared import PreparedEncoder
-from coqui_scl_plugin.references.speech import EmbeddedSpeech
+from coqui_scl_plugin.encoders.audio import AtRates
+from coqui_scl_plugin.encoders.segment_encoder import PreparedEncoder
+from coqui_scl_plugin.references.embeddings import EmbeddedSpeech
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from coqui_scl_plugin import SclVitsConfig
-from coqui_scl_plugin.consistency import SpeakerConsistency
+from coqui_scl_plugin.consistency.term import SpeakerConsistency
 from coqui_scl_plugin.errors import ConfigError
 
 NAN, INFINITY = float("nan"), float("inf")

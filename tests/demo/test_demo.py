@@ -12,7 +12,7 @@ from coqui_scl_plugin import build_encoder
 from coqui_scl_plugin.demo import corpus_files
 from coqui_scl_plugin.demo.arms import DemoOptions
 from coqui_scl_plugin.demo.run import run_demo
-from coqui_scl_plugin.encoders.prepared import PreparedEncoder
+from coqui_scl_plugin.encoders.segment_encoder import PreparedEncoder
 from coqui_scl_plugin.errors import ConfigError, PreflightError
 from coqui_scl_plugin.freeze import FrozenPolicy, fingerprint
 

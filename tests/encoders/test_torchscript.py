@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from coqui_scl_plugin import build_encoder
+from coqui_scl_plugin.encoders.loading.torchscript_calls import checked_calls
 from coqui_scl_plugin.encoders.torchscript import TorchScriptEncoder
-from coqui_scl_plugin.encoders.torchscript_calls import checked_calls
 from coqui_scl_plugin.errors import ConfigError, EncoderError
 
 

@@ -6,7 +6,6 @@ import pytest
 import soundfile
 from evaluation_data import RATE, Voices, first_samples
 
-from coqui_scl_plugin.evaluation.judge import SpeakerVerdict, judge
 from coqui_scl_plugin.evaluation.metrics import Interval
 from coqui_scl_plugin.evaluation.results import (
     Evaluation,
@@ -16,6 +15,7 @@ from coqui_scl_plugin.evaluation.results import (
     results,
     warnings,
 )
+from coqui_scl_plugin.evaluation.verification import SpeakerVerdict, judge
 
 RESAMPLES = 999
 SPEAKERS = ("ann", "bob", "cid", "dee", "eve")

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from coqui_scl_plugin import registry
 from coqui_scl_plugin.freeze import FrozenPolicy, RestorePolicy, TrainablePolicy, named_tensors
+from coqui_scl_plugin.plugins import registry
 
 POLICIES = {"frozen": FrozenPolicy, "restore": RestorePolicy, "trainable": TrainablePolicy}
 

@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from coqui_scl_plugin import SclVitsConfig, build_loss, registry
+from coqui_scl_plugin import SclVitsConfig, build_loss
 from coqui_scl_plugin.errors import ConfigError
-from coqui_scl_plugin.references.levels import Levels
+from coqui_scl_plugin.losses.calibration import Levels
+from coqui_scl_plugin.plugins import registry
 
 LEVELS = [Levels(0.5, 0.8), Levels(-0.1, 0.3), Levels(0.0, 1.0), Levels(-1.0, 1.0)]
 KINDS = ("additive_angle", "additive_cosine")

@@ -13,11 +13,11 @@ from rich.console import Console
 from torch import nn
 
 from coqui_scl_plugin import SclVitsConfig
-from coqui_scl_plugin.consistency import SpeakerConsistency
+from coqui_scl_plugin.consistency.term import SpeakerConsistency
 from coqui_scl_plugin.errors import ConfigError, PreflightError
 from coqui_scl_plugin.preflight import checks, encoders, environment, recordings, settings, speakers
+from coqui_scl_plugin.preflight.facts import Restored, RunSetup
 from coqui_scl_plugin.preflight.report import Finding, PreflightReport, judge, warning
-from coqui_scl_plugin.preflight.setup import Restored, RunSetup
 
 PARAMETER = nn.Parameter(torch.zeros(2))
 

@@ -12,10 +12,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from toy_speech import ToyEncoder, cached, kept, toy, write_recordings
 
-from coqui_scl_plugin.encoders.prepared import PreparedEncoder
+from coqui_scl_plugin.encoders.segment_encoder import PreparedEncoder
 from coqui_scl_plugin.errors import ConfigError, SclError
 from coqui_scl_plugin.references.cache import ReferenceCache
-from coqui_scl_plugin.references.embed import fill_cache
+from coqui_scl_plugin.references.fill import fill_cache
 from coqui_scl_plugin.references.recordings import Recording, Stamp
 
 

@@ -10,14 +10,14 @@ from torch import Tensor
 from toy_speech import RATE, ToyEncoder
 
 from coqui_scl_plugin import build_loss
-from coqui_scl_plugin.consistency import SpeakerConsistency
-from coqui_scl_plugin.encoders.frontends import AtRates
-from coqui_scl_plugin.encoders.prepared import PreparedEncoder
+from coqui_scl_plugin.consistency.term import SpeakerConsistency
+from coqui_scl_plugin.encoders.audio import AtRates
+from coqui_scl_plugin.encoders.segment_encoder import PreparedEncoder
 from coqui_scl_plugin.errors import PreflightError
 from coqui_scl_plugin.freeze import FrozenPolicy
+from coqui_scl_plugin.references.embeddings import EmbeddedSpeech
 from coqui_scl_plugin.references.recordings import Recording
 from coqui_scl_plugin.references.sources import RealSpeech, References, build_references
-from coqui_scl_plugin.references.speech import EmbeddedSpeech
 
 SOURCES = ("segment", "utterance", "cross_utterance", "centroid")
 

@@ -1,0 +1,34 @@
+"""The `scl` section of a config: its keys (`schema.py`), and whether a section can be used (`validate.py`)."""
+
+from coqui_scl_plugin.config.schema import (
+    SECTION,
+    EncoderConfig,
+    EvaluationConfig,
+    FreezeConfig,
+    LossConfig,
+    ModuleRuleConfig,
+    PreflightConfig,
+    ReferenceConfig,
+    SclConfig,
+    SegmentConfig,
+    StrictConfig,
+    check_section,
+)
+from coqui_scl_plugin.config.validate import check_config, check_loss
+
+__all__ = [
+    "SECTION",
+    "EncoderConfig",
+    "EvaluationConfig",
+    "FreezeConfig",
+    "LossConfig",
+    "ModuleRuleConfig",
+    "PreflightConfig",
+    "ReferenceConfig",
+    "SclConfig",
+    "SegmentConfig",
+    "StrictConfig",
+    "check_config",
+    "check_loss",
+    "check_section",
+]

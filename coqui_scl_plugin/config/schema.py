@@ -1,0 +1,229 @@
+"""The `scl` section of a config: Coqpit dataclasses, and the strict check that Coqpit itself does not do.
+
+Coqpit drops unknown keys and replaces values of a wrong type by the default. Inside `scl` nothing is dropped: what is
+not understood is a `ConfigError` that names the key's path, the value, and what is allowed.
+"""
+
+import typing
+from collections.abc import Mapping
+from dataclasses import Field, dataclass, field, fields
+from typing import Any, Literal
+
+from coqpit import Coqpit
+
+from coqui_scl_plugin.errors import ConfigError
+from coqui_scl_plugin.plugins import parameters
+from coqui_scl_plugin.utils.suggest import did_you_mean
+
+SECTION = "scl"
+
+
+@dataclass
+class StrictConfig(Coqpit):
+    """A Coqpit whose `from` methods refuse what they do not know."""
+
+    @classmethod
+    def deserialize_immutable(cls, data: dict[str, Any]) -> typing.Self:
+        """Build from a mapping as read from JSON. Raises ConfigError; see `check_section`."""
+        check_section(cls, data, SECTION)
+        return super().deserialize_immutable(data)
+
+
+@dataclass
+class LossConfig(StrictConfig):
+    """Which loss compares the embeddings."""
+
+    name: str = field(default="cosine", metadata={"help": "A registered loss: `coqui-scl list`."})
+    params: dict[str, Any] = field(default_factory=dict, metadata={"help": "Keyword arguments of the loss."})
+
+
+@dataclass
+class EncoderConfig(StrictConfig):
+    """A speaker encoder, and how it is kept from moving."""
+
+    name: str = field(default="ge2e", metadata={"help": "A registered speaker encoder: `coqui-scl list`."})
+    alias: str = field(default="", metadata={"help": "Its name in logs. Default: `name`."})
+    params: dict[str, Any] = field(default_factory=dict, metadata={"help": "Keyword arguments of the encoder."})
+    weight: float = field(default=1.0, metadata={"help": "Its share in an ensemble.", "gt": 0})
+    policy: str = field(default="frozen", metadata={"help": "A registered freeze policy."})
+    floor: float | None = field(
+        default=None,
+        metadata={
+            "help": "Mean cosine of different speakers in real speech. Default: measured at the start.",
+            "ge": -1,
+            "le": 1,
+        },
+    )
+    ceiling: float | None = field(
+        default=None,
+        metadata={
+            "help": "Mean cosine of different recordings of one speaker. Default: measured at the start.",
+            "ge": -1,
+            "le": 1,
+        },
+    )
+
+    @property
+    def label(self) -> str:
+        """The alias, or the name where no alias is given."""
+        return self.alias or self.name
+
+
+@dataclass
+class ReferenceConfig(StrictConfig):
+    """What the generated speech is compared with."""
+
+    source: Literal["segment", "utterance", "cross_utterance", "centroid"] = field(
+        default="utterance",
+        metadata={
+            "help": "The real slice at the same place, the whole recording, another recording of the same speaker, or "
+            "the mean of the speaker."
+        },
+    )
+    cache: str | None = field(
+        default="speaker_references.safetensors",
+        metadata={
+            "help": "File that keeps the embeddings, relative to `output_path`. Null: in memory only.",
+            "min_length": 1,
+        },
+    )
+
+
+@dataclass
+class SegmentConfig(StrictConfig):
+    """The slice of generated speech that the encoders hear."""
+
+    min_seconds: float = field(
+        default=1.0, metadata={"help": "Shorter slices are tiled to this length before embedding.", "ge": 0, "le": 60}
+    )
+    detach_posterior: bool = field(
+        default=False,
+        metadata={"help": "Keep the loss from teaching the posterior encoder; runs the decoder a second time."},
+    )
+
+
+@dataclass
+class ModuleRuleConfig(StrictConfig):
+    """How modules of the generator or the discriminator train; of several rules for a module, the last one holds."""
+
+    pattern: str = field(
+        default="",
+        metadata={
+            "help": "Names of modules, with wildcards: `text_encoder`, `waveform_decoder.ups.*`.",
+            "min_length": 1,
+        },
+    )
+    until_step: int | None = field(
+        default=None, metadata={"help": "From this step on they train as all others. Null: never.", "ge": 1}
+    )
+    lr_scale: float = field(
+        default=0.0, metadata={"help": "Factor of the learning rate. 0: frozen.", "ge": 0, "le": 1000}
+    )
+    eval_mode: bool = field(
+        default=True, metadata={"help": "While frozen, keep dropout and norms still, whatever mode the model is in."}
+    )
+
+
+@dataclass
+class FreezeConfig(StrictConfig):
+    """What does not train, and the guard over the frozen encoders."""
+
+    modules: list[ModuleRuleConfig] = field(default_factory=list)
+    check_every: int = field(
+        default=100, metadata={"help": "Steps between two checks that no encoder tensor moved.", "ge": 1}
+    )
+    on_drift: Literal["raise", "restore", "warn"] = field(
+        default="raise", metadata={"help": "When an encoder moved: end the run, put it back, or only say so."}
+    )
+
+
+@dataclass
+class PreflightConfig(StrictConfig):
+    """The checks before step 1."""
+
+    skip: list[str] = field(
+        default_factory=list, metadata={"help": "Ids of checks that may fail; docs/preflight.md lists them."}
+    )
+
+
+@dataclass
+class EvaluationConfig(StrictConfig):
+    """What the encoders hear at each evaluation epoch, and when it gives reason for doubt."""
+
+    max_seconds: float = field(
+        default=5.0, metadata={"help": "Longer recordings are copied and heard up to here.", "gt": 0, "le": 600}
+    )
+    training_rise: float = field(
+        default=0.02,
+        metadata={"help": "Flag a run whose training encoders rise by this...", "gt": 0},
+    )
+    holdout_rise: float = field(
+        default=0.01, metadata={"help": "...while no held-out encoder rises by this.", "ge": -2, "le": 2}
+    )
+
+
+@dataclass
+class SclConfig(StrictConfig):
+    """Speaker consistency loss: what it compares, with which encoders, how strongly, and how it is kept honest."""
+
+    enabled: bool = field(default=True, metadata={"help": "Off leaves a stock VITS, with stock's own loss off too."})
+    weight: float = field(default=9.0, metadata={"help": "Factor of the loss; YourTTS's alpha.", "ge": 0})
+    start_step: int = field(default=0, metadata={"help": "The weight is 0 before this step.", "ge": 0})
+    ramp_steps: int = field(default=0, metadata={"help": "The weight rises linearly over so many steps.", "ge": 0})
+    loss: LossConfig = field(default_factory=LossConfig)
+    encoders: list[EncoderConfig] = field(default_factory=lambda: [EncoderConfig()])
+    holdout: list[EncoderConfig] = field(default_factory=list)
+    reference: ReferenceConfig = field(default_factory=ReferenceConfig)
+    segment: SegmentConfig = field(default_factory=SegmentConfig)
+    freeze: FreezeConfig = field(default_factory=FreezeConfig)
+    preflight: PreflightConfig = field(default_factory=PreflightConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+
+    def weight_at(self, step: int) -> float:
+        """The weight at a training step: 0 before `start_step`, then a linear rise over `ramp_steps`.
+
+        >>> config = SclConfig(weight=8.0, start_step=10, ramp_steps=4)
+        >>> [config.weight_at(step) for step in (0, 9, 10, 12, 13, 100)]
+        [0.0, 0.0, 2.0, 6.0, 8.0, 8.0]
+        """
+        if not self.enabled or step < self.start_step:
+            return 0.0
+        if self.ramp_steps == 0:
+            return self.weight
+        return self.weight * min(1.0, (step - self.start_step + 1) / self.ramp_steps)
+
+
+def _check_list(item: Any, value: Any, path: str) -> None:
+    if not isinstance(value, list):
+        raise ConfigError(f"{path} = {value!r}: must be a list of sections.")
+    for index, element in enumerate(value):
+        check_section(item, element, f"{path}.{index}")
+
+
+def _check_field(spec: Field[Any], value: Any, path: str) -> None:
+    annotation = spec.type
+    item = next(iter(typing.get_args(annotation)), None)
+    if isinstance(annotation, type) and issubclass(annotation, StrictConfig):
+        check_section(annotation, value, path)
+    elif isinstance(item, type) and issubclass(item, StrictConfig):
+        _check_list(item, value, path)
+    else:
+        constraints = {key: bound for key, bound in spec.metadata.items() if key != "help"}
+        parameters.check_value(value, annotation, path, **constraints)
+
+
+def check_section(cls: type[StrictConfig], data: Any, path: str) -> None:
+    """Check a mapping, as read from JSON, against a config class: keys, types, ranges, and all sections below it.
+
+    Raises:
+        ConfigError: with the path of the key, the value, and what is allowed.
+    """
+    if not isinstance(data, Mapping):
+        raise ConfigError(
+            f"{path} = {data!r}: must be a section with the keys {', '.join(f.name for f in fields(cls))}."
+        )
+    known = {spec.name: spec for spec in fields(cls)}
+    for key, value in data.items():
+        if key not in known:
+            raise ConfigError(f"{path}.{key}: unknown key. {did_you_mean(str(key), known)}")
+        _check_field(known[key], value, f"{path}.{key}")

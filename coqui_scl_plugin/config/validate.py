@@ -1,0 +1,107 @@
+"""Whether a section can be used: registered names, their parameters, and what must fit together."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from coqui_scl_plugin.config.schema import SECTION, EncoderConfig, LossConfig, SclConfig, check_section
+from coqui_scl_plugin.errors import ConfigError, HoldoutError
+from coqui_scl_plugin.plugins import parameters, registry
+
+
+def _check_encoders(config: SclConfig) -> None:
+    if config.enabled and not config.encoders:
+        raise ConfigError(
+            'scl.encoders = []: at least one is needed, e.g. [{"name": "ge2e"}], or set scl.enabled to false.'
+        )
+    known = registry.installed()
+    seen: dict[str, str] = {}
+    for role in ("encoders", "holdout"):
+        for index, encoder in enumerate(getattr(config, role)):
+            path = f"{SECTION}.{role}.{index}"
+            parameters.check_params(
+                known.get("encoders", encoder.name, f"{path}.name"), encoder.params, f"{path}.params"
+            )
+            _check_policy(encoder, path, held_out=role == "holdout")
+            _check_levels(encoder, path)
+            if not encoder.label.replace("_", "").replace("-", "").isalnum():
+                raise ConfigError(f"{path}.alias = {encoder.alias!r}: use letters, digits, '_' and '-' only.")
+            if encoder.label in seen:
+                raise ConfigError(
+                    f"{path}.alias = {encoder.label!r}: taken by {seen[encoder.label]}; give each its own alias."
+                )
+            seen[encoder.label] = path
+    for index, held_out in enumerate(config.holdout):
+        for encoder in config.encoders:
+            if (held_out.name, held_out.params) == (encoder.name, encoder.params):
+                msg = (
+                    f"{SECTION}.holdout.{index} is the training encoder {encoder.label!r} again: a held-out encoder "
+                    "must take no part in training. Choose another one."
+                )
+                raise HoldoutError(msg)
+
+
+def _check_policy(encoder: EncoderConfig, path: str, *, held_out: bool) -> None:
+    policy: Any = registry.installed().get("freeze_policies", encoder.policy, f"{path}.policy")
+    if missing := [name for name in ("trainable", "apply") if not hasattr(policy, name)]:
+        msg = f"{path}.policy = {encoder.policy!r}: {policy.__name__} lacks the attribute {', '.join(missing)}."
+        raise ConfigError(msg)
+    if held_out and policy.trainable:
+        msg = f"{path}.policy = {encoder.policy!r}: a held-out encoder takes no part in training. Use 'frozen'."
+        raise ConfigError(msg)
+
+
+def _check_levels(encoder: EncoderConfig, path: str) -> None:
+    if (encoder.floor is None) != (encoder.ceiling is None):
+        raise ConfigError(f"{path}: floor and ceiling belong together; give both, or none to have them measured.")
+    if encoder.floor is not None and encoder.ceiling is not None and encoder.floor >= encoder.ceiling:
+        raise ConfigError(f"{path}.floor = {encoder.floor}: must be less than the ceiling, {encoder.ceiling}.")
+
+
+def check_loss(name: str, params: Mapping[str, Any], path: str) -> None:
+    """Check a loss and its parameters; those of an ensemble's member too.
+
+    Raises:
+        ConfigError: with the path of the key, which begins with `path`.
+    """
+    cls = registry.installed().get("losses", name, f"{path}.name")
+    parameters.check_params(cls, params, f"{path}.params")
+    member = params.get("member") if getattr(cls, "takes_ensemble", False) else None
+    if member is None:
+        return
+    member_path = f"{path}.params.member"
+    check_section(LossConfig, member, member_path)
+    if "name" not in member:
+        raise ConfigError(f'{member_path} = {member!r}: needs a name, e.g. {{"name": "cosine"}}.')
+    member_cls = registry.installed().get("losses", member["name"], f"{member_path}.name")
+    if getattr(member_cls, "takes_ensemble", False):
+        raise ConfigError(f"{member_path}.name = {member['name']!r}: an ensemble cannot be a member of an ensemble.")
+    if params.get("calibrate", True) and not getattr(member_cls, "takes_levels", False):
+        raise ConfigError(
+            f"{path}.params.calibrate = true: {member['name']!r} cannot rescale its cosines, set it to false."
+        )
+    check_loss(member["name"], member.get("params", {}), member_path)
+
+
+def _check_loss_fits(config: SclConfig) -> None:
+    cls = registry.installed().get("losses", config.loss.name, f"{SECTION}.loss.name")
+    if len(config.encoders) > 1 and not getattr(cls, "takes_ensemble", False):
+        member = f'{{"name": "ensemble", "params": {{"member": {{"name": "{config.loss.name}"}}}}}}'
+        msg = (
+            f"scl.loss.name = {config.loss.name!r} compares with one encoder, {len(config.encoders)} are given: "
+            f"use {member}, or keep one encoder."
+        )
+        raise ConfigError(msg)
+
+
+def check_config(config: SclConfig) -> None:
+    """Check a config object, however it came to be: structure, ranges, registered names and their parameters.
+
+    Raises:
+        ConfigError: with the path of the key, the value, and what is allowed.
+    """
+    if not isinstance(config, SclConfig):
+        raise ConfigError(f"scl = {config!r}: must be an SclConfig or a section in a JSON file.")
+    check_section(SclConfig, config.to_dict(), SECTION)
+    _check_encoders(config)
+    check_loss(config.loss.name, config.loss.params, f"{SECTION}.loss")
+    _check_loss_fits(config)

@@ -1,0 +1,1 @@
+"""The speaker consistency term: encoders, references and a loss put together."""

@@ -1,0 +1,111 @@
+"""Coqui's d-vector files (`speakers.pth`, `speakers.json`): read into the reference cache, and written from it."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+from TTS.tts.utils.managers import load_file, save_file
+
+from coqui_scl_plugin.encoders.loading.files import UNREADABLE
+from coqui_scl_plugin.encoders.segment_encoder import PreparedEncoder
+from coqui_scl_plugin.errors import ConfigError
+from coqui_scl_plugin.references.cache import ReferenceCache, encoder_key
+from coqui_scl_plugin.references.fill import Batch, embed_batch
+from coqui_scl_plugin.references.recordings import Recording
+from coqui_scl_plugin.utils.atomic import replacing
+
+SUFFIXES = (".pth", ".json")
+_CHECKED = 4  # recordings that are embedded again, to see whether the file is of this encoder
+_ALIKE = 0.8  # Coqui embeds ten slices of 2.5 s, not the whole: the same encoder then agrees to about 0.95
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    """Embeddings by the name of the recording. Raises ConfigError."""
+    try:
+        content: dict[str, Any] = load_file(path)
+        return {name: torch.as_tensor(entry["embedding"]).float().flatten() for name, entry in content.items()}
+    except (*UNREADABLE, json.JSONDecodeError) as error:
+        msg = f"{path} is no d-vector file of Coqui's (speakers.pth or speakers.json): {type(error).__name__}: {error}"
+        raise ConfigError(msg) from error
+
+
+def import_d_vectors(
+    path: Path, cache: ReferenceCache, encoder: PreparedEncoder, recordings: Sequence[Recording]
+) -> int:
+    """Take the embeddings of a d-vector file for what `encoder` made of the recordings as they are now.
+
+    Some are embedded again, to see that this encoder made the file.
+
+    Args:
+        path: Ends in `.pth` or `.json`; keyed by Coqui's `audio_unique_name`.
+        cache: Gets the embeddings, normalised to unit length.
+        encoder: The one that made the file.
+        recordings: Of the data set; what the file holds beyond them is left out.
+
+    Returns:
+        How many were taken.
+
+    Raises:
+        ConfigError: the file cannot be read, has none of the recordings, or is of another encoder.
+    """
+    d_vectors = _read(path)
+    known = [recording for recording in recordings if recording.name in d_vectors]
+    if not known:
+        msg = (
+            f"{path}: none of its {len(d_vectors)} keys (such as {next(iter(d_vectors), None)!r}) is the name of a "
+            f"recording of the data set (such as {recordings[0].name!r}). Was it made with another dataset_name?"
+        )
+        raise ConfigError(msg)
+    _check_encoder(path, d_vectors, encoder, known)
+    key = encoder_key(encoder)
+    for recording in known:
+        cache.put(key, recording.name, recording.stamp, normalize(d_vectors[recording.name], dim=0))
+    return len(known)
+
+
+def _check_encoder(
+    path: Path, d_vectors: dict[str, Tensor], encoder: PreparedEncoder, known: Sequence[Recording]
+) -> None:
+    dim = int(encoder.encoder.embedding_dim)
+    for recording in known:
+        vector = d_vectors[recording.name]
+        if len(vector) != dim or not vector.isfinite().all() or not vector.any():
+            msg = (
+                f"{path}: {recording.name!r} has {len(vector)} numbers, expected {dim} finite ones that are not all 0."
+            )
+            raise ConfigError(msg)
+    for recording in known[:: max(1, len(known) // _CHECKED)][:_CHECKED]:
+        ((_, _, ours),) = embed_batch(encoder, Batch([recording], recording.seconds))
+        cosine = float(torch.cosine_similarity(ours, d_vectors[recording.name], dim=0))
+        if cosine < _ALIKE:
+            msg = (
+                f"{path}: the embedding of {recording.name!r} has a cosine of {cosine:.2f} with what this encoder "
+                f"makes of the recording, expected at least {_ALIKE}: another encoder made the file."
+            )
+            raise ConfigError(msg)
+
+
+def export_d_vectors(path: Path, recordings: Sequence[Recording], embeddings: Tensor) -> None:
+    """Write `[N, D]` embeddings of N recordings as a d-vector file, which `model_args.d_vector_file` may name.
+
+    Args:
+        path: Ends in `.pth` or `.json`.
+        recordings: N of them.
+        embeddings: One row each.
+
+    Raises:
+        ConfigError: it cannot be written.
+    """
+    content = {
+        recording.name: {"name": recording.speaker, "embedding": embedding.tolist()}
+        for recording, embedding in zip(recordings, embeddings, strict=True)
+    }
+    try:
+        with replacing(path) as temporary:
+            save_file(content, temporary)
+    except OSError as error:
+        raise ConfigError(f"The d-vector file {path} cannot be written: {error}.") from error

@@ -1,0 +1,36 @@
+"""The two module names under which Coqui looks for a model and its config, answered without touching Coqui.
+
+Coqui imports `TTS.tts.models.NAME` and `TTS.tts.configs.NAME_config` for `"model": NAME`. For `scl_vits` an import
+finder hands out modules with this package's classes.
+"""
+
+import importlib
+import importlib.abc
+import importlib.machinery
+import sys
+from collections.abc import Sequence
+from types import ModuleType
+
+_CLASSES = {
+    "TTS.tts.models.scl_vits": ("coqui_scl_plugin.coqui.vits", "SclVits"),
+    "TTS.tts.configs.scl_vits_config": ("coqui_scl_plugin.coqui.vits_config", "SclVitsConfig"),
+}
+
+
+class _CoquiNames(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        if fullname not in _CLASSES:
+            return None
+        return importlib.machinery.ModuleSpec(fullname, self, origin=_CLASSES[fullname][0])
+
+    def exec_module(self, module: ModuleType) -> None:
+        source, name = _CLASSES[module.__name__]
+        setattr(module, name, getattr(importlib.import_module(source), name))
+
+
+def install() -> None:
+    """Make `"model": "scl_vits"` resolve in Coqui. Doing it twice is the same as once."""
+    if not any(isinstance(finder, _CoquiNames) for finder in sys.meta_path):
+        sys.meta_path.append(_CoquiNames())

@@ -1,0 +1,151 @@
+"""What is judged: real recordings of some speakers, and synthetic ones that are to sound like them."""
+
+import csv
+import functools
+import io
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from coqui_scl_plugin.errors import ConfigError
+from coqui_scl_plugin.references.recordings import Recording
+from coqui_scl_plugin.utils.suggest import did_you_mean
+
+_COLUMNS = ("reference", "synthetic", "speaker")
+_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3")
+
+
+@dataclass(frozen=True)
+class Synthetic(Recording):
+    """A file of synthetic speech that is to sound like `speaker`."""
+
+    reference: str | None = None
+    """Name of the real recording that it copies or whose text it speaks; None where there is none."""
+    text: str = ""
+    """What it says, where that is known."""
+
+
+@dataclass(frozen=True)
+class Material:
+    """All recordings of one evaluation. Names are unique within each list."""
+
+    label: str
+    """What the results call it."""
+    source: dict[str, Any]
+    """Where it came from, so that it can be had again."""
+    real: list[Recording]
+    synthetic: list[Synthetic]
+
+    @functools.cached_property
+    def speakers(self) -> list[str]:
+        """Those of whom there is synthetic speech, sorted."""
+        return sorted({recording.speaker for recording in self.synthetic})
+
+    def __post_init__(self) -> None:
+        """Check that each speaker has real speech to be compared with, and names are text. Raises ConfigError."""
+        if not self.synthetic:
+            raise ConfigError(f"{self.label}: there is no synthetic speech to judge.")
+        for recording in (*self.real, *self.synthetic):
+            if any("\ud800" <= letter <= "\udfff" for letter in f"{recording.path}{recording.speaker}"):
+                raise ConfigError(f"{self.label}: the name {str(recording.path)!a} is not UTF-8; rename it.")
+        known = {recording.speaker for recording in self.real}
+        for speaker in self.speakers:
+            if speaker not in known:
+                msg = (
+                    f"{self.label}: there is synthetic speech of the speaker {speaker!r}, and no real speech. "
+                    f"{did_you_mean(speaker, known)}"
+                )
+                raise ConfigError(msg)
+
+
+def _audio_file(folder: Path, name: str, where: str) -> Path:
+    path = folder / name
+    if not path.is_file():
+        raise ConfigError(f"{where}: there is no file {path}. Paths are relative to the folder of the list.")
+    return path
+
+
+def material_from_pairs(file: Path) -> Material:
+    """The pairs of a csv file with the columns `reference`, `synthetic` and `speaker`, paths relative to its folder.
+
+    Raises:
+        ConfigError: the file or one that it names is not there, a column or a value is missing, or a recording is
+            given to two speakers.
+    """
+    if not file.is_file():
+        raise ConfigError(f"--pairs {file}: there is no such file.")
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"--pairs {file}: not UTF-8: {error}.") from error
+    with io.StringIO(text) as stream:
+        reader = csv.DictReader(stream, skipinitialspace=True)
+        if missing := set(_COLUMNS) - set(reader.fieldnames or ()):
+            raise ConfigError(
+                f"--pairs {file}: the first line lacks {', '.join(sorted(missing))}; it must name {','.join(_COLUMNS)}."
+            )
+        real: dict[str, Recording] = {}
+        synthetic: dict[str, Synthetic] = {}
+        for row in reader:
+            where = f"--pairs {file}, line {reader.line_num}"
+            values = [(row[column] or "").strip() for column in _COLUMNS]
+            if not all(values):
+                raise ConfigError(f"{where}: reference, synthetic and speaker must all be given.")
+            reference, name, speaker = values
+            known = real.setdefault(
+                reference, Recording(reference, _audio_file(file.parent, reference, where), speaker)
+            )
+            if known.speaker != speaker:
+                raise ConfigError(f"{where}: {reference} is of {known.speaker!r} above, and of {speaker!r} here.")
+            if name in synthetic:
+                raise ConfigError(f"{where}: {name} is listed above already.")
+            synthetic[name] = Synthetic(name, _audio_file(file.parent, name, where), speaker, reference=reference)
+    return Material(file.stem, {"pairs": str(file)}, list(real.values()), list(synthetic.values()))
+
+
+def _found(folder: Path, option: str) -> dict[str, Recording]:
+    """By path below the folder without suffix, the recordings of a folder with a sub-folder for each speaker."""
+    if not folder.is_dir():
+        raise ConfigError(f"{option} {folder}: there is no such folder.")
+    found: dict[str, Recording] = {}
+    for path in sorted(folder.rglob("*")):
+        if path.suffix.lower() not in _SUFFIXES:
+            continue
+        inside = path.relative_to(folder)
+        if len(inside.parts) == 1:
+            msg = f"{option} {folder}: {path.name} lies in no folder of a speaker; expected {option} DIR/SPEAKER/FILE."
+            raise ConfigError(msg)
+        name = inside.with_suffix("").as_posix()
+        if name in found:
+            raise ConfigError(f"{option} {folder}: {found[name].path.name} and {path.name} have one name.")
+        found[name] = Recording(name, path, inside.parts[0])
+    if not found:
+        raise ConfigError(f"{option} {folder}: holds no audio ({', '.join(_SUFFIXES)}) in folders of speakers.")
+    return found
+
+
+def material_from_folders(real: Path, synthetic: Path) -> Material:
+    """Two folders, each with a sub-folder for each speaker; files of one name below both are pairs.
+
+    Raises:
+        ConfigError: a folder is not there or holds no audio, or a speaker has no real speech.
+    """
+    originals = _found(real, "--real")
+    copies = [
+        Synthetic(name, found.path, found.speaker, reference=name if name in originals else None)
+        for name, found in _found(synthetic, "--synthetic").items()
+    ]
+    source = {"real": str(real), "synthetic": str(synthetic)}
+    return Material(synthetic.resolve().name, source, list(originals.values()), copies)
+
+
+def a_few_of_each(recordings: Iterable[Recording], count: int) -> list[Recording]:
+    """The first `count` recordings of each speaker, in their order."""
+    kept: list[Recording] = []
+    seen: dict[str, int] = {}
+    for recording in recordings:
+        if seen.get(recording.speaker, 0) < count:
+            seen[recording.speaker] = seen.get(recording.speaker, 0) + 1
+            kept.append(recording)
+    return kept

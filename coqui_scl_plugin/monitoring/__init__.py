@@ -1,0 +1,1 @@
+"""Similarity while a model trains: measured at each evaluation, kept, flagged and published."""

@@ -1,0 +1,1 @@
+"""Losses, encoders and policies that distributions register: the hooks, the registry, and their parameters."""

@@ -1,0 +1,88 @@
+"""Check the `params` of a config against the constructor that they go to, and build the object.
+
+A third party needs no second declaration of its parameters: names, defaults and annotations of the constructor are
+the declaration. `Annotated[float, pydantic.Field(ge=0)]` adds a range.
+"""
+
+import inspect
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import pydantic
+
+from coqui_scl_plugin.errors import ConfigError, SclError
+from coqui_scl_plugin.utils.suggest import did_you_mean
+
+_ANY_TYPE = pydantic.ConfigDict(arbitrary_types_allowed=True, allow_inf_nan=False)
+
+
+def check_value(value: Any, annotation: Any, path: str, **constraints: Any) -> None:
+    """Raise a ConfigError that names `path` unless `value` is of the annotated type and within the constraints.
+
+    No conversion takes place, except that a whole number will do for a float. Constraints are those of
+    `pydantic.Field`: `ge`, `gt`, `le`, `lt`.
+    """
+    base = annotation
+    if constraints:
+        annotation = Annotated[annotation, pydantic.Field(**constraints)]
+    config = None if isinstance(base, type) and issubclass(base, pydantic.BaseModel) else _ANY_TYPE
+    adapter: pydantic.TypeAdapter[Any] = pydantic.TypeAdapter(annotation, config=config)
+    try:
+        adapter.validate_python(value, strict=True)
+    except pydantic.ValidationError as error:
+        detail = error.errors()[0]
+        where = "".join(f".{part}" for part in detail["loc"] if isinstance(part, int | str) and part in _keys(value))
+        raise ConfigError(f"{path}{where} = {value!r}: {detail['msg']}.") from error
+
+
+def _keys(value: Any) -> Any:
+    return value if isinstance(value, Mapping) else range(len(value)) if isinstance(value, list) else ()
+
+
+def _signature(cls: type) -> inspect.Signature:
+    owner = next(base for base in cls.__mro__ if "__init__" in vars(base))
+    if owner.__module__ == "torch.nn.modules.module":
+        return inspect.Signature()  # no constructor of its own: nn.Module's takes anything only to refuse it
+    try:
+        return inspect.signature(cls, eval_str=True)
+    except NameError:  # a third party's annotation that cannot be evaluated stays a string, and is not checked
+        return inspect.signature(cls)
+
+
+def check_params(cls: type, params: Mapping[str, Any], path: str) -> None:
+    """Check the keyword arguments `params` against the signature of `cls`; `path` is their config key.
+
+    Raises:
+        ConfigError: an unknown name, a missing one, or a value of the wrong type or out of range.
+    """
+    signature = _signature(cls)
+    known = {name: p for name, p in signature.parameters.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
+    for name, value in params.items():
+        if name in known:
+            annotation = known[name].annotation
+            if annotation is not inspect.Parameter.empty and not isinstance(annotation, str):
+                check_value(value, annotation, f"{path}.{name}")
+        elif not takes_any:
+            raise ConfigError(f"{path}.{name}: {cls.__name__} has no such parameter. {did_you_mean(name, known)}")
+    missing = [name for name, p in known.items() if p.default is p.empty and name not in params]
+    if missing:
+        raise ConfigError(
+            f"{path}: {cls.__name__} needs {', '.join(missing)}, got {sorted(params) or 'no parameters'}."
+        )
+
+
+def build(cls: type, params: Mapping[str, Any], path: str) -> Any:
+    """Check `params` and call `cls` with them; what the constructor finds wrong is named by its config key.
+
+    Raises:
+        ConfigError: `params` do not fit, or the constructor refuses one with a ValueError or TypeError.
+        SclError: what the constructor itself raises, such as an EncoderError about missing weights.
+    """
+    check_params(cls, params, path)
+    try:
+        return cls(**params)
+    except SclError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{path}: {cls.__name__} refuses {dict(params)}: {error}") from error

@@ -1,0 +1,50 @@
+"""What a section builds, and what it refuses once the encoders are there."""
+
+import pytest
+import torch
+
+from coqui_scl_plugin import SclVitsConfig
+from coqui_scl_plugin.consistency.term import SpeakerConsistency
+from coqui_scl_plugin.encoders.audio import AtRates
+from coqui_scl_plugin.errors import ConfigError, EncoderError
+from coqui_scl_plugin.plugins import registry
+from coqui_scl_plugin.references.sources import RealSpeech
+
+
+def built(section):
+    config = SclVitsConfig()
+    config.from_dict({"scl": section})
+    return SpeakerConsistency.from_config(config.scl)
+
+
+def test_an_alias_that_torch_reserves():
+    with pytest.raises(ConfigError, match=r"^scl\.encoders\.0\.alias = 'items'"):
+        built({"encoders": [{"name": "ge2e", "alias": "items"}]})
+
+
+def test_an_encoder_without_its_attributes(monkeypatch):
+    class Bare(torch.nn.Module):
+        sample_rate = 16_000
+
+    entries = registry.installed().encoders
+    monkeypatch.setitem(entries, "bare", registry.Entry(Bare, "a test"))
+    with pytest.raises(EncoderError, match="Bare lacks the attribute embedding_dim, min_samples"):
+        built({"encoders": [{"name": "bare"}]})
+
+
+def test_random_hears_the_encoder_that_it_draws_alone():
+    both = {"encoders": [{"name": "ge2e"}, {"name": "dvector"}]}
+    consistency = built(
+        {**both, "loss": {"name": "ensemble", "params": {"combine": "random", "seed": 3, "calibrate": False}}}
+    )
+    speech = 0.1 * torch.randn(2, 16_000, generator=torch.Generator().manual_seed(0))
+    heard = AtRates(speech, 16_000)
+    real = RealSpeech(heard, list(speech), ["a", "b"], ["x", "y"])
+    drawn = set()
+    for step in range(12):
+        consistency.set_step(step)
+        term = consistency(heard, real)
+        assert len(term.similarities) == 1
+        assert term.similarities.keys() == term.members.keys()
+        drawn |= term.similarities.keys()
+    assert drawn == {"ge2e", "dvector"}

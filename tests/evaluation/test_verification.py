@@ -1,0 +1,464 @@
+import csv
+import functools
+import itertools
+import math
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from evaluation_data import RATE, FirstSamples, Voices, first_samples, possible_eers, smallest_cost, syllables
+
+from coqui_scl_plugin import build_encoder
+from coqui_scl_plugin.encoders.segment_encoder import PreparedEncoder
+from coqui_scl_plugin.errors import ConfigError
+from coqui_scl_plugin.evaluation import verification as judging
+from coqui_scl_plugin.evaluation.evaluation_set import Material, Synthetic
+from coqui_scl_plugin.evaluation.metrics import bootstrap_mean
+from coqui_scl_plugin.evaluation.verification import hear, judge
+from coqui_scl_plugin.references.recordings import Recording
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+RESAMPLES = 199
+
+
+@pytest.fixture
+def voices(tmp_path):
+    return Voices(tmp_path)
+
+
+def filled(voices, seed=0, dimensions=6):
+    """Three speakers with unequal counts of recordings, of which some are copies of real ones, one is twice."""
+    draw = np.random.default_rng(seed)
+    own = {speaker: draw.normal(size=dimensions) for speaker in ("ann", "bob", "cid")}
+    for speaker, count in {"ann": 4, "bob": 3, "cid": 2}.items():
+        for number in range(count):
+            voices.add_real(f"{speaker}{number}", speaker, own[speaker] + draw.normal(0, 0.7, dimensions))
+    for speaker, references in {"ann": ["ann0", "ann0", "ann3", None, None], "bob": [None], "cid": ["cid1"]}.items():
+        for number, reference in enumerate(references):
+            vector = own[speaker] + draw.normal(0, 1.0, dimensions)
+            voices.add_synthetic(f"{speaker}-made{number}", speaker, vector, reference)
+    return voices
+
+
+def verdict_of(voices, **options):
+    return judge(voices.material, {"known": first_samples(6)}, resamples=RESAMPLES, **options).verdicts["known"]
+
+
+def mean(values):
+    values = list(values)
+    return sum(values) / len(values) if values else None
+
+
+def levels_of(voices):
+    """Mean cosines of real speech of different speakers, and of different recordings of one."""
+    pairs = list(itertools.combinations(voices.real, 2))
+    return tuple(
+        mean(voices.cosine(a, b) for a, b in pairs if (a.speaker == b.speaker) is same) for same in (False, True)
+    )
+
+
+def figures_of(voices, speaker):
+    """Similarity to the own reference and to other recordings, of one speaker."""
+    secs, cross = [], []
+    for made in voices.synthetic:
+        if made.speaker != speaker:
+            continue
+        others = [voices.cosine(made, r) for r in voices.real if r.speaker == speaker and r.name != made.reference]
+        cross.append(mean(others))
+        own = [voices.cosine(made, r) for r in voices.real if r.name == made.reference]
+        secs.append(own[0] if own else mean(others))
+    return mean(secs), mean(cross)
+
+
+def near(value):
+    return pytest.approx(value, abs=1e-6)
+
+
+def numbers(value):
+    """All of a verdict, one after another."""
+    if isinstance(value, dict):
+        value = value.values()
+    return list(itertools.chain(*map(numbers, value))) if hasattr(value, "__iter__") else [value]
+
+
+# --- one encoder, by an independent computation -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_similarities_are_means_over_speakers_of_means_of_theirs(voices, seed):
+    verdict = verdict_of(filled(voices, seed))
+    floor, ceiling = levels_of(voices)
+    assert (verdict.floor, verdict.ceiling) == (near(floor), near(ceiling))
+    expected = {speaker: figures_of(voices, speaker) for speaker in ("ann", "bob", "cid")}
+    assert [*verdict.speakers] == [*expected]
+    for speaker, (secs, cross) in expected.items():
+        found = verdict.speakers[speaker]
+        assert (found.secs, found.cross_utterance) == (near(secs), near(cross))
+        assert found.scaled == pytest.approx((cross - floor) / (ceiling - floor), abs=1e-5)
+    assert [found.recordings for found in verdict.speakers.values()] == [5, 1, 1]
+    for measure in ("secs", "cross_utterance", "scaled"):
+        values = [getattr(found, measure) for found in verdict.speakers.values()]
+        assert getattr(verdict, measure).mean == near(mean(values))
+        assert getattr(verdict, measure) == near(bootstrap_mean(values, seed=0, resamples=RESAMPLES))
+
+
+def test_a_speaker_with_many_recordings_counts_as_one(voices):
+    for speaker, vector in {"ann": [1, 0], "bob": [0, 1]}.items():
+        for number in range(2):
+            voices.add_real(f"{speaker}{number}", speaker, vector)
+    for number in range(9):
+        voices.add_synthetic(f"ann-made{number}", "ann", [1, 0])
+    voices.add_synthetic("bob-made", "bob", [1, 0])
+    verdict = judge(voices.material, {"known": first_samples(2)}, resamples=RESAMPLES).verdicts["known"]
+    assert (verdict.floor, verdict.ceiling) == (near(0), near(1))
+    for measure in ("secs", "cross_utterance", "scaled"):
+        assert getattr(verdict, measure).mean == near(0.5)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_matrix_is_of_everyone_against_everyone_but_own_references(voices, seed):
+    matrix = verdict_of(filled(voices, seed)).matrix
+    for row, column in itertools.product(range(3), repeat=2):
+        expected = mean(
+            voices.cosine(made, real)
+            for made, real in itertools.product(voices.synthetic, voices.real)
+            if made.speaker == ("ann", "bob", "cid")[row]
+            and real.speaker == ("ann", "bob", "cid")[column]
+            and made.reference != real.name
+        )
+        assert matrix[row][column] == near(expected)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_trials_are_of_all_pairs_but_own_references(voices, seed):
+    judgement = judge(filled(voices, seed).material, {"known": first_samples(6)}, resamples=RESAMPLES)
+    synthetic_trials = [
+        (i, j, made.speaker == real.speaker, voices.cosine(made, real))
+        for (i, made), (j, real) in itertools.product(enumerate(voices.synthetic), enumerate(voices.real))
+        if made.reference != real.name
+    ]
+    real_trials = [
+        (i, j, a.speaker == b.speaker, voices.cosine(a, b))
+        for (i, a), (j, b) in itertools.combinations(enumerate(voices.real), 2)
+    ]
+    assert len(synthetic_trials) == 7 * 9 - 4
+    verdict = judgement.verdicts["known"]
+    for trials, expected, eer, cost in (
+        (judgement.trials, synthetic_trials, verdict.eer, verdict.min_dcf),
+        (judgement.real_trials, real_trials, verdict.real_eer, verdict.real_min_dcf),
+    ):
+        found = zip(trials.first.tolist(), trials.second.tolist(), trials.same.tolist(), strict=True)
+        assert sorted(found) == sorted(trial[:3] for trial in expected)
+        by_pair = {trial[:2]: trial[3] for trial in expected}
+        pairs = zip(trials.first.tolist(), trials.second.tolist(), strict=True)
+        np.testing.assert_allclose(trials.scores["known"], [by_pair[pair] for pair in pairs], atol=1e-6)
+        scores, same = [trial[3] for trial in expected], [trial[2] for trial in expected]
+        assert any(eer == near(rate) for rate in possible_eers(scores, same))
+        assert cost == near(smallest_cost(scores, same))
+
+
+def test_each_encoder_has_its_own_view(voices):
+    filled(voices)
+    alone = {name: first_samples(2, skip) for name, skip in (("one", 0), ("other", 3))}
+    together = judge(voices.material, alone, resamples=RESAMPLES)
+    for name, encoder in alone.items():
+        own = judge(voices.material, {name: encoder}, resamples=RESAMPLES)
+        assert together.verdicts[name] == own.verdicts[name]
+        assert torch.equal(together.real[0].embeddings[name], own.real[0].embeddings[name])
+    assert together.verdicts["one"] != together.verdicts["other"]
+
+
+def test_same_seed_same_judgement(voices):
+    filled(voices)
+    for number, vector in enumerate(np.random.default_rng(0).normal(size=(9, 6))):  # the bounds depend on the draws
+        voices.add_real(f"real{number}", f"speaker{number}", vector)
+        voices.add_synthetic(f"made{number}", f"speaker{number}", vector + number)
+    assert verdict_of(voices, seed=3) == verdict_of(voices, seed=3)
+    assert verdict_of(voices, seed=3).secs != verdict_of(voices, seed=4).secs
+
+
+# --- where something cannot be said -----------------------------------------------------------------------------------
+
+
+def test_one_speaker_has_similarities_and_no_error_rates(voices):
+    for number in range(3):
+        voices.add_real(f"ann{number}", "ann", [1, number])
+    voices.add_synthetic("made", "ann", [1, 1], "ann1")
+    verdict = judge(voices.material, {"known": first_samples(2)}, resamples=RESAMPLES).verdicts["known"]
+    others = (math.sqrt(1 / 2) + 3 / math.sqrt(10)) / 2
+    assert verdict.secs == near((1, None, None))
+    assert verdict.cross_utterance == near((others, None, None))
+    assert verdict.matrix == [[near(others)]]
+    found = (verdict.scaled, verdict.eer, verdict.min_dcf, verdict.real_eer, verdict.real_min_dcf)
+    assert (*found, verdict.floor, verdict.ceiling, verdict.speakers["ann"].scaled) == (None,) * 8
+
+
+def test_one_recording_that_is_the_reference(voices):
+    voices.add_real("ann0", "ann", [1, 0])
+    voices.add_synthetic("made", "ann", [3, 4], "ann0")
+    judgement = judge(voices.material, {"known": first_samples(2)}, resamples=RESAMPLES)
+    verdict = judgement.verdicts["known"]
+    assert verdict.secs.mean == near(0.6)
+    assert verdict.cross_utterance is None
+    assert verdict.matrix == [[None]]
+    assert len(judgement.trials.first) == len(judgement.real_trials.first) == 0
+
+
+def without(voices, kind, name):
+    """The same voices, but for a recording."""
+    changed = SimpleNamespace(real=voices.real, synthetic=voices.synthetic)
+    setattr(changed, kind, [recording for recording in getattr(changed, kind) if recording.name != name])
+    return Material("fewer", {}, changed.real, changed.synthetic)
+
+
+@pytest.mark.parametrize("samples", [np.zeros(RATE), np.full(RATE, np.nan), np.zeros(0)])
+@pytest.mark.parametrize("kind", ["real", "synthetic"])
+def test_what_says_nothing_is_left_out(voices, kind, samples):
+    filled(voices)
+    recording = {"real": voices.real[1], "synthetic": voices.synthetic[3]}[kind]
+    soundfile.write(recording.path, samples, RATE, subtype="FLOAT")
+    encoders = {"known": PreparedEncoder(SaysNothingOfSilence(6)).eval()}
+    judgement = judge(voices.material, encoders, resamples=RESAMPLES)
+    fewer = judge(without(voices, kind, recording.name), encoders, resamples=RESAMPLES)
+    assert numbers(asdict(judgement.verdicts["known"])) == near(numbers(asdict(fewer.verdicts["known"])))
+    heard = {"real": judgement.real[1], "synthetic": judgement.synthetic[3]}[kind]
+    assert heard.problem == ("empty" if len(samples) == 0 else "not finite" if np.isnan(samples).any() else "silence")
+    assert heard.seconds == len(samples) / RATE
+    assert {one.problem for one in (*judgement.real, *judgement.synthetic)} == {None, heard.problem}
+
+
+class SaysNothingOfSilence(FirstSamples):
+    def forward(self, waveform):
+        embedding = waveform[:, : self.embedding_dim]
+        return embedding / embedding.norm(dim=-1, keepdim=True)
+
+
+def test_synthetic_silence_and_noise_count_as_the_encoder_finds_them(voices):
+    filled(voices)
+    index = [made.speaker for made in voices.synthetic].index("bob")
+    noise = np.random.default_rng(0).normal(0, 0.1, RATE)
+    soundfile.write(voices.synthetic[index].path, noise, RATE, subtype="FLOAT")
+    voices.vectors[voices.synthetic[index].path] = noise[:6] / np.linalg.norm(noise[:6])
+    judgement = judge(voices.material, {"known": first_samples(6)}, resamples=RESAMPLES)
+    assert judgement.synthetic[index].problem == "steady noise or a tone"
+    assert judgement.verdicts["known"].speakers["bob"].secs == near(figures_of(voices, "bob")[0])
+
+
+def test_a_real_recording_without_speech_is_not_compared_with_though_it_can_be_embedded(voices):
+    filled(voices)
+    noise = np.random.default_rng(0).normal(0, 0.1, RATE)
+    soundfile.write(voices.real[0].path, noise, RATE, subtype="FLOAT")
+    encoders = {"known": first_samples(6)}
+    judgement = judge(voices.material, encoders, resamples=RESAMPLES)
+    assert judgement.real[0].problem == "steady noise or a tone"
+    fewer = judge(without(voices, "real", "ann0"), encoders, resamples=RESAMPLES)
+    assert numbers(asdict(judgement.verdicts["known"])) == near(numbers(asdict(fewer.verdicts["known"])))
+    assert 0 not in judgement.trials.second
+
+
+def test_a_speaker_of_whom_nothing_is_left(voices):
+    filled(voices)
+    for real in voices.real[7:]:
+        soundfile.write(real.path, np.zeros(RATE), RATE, subtype="FLOAT")
+    verdict = verdict_of(voices)
+    found = verdict.speakers["cid"]
+    assert (found.secs, found.cross_utterance, found.scaled) == (None, None, None)
+    assert verdict.secs.mean == near(mean(verdict.speakers[speaker].secs for speaker in ("ann", "bob")))
+    assert [row[2] for row in verdict.matrix] == [None] * 3
+    assert None not in verdict.matrix[2][:2]
+
+
+def test_no_real_speech_at_all(voices):
+    filled(voices)
+    for real in voices.real:
+        soundfile.write(real.path, np.zeros(RATE), RATE, subtype="FLOAT")
+    verdict = verdict_of(voices)
+    assert (verdict.secs, verdict.scaled, verdict.eer, verdict.floor, verdict.real_eer) == (None,) * 5
+
+
+def test_a_file_that_cannot_be_read_is_named(voices):
+    filled(voices)
+    voices.synthetic[2].path.write_bytes(b"no audio")
+    with pytest.raises(ConfigError, match=voices.synthetic[2].path.name):
+        verdict_of(voices)
+
+
+# --- how it listens ---------------------------------------------------------------------------------------------------
+
+
+class Notes(FirstSamples):
+    """Keeps what it hears."""
+
+    def forward(self, waveform):
+        self.heard = waveform.clone()
+        return super().forward(waveform)
+
+
+@pytest.mark.parametrize("dbfs", [None, -27.0])
+@pytest.mark.parametrize("loudness", [0.1, 1.0])
+def test_each_recording_is_heard_whole_and_at_the_level_asked_for(tmp_path, loudness, dbfs):
+    samples = loudness * syllables(1.3)
+    soundfile.write(tmp_path / "one.wav", samples, RATE, subtype="FLOAT")
+    encoder = Notes(4)
+    heard = hear(Recording("one", tmp_path / "one.wav", "ann"), {"known": PreparedEncoder(encoder).eval()}, dbfs)
+    rms = math.sqrt((samples**2).mean())
+    factor = 1.0 if dbfs is None else 10 ** (dbfs / 20) / rms
+    np.testing.assert_allclose(encoder.heard[0].numpy(), factor * samples, rtol=1e-4, atol=1e-7)
+    assert (heard.seconds, heard.problem) == (1.3, None)
+    assert heard.embeddings["known"].shape == (4,)
+
+
+def test_the_level_reaches_every_recording(voices, monkeypatch):
+    filled(voices)
+    levels = []
+    original = judging.hear
+    monkeypatch.setattr(judging, "hear", lambda r, encoders, dbfs: levels.append(dbfs) or original(r, encoders, dbfs))
+    verdict_of(voices, dbfs=-30.0)
+    assert levels == [-30.0] * (9 + 7)
+
+
+def test_what_was_heard_before_is_not_heard_again(voices):
+    filled(voices)
+    encoders, memory = {"known": PreparedEncoder(Notes(6)).eval()}, {}
+    first = judge(voices.material, encoders, resamples=RESAMPLES, memory=memory)
+    encoders["known"].encoder.heard = None
+    again = judge(voices.material, encoders, resamples=RESAMPLES, memory=memory)
+    assert encoders["known"].encoder.heard is None
+    assert again.verdicts == first.verdicts
+    voices.add_synthetic("new", "ann", [1] * 6)
+    judge(voices.material, encoders, resamples=RESAMPLES, memory=memory)
+    assert len(memory) == 9 + 8
+    torch.testing.assert_close(memory[voices.synthetic[-1].path].embeddings["known"], torch.full((6,), 6**-0.5))
+
+
+# --- many trials ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("most", [55, 25, 15, 200_000])
+def test_trials_of_one_speaker_are_all_kept_and_of_others_as_many_as_there_is_room_for(voices, monkeypatch, most):
+    filled(voices)
+    encoders = {"known": first_samples(6)}
+    whole = judge(voices.material, encoders, resamples=RESAMPLES).trials
+    monkeypatch.setattr(judging, "_MOST_TRIALS", most)
+    first, again, other = (
+        judge(voices.material, encoders, resamples=RESAMPLES, seed=seed).trials for seed in (0, 0, 1)
+    )
+    same, different = int(whole.same.sum()), int((~whole.same).sum())
+    assert (same, different) == (21, 38)
+    assert first.same.sum() == same
+    assert (~first.same).sum() == min(different, max(most - same, same))
+
+    def listed(trials):
+        return set(zip(trials.first.tolist(), trials.second.tolist(), trials.scores["known"].tolist(), strict=True))
+
+    assert len(listed(first)) == len(first.first)
+    assert listed(first) <= listed(whole)
+    assert listed(first) == listed(again)
+    assert (listed(first) == listed(other)) is (len(first.first) == len(whole.first))
+
+
+# --- real speech through the encoders in the wheel --------------------------------------------------------------------
+
+EERS = {"ge2e": 0.44, "dvector": 1.56}
+UNKNOWN = 3
+"""So many recordings the judge embeds itself, to see that it does as the test."""
+
+
+class Remembers(PreparedEncoder):
+    """Embeds what it does not know yet."""
+
+    known: dict[bytes, torch.Tensor]
+
+    def forward(self, waveform):
+        key = waveform.numpy().tobytes()
+        return self.known[key] if key in self.known else super().forward(waveform)
+
+
+@torch.no_grad()
+def embed_alone(encoder, waveform):
+    return encoder(torch.from_numpy(waveform)[None])
+
+
+@pytest.fixture(scope="module")
+def copies(libri10, one_thread):
+    """All of libri10 by both encoders, embedded here; and what is said of it as copies of itself."""
+    with (libri10 / "metadata.csv").open(newline="") as stream:
+        rows = [(libri10 / row["audio_file"], row["speaker_name"]) for row in csv.DictReader(stream, delimiter="|")]
+    real = [Recording(path.stem, path, speaker) for path, speaker in rows]
+    synthetic = [Synthetic(path.stem, path, speaker, reference=path.stem) for path, speaker in rows]
+    embedded, encoders = {}, {}
+    for alias in EERS:
+        encoder = build_encoder(alias).eval()
+        encoders[alias] = Remembers(encoder).eval()
+        waveforms = [soundfile.read(path, dtype="float32")[0] for path, _ in rows]
+        with ThreadPoolExecutor(2) as pool:  # a recording a core
+            embeddings = list(pool.map(functools.partial(embed_alone, encoder), waveforms))
+        embedded[alias] = torch.cat(embeddings).double().numpy()
+        pairs = zip(waveforms[UNKNOWN:], embeddings[UNKNOWN:], strict=True)
+        encoders[alias].known = {waveform.tobytes(): embedding for waveform, embedding in pairs}
+    judgement = judge(Material("copies", {}, real, synthetic), encoders, resamples=999)
+    return SimpleNamespace(judgement=judgement, embedded=embedded, speakers=[speaker for _, speaker in rows])
+
+
+def sorted_rates(scores, same):
+    """Equal error rate in percent and detection cost, from running sums over sorted scores, ties taken together."""
+    order = np.argsort(-scores, kind="stable")
+    scores, same = scores[order], same[order]
+    last_of_ties = np.append(scores[1:] != scores[:-1], True)
+    alarm = np.append(0, np.cumsum(~same)[last_of_ties]) / (~same).sum()
+    miss = 1 - np.append(0, np.cumsum(same)[last_of_ties]) / same.sum()
+    nearest = np.abs(alarm - miss).argmin()
+    return 100 * (alarm[nearest] + miss[nearest]) / 2, (0.05 * miss + 0.95 * alarm).min() / 0.05
+
+
+@pytest.mark.parametrize("alias", EERS)
+def test_error_rates_of_real_speech(copies, alias):
+    speakers = np.array(copies.speakers)
+    embedded = copies.embedded[alias]
+    rows, columns = np.triu_indices(len(speakers), k=1)
+    scores = (embedded[rows] * embedded[columns]).sum(axis=1)
+    eer, cost = sorted_rates(scores, speakers[rows] == speakers[columns])
+    verdict = copies.judgement.verdicts[alias]
+    assert round(verdict.real_eer, 2) == EERS[alias]
+    assert verdict.real_eer == pytest.approx(eer, abs=1e-6)
+    assert verdict.real_min_dcf == pytest.approx(cost, abs=1e-6)
+
+
+@pytest.mark.parametrize("alias", EERS)
+def test_the_judge_embeds_whole_recordings(copies, alias):
+    for heard in (copies.judgement.real, copies.judgement.synthetic):
+        found = np.stack([one.embeddings[alias].double().numpy() for one in heard])
+        np.testing.assert_allclose(found, copies.embedded[alias], atol=1e-5)
+
+
+@pytest.mark.parametrize("alias", EERS)
+def test_copies_of_real_speech_are_as_good_as_it(copies, alias):
+    verdict = copies.judgement.verdicts[alias]
+    assert verdict.secs == pytest.approx((1, 1, 1), abs=1e-5)
+    assert verdict.scaled.mean == pytest.approx(1, abs=1e-6)  # ten recordings of each: means of equal weight
+    assert verdict.cross_utterance.mean == pytest.approx(verdict.ceiling, abs=1e-6)
+    assert verdict.eer == pytest.approx(verdict.real_eer, abs=1e-9)  # each trial twice
+    assert verdict.min_dcf == pytest.approx(verdict.real_min_dcf, abs=1e-9)
+
+
+@pytest.mark.parametrize("alias", EERS)
+def test_the_speech_of_someone_else_is_at_the_floor(copies, voices, alias):
+    speakers = sorted(set(copies.speakers))
+    dimensions = copies.embedded[alias].shape[1]
+    for index, (embedding, speaker) in enumerate(zip(copies.embedded[alias], copies.speakers, strict=True)):
+        voices.add_real(str(index), speaker, embedding)
+        voices.add_synthetic(f"made{index}", speakers[speakers.index(speaker) - 1], embedding)
+    verdict = judge(voices.material, {alias: first_samples(dimensions)}, resamples=RESAMPLES).verdicts[alias]
+    assert verdict.real_eer == pytest.approx(copies.judgement.verdicts[alias].real_eer, abs=0.03)  # float32 files
+    # speakers who follow each other happen to be somewhat more alike than others
+    assert abs(verdict.scaled.mean) < 0.2
+    assert verdict.eer > 30
+    matrix = np.array(verdict.matrix)
+    own = (np.arange(10), (np.arange(10) + 1) % 10)
+    assert (matrix.argmax(axis=1) == own[1]).all()  # who it really is
+    matrix[own] = np.nan
+    assert np.nanmean(matrix) == pytest.approx(verdict.floor, abs=1e-5)
