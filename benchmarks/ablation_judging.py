@@ -20,9 +20,9 @@ from coqui_scl_plugin import build_encoder
 from coqui_scl_plugin.coqui.vits_audio import copy_speech, spectrogram_for
 from coqui_scl_plugin.demo.corpus_files import Corpus, Sample
 from coqui_scl_plugin.demo.judge import load_waveform
-from coqui_scl_plugin.encoders.segment_encoder import PreparedEncoder
-from coqui_scl_plugin.evaluation.evaluation_set import Material, Synthetic
-from coqui_scl_plugin.evaluation.verification import Heard, judge
+from coqui_scl_plugin.encoders.segment_encoder import SegmentEncoder
+from coqui_scl_plugin.evaluation.evaluation_set import EvaluationSet, SyntheticRecording
+from coqui_scl_plugin.evaluation.verification import EmbeddedRecording, judge
 from coqui_scl_plugin.freeze import FrozenPolicy
 from coqui_scl_plugin.references.recordings import Recording
 from coqui_scl_plugin.utils.atomic import replacing
@@ -36,15 +36,15 @@ WAYS = ("reconstruction", "conversion")
 class Bench:
     """The three judges, as they were published, and what they heard already: real speech, once for all models."""
 
-    judges: Mapping[str, PreparedEncoder]
-    memory: dict[Path, Heard]
+    judges: Mapping[str, SegmentEncoder]
+    memory: dict[Path, EmbeddedRecording]
 
     @classmethod
     @functools.cache
     def of_this_process(cls) -> Self:
         """The same whenever it is asked for."""
-        judges = {name: PreparedEncoder(build_encoder(name)) for name in ENCODERS}
-        judges[INDEPENDENT] = PreparedEncoder(CamPlusPlus())  # type: ignore[arg-type]  # keeps the contract without the base
+        judges = {name: SegmentEncoder(build_encoder(name)) for name in ENCODERS}
+        judges[INDEPENDENT] = SegmentEncoder(CamPlusPlus())  # type: ignore[arg-type]  # keeps the contract without the base
         for encoder in judges.values():
             FrozenPolicy().apply(encoder)
         return cls(judges, {})
@@ -63,10 +63,10 @@ def _mel(model: AblatedVits, waveform: Tensor) -> Tensor:
     return mel
 
 
-def _synthesise(model: AblatedVits, corpus: Corpus, folder: Path) -> tuple[dict[str, list[Synthetic]], float]:
+def _synthesise(model: AblatedVits, corpus: Corpus, folder: Path) -> tuple[dict[str, list[SyntheticRecording]], float]:
     """Each held-out recording, its first five seconds, in its own voice and in the next speaker's; and the mel loss."""
     audio, speakers, mel_losses = model.config.audio, corpus.speakers, []
-    made: dict[str, list[Synthetic]] = {way: [] for way in WAYS}
+    made: dict[str, list[SyntheticRecording]] = {way: [] for way in WAYS}
     for sample in corpus.held_out:
         waveform = load_waveform(sample)
         spec = spectrogram_for(model, waveform, audio.sample_rate)
@@ -79,7 +79,7 @@ def _synthesise(model: AblatedVits, corpus: Corpus, folder: Path) -> tuple[dict[
             file.parent.mkdir(parents=True, exist_ok=True)
             soundfile.write(file, copy.clamp(-1, 1).numpy(), audio.sample_rate)
             reference = sample["audio_unique_name"] if way == "reconstruction" else None
-            made[way].append(Synthetic(f"{way}/{file.stem}", file, speaker, reference=reference))
+            made[way].append(SyntheticRecording(f"{way}/{file.stem}", file, speaker, reference=reference))
             if way == "reconstruction":
                 length = min(len(copy), len(waveform))
                 mel_losses.append(float(l1_loss(_mel(model, copy[:length]), _mel(model, waveform[:length]))))
@@ -102,7 +102,7 @@ def judge_model(weights: Path, out: Path, corpus: Corpus) -> None:
     real = [_recording(sample) for sample in (*corpus.held_out, *corpus.train)]
     verdicts: dict[str, Any] = {"mel_loss": mel_loss}
     for way, synthetic in made.items():
-        material = Material(f"{out.name} {way}", {}, real, synthetic)
+        material = EvaluationSet(f"{out.name} {way}", {}, real, synthetic)
         judged = judge(material, bench.judges, resamples=99, memory=bench.memory)
         verdicts[way] = {alias: asdict(verdict) for alias, verdict in judged.verdicts.items()}
     with replacing(out / "judged.json") as temporary:

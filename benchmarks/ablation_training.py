@@ -29,14 +29,14 @@ from coqui_scl_plugin.demo.corpus_files import Corpus, Sample
 from coqui_scl_plugin.demo.judge import embed_all, load_waveform
 from coqui_scl_plugin.demo.loss_recorder import LossRecorder
 from coqui_scl_plugin.demo.small_vits import small_config
-from coqui_scl_plugin.encoders.audio import AtRates
-from coqui_scl_plugin.encoders.segment_encoder import PreparedEncoder
-from coqui_scl_plugin.freeze import FrozenPolicy, fingerprint
+from coqui_scl_plugin.encoders.audio import ResampledAudio
+from coqui_scl_plugin.encoders.segment_encoder import SegmentEncoder
+from coqui_scl_plugin.freeze import FrozenPolicy
 from coqui_scl_plugin.references.cache import ReferenceCache
 from coqui_scl_plugin.references.fill import embed_recordings
 from coqui_scl_plugin.references.recordings import recordings_of
 from coqui_scl_plugin.utils.atomic import replacing
-from coqui_scl_plugin.utils.fingerprint import named_tensors, same_bits
+from coqui_scl_plugin.utils.fingerprint import fingerprint, named_tensors, same_bits
 
 ENCODERS = ("ge2e", "dvector")
 LOSSES = ("cosine", "angular_margin", "contrastive")
@@ -209,14 +209,14 @@ def _gradient_norm(arm: Arm, corpus: Corpus, start: Path, cache: Path) -> float:
     model.load_state_dict(torch.load(start, map_location="cpu", weights_only=True)["model"])
     model.setup_speaker_consistency()
     consistency = cast(SpeakerConsistency, model.train().speaker_encoder_loss)
-    speech, _ = embed_recordings(consistency.prepared_encoders, recordings_of(samples), ReferenceCache.load(cache))
+    speech, _ = embed_recordings(consistency.segment_encoders, recordings_of(samples), ReferenceCache.load(cache))
     consistency.hold(speech)
     norms = []
     for index, batch in enumerate(_spread_batches(model, samples)):
         torch.manual_seed(index)
         generated, real = model.generate_pair(batch)
         heard = generated.detach().requires_grad_()
-        term = consistency(AtRates(heard, model.config.audio.sample_rate), real)
+        term = consistency(ResampledAudio(heard, model.config.audio.sample_rate), real)
         norms.append(float(torch.autograd.grad(term.loss, heard)[0].norm()))
     return statistics.mean(norms)
 
@@ -243,9 +243,9 @@ def measure_weights(corpus: Corpus, start: Path, folder: Path) -> dict[str, floa
 # --- one run ----------------------------------------------------------------------------------------------------------
 
 
-def _drift(name: str, encoder: PreparedEncoder, corpus: Corpus) -> dict[str, Any]:
+def _drift(name: str, encoder: SegmentEncoder, corpus: Corpus) -> dict[str, Any]:
     """How far an encoder moved from what it was when it was loaded."""
-    fresh = PreparedEncoder(build_encoder(name), encoder.min_samples / encoder.sample_rate)
+    fresh = SegmentEncoder(build_encoder(name), encoder.min_samples / encoder.sample_rate)
     for module in (fresh, encoder):
         FrozenPolicy().apply(module)
     before, after = named_tensors(fresh.encoder), named_tensors(encoder.encoder)
@@ -273,7 +273,7 @@ def train_run(arm: Arm, seed: int, steps: int, corpus: Corpus, folder: Path, wei
     config.run_name = arm.name
     trained = _train(config, training_samples(corpus, _LONGEST["arm"]), steps, seed, folder / "start.pth")
     consistency = trained.model.speaker_encoder_loss
-    encoders = consistency.prepared_encoders if consistency is not None else {}
+    encoders = consistency.segment_encoders if consistency is not None else {}
     with replacing(own / "model.pth") as temporary:
         save_model(config, trained.model, str(temporary), current_step=steps, epoch=0)
     run = {

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from benchmarks.originals import Case, cases, frozen
 from benchmarks.speech import RATE, Utterance, utterances
-from coqui_scl_plugin.encoders.segment_encoder import PreparedEncoder
+from coqui_scl_plugin.encoders.segment_encoder import SegmentEncoder
 from coqui_scl_plugin.evaluation.metrics import equal_error_rate
 
 _COLUMNS = (
@@ -39,7 +39,7 @@ def _largest_difference(case: Case, encoder: nn.Module, speech: list[Utterance])
     return float(torch.stack(differences).max())
 
 
-def _costs(prepared: PreparedEncoder, segments: Tensor, repeats: int) -> tuple[float, float, float]:
+def _costs(prepared: SegmentEncoder, segments: Tensor, repeats: int) -> tuple[float, float, float]:
     """Milliseconds forward, milliseconds backward, and the norm of the gradient of the mean cosine of neighbours."""
     waveform = segments.clone().requires_grad_()
     forward, backward, norm = [], [], 0.0
@@ -59,7 +59,7 @@ def _costs(prepared: PreparedEncoder, segments: Tensor, repeats: int) -> tuple[f
 def line(case: Case, speech: list[Utterance], repeats: int) -> list[str]:
     """The cells of one encoder."""
     encoder = frozen(case)
-    prepared = PreparedEncoder(encoder, min_seconds=1.0)
+    prepared = SegmentEncoder(encoder, min_seconds=1.0)
     segments = torch.stack([utterance.waveform[RATE : RATE + 5_944] for utterance in speech[::13]])
     forward, backward, norm = _costs(prepared, segments, repeats)
     rate = "-"

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from benchmarks.originals import Case, cases, frozen
 from coqui_scl_plugin import SclConfig
-from coqui_scl_plugin.encoders.segment_encoder import PreparedEncoder
-from coqui_scl_plugin.freeze import FreezeGuard, FrozenPolicy
+from coqui_scl_plugin.encoders.segment_encoder import SegmentEncoder
+from coqui_scl_plugin.freeze import DriftGuard, FrozenPolicy
 
 _ENCODERS = ("ge2e", "dvector", "coqui resnet", "transformers wavlm")
 _SEGMENTS = (8, 5_944)  # 0.37 s at 16 kHz, which is tiled to a second
@@ -32,14 +32,14 @@ def _milliseconds(work: Callable[[], object], runs: int) -> float:
 
 def line(case: Case, check_every: int, runs: int) -> str:
     """Milliseconds of a loss step, of the policy at each step and of a check, and the share of both in a step."""
-    encoder, policy = PreparedEncoder(frozen(case), min_seconds=1.0), FrozenPolicy()
+    encoder, policy = SegmentEncoder(frozen(case), min_seconds=1.0), FrozenPolicy()
     waveform = (0.1 * torch.randn(_SEGMENTS)).requires_grad_()
 
     def step() -> Tensor:
         embedded = encoder(waveform)
         return torch.autograd.grad(torch.cosine_similarity(embedded[::2], embedded[1::2]).mean(), waveform)[0]
 
-    guard = FreezeGuard({case.label: encoder})
+    guard = DriftGuard({case.label: encoder})
     loss, check = _milliseconds(step, runs), _milliseconds(lambda: guard.check(0), runs)
     applied = 2 * _milliseconds(lambda: policy.apply(encoder), runs)  # before and after a step
     share = (applied + check / check_every) / loss

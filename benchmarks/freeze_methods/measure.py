@@ -14,7 +14,7 @@ from benchmarks.freeze_methods.memory import watched
 from benchmarks.freeze_methods.methods import Nothing
 from benchmarks.freeze_methods.setting import Setting
 from benchmarks.freeze_methods.training import Step, gradient_norm, has_gradients, train
-from coqui_scl_plugin.freeze import named_tensors
+from coqui_scl_plugin.utils.fingerprint import named_tensors
 
 _WARM_UP = 1
 _MEMORY_STEPS = 2

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity
 
 from benchmarks.freeze_methods.setting import Kind
-from coqui_scl_plugin.freeze import FrozenPolicy, named_tensors
+from coqui_scl_plugin.freeze import FrozenPolicy
+from coqui_scl_plugin.utils.fingerprint import named_tensors
 
 _WEIGHT = 9.0
 

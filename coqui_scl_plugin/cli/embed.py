@@ -17,7 +17,7 @@ from coqui_scl_plugin.coqui.run_config import list_samples, read_config, resolve
 from coqui_scl_plugin.errors import ConfigError
 from coqui_scl_plugin.preflight.recordings import check_names
 from coqui_scl_plugin.references.cache import ReferenceCache
-from coqui_scl_plugin.references.embeddings import EmbeddedSpeech
+from coqui_scl_plugin.references.embeddings import ReferenceEmbeddings
 from coqui_scl_plugin.references.fill import embed_recordings
 from coqui_scl_plugin.references.recordings import recordings_of
 from coqui_scl_plugin.utils.suggest import did_you_mean
@@ -85,11 +85,11 @@ def run_embed(
     consistency.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     cache = ReferenceCache.load(config.reference_cache)
     if import_file is not None and chosen is not None:
-        count = import_d_vectors(import_file, cache, consistency.prepared_encoders[chosen], recordings)
+        count = import_d_vectors(import_file, cache, consistency.segment_encoders[chosen], recordings)
         cache.save()
         sys.stderr.write(f"{count} embeddings of {chosen} taken from {import_file}.\n")
     started = time.perf_counter()
-    speech, embedded = embed_recordings(consistency.prepared_encoders, recordings, cache)
+    speech, embedded = embed_recordings(consistency.segment_encoders, recordings, cache)
     seconds = time.perf_counter() - started
     if export_file is not None and chosen is not None:
         export_d_vectors(export_file, recordings, speech.embeddings[chosen])
@@ -101,7 +101,7 @@ def run_embed(
         _print(rows, cache.path, seconds)
 
 
-def _row(alias: str, recordings: int, embedded: int, speech: EmbeddedSpeech) -> Row:
+def _row(alias: str, recordings: int, embedded: int, speech: ReferenceEmbeddings) -> Row:
     levels = speech.levels(alias)
     return Row(
         alias, recordings, embedded, floor=levels.floor if levels else None, ceiling=levels.ceiling if levels else None

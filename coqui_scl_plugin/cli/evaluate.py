@@ -17,17 +17,22 @@ from rich.table import Table
 
 from coqui_scl_plugin.config import EncoderConfig
 from coqui_scl_plugin.consistency.term import build_encoder_of
-from coqui_scl_plugin.coqui.synthesis import METHODS, Method, TrainedRun, load_run, material_from_run
-from coqui_scl_plugin.encoders.segment_encoder import PreparedEncoder
+from coqui_scl_plugin.coqui.synthesis import METHODS, Method, TrainedRun, evaluation_set_from_run, load_run
+from coqui_scl_plugin.encoders.segment_encoder import SegmentEncoder
 from coqui_scl_plugin.errors import ConfigError
 from coqui_scl_plugin.evaluation import plots, report
-from coqui_scl_plugin.evaluation.evaluation_set import Material, material_from_folders, material_from_pairs
-from coqui_scl_plugin.evaluation.results import Evaluation, Judge, Role, evaluations_of, results
-from coqui_scl_plugin.evaluation.verification import Heard, judge
-from coqui_scl_plugin.freeze import FrozenPolicy, fingerprint
+from coqui_scl_plugin.evaluation.evaluation_set import (
+    EvaluationSet,
+    evaluation_set_from_folders,
+    evaluation_set_from_pairs,
+)
+from coqui_scl_plugin.evaluation.results import EncoderIdentity, Evaluation, Role, evaluations_of, results
+from coqui_scl_plugin.evaluation.verification import EmbeddedRecording, judge
+from coqui_scl_plugin.freeze import FrozenPolicy
 from coqui_scl_plugin.monitoring.history import read_history
 from coqui_scl_plugin.utils.atomic import replacing
-from coqui_scl_plugin.utils.log_level import quiet
+from coqui_scl_plugin.utils.fingerprint import fingerprint
+from coqui_scl_plugin.utils.log_level import log_level
 from coqui_scl_plugin.utils.suggest import did_you_mean
 
 _DEFAULT_ENCODERS = ("ge2e", "dvector")
@@ -86,16 +91,16 @@ def _labels(runs: Sequence[TrainedRun], methods: Sequence[Method]) -> dict[tuple
     return labels
 
 
-def _materials(options: EvaluateOptions, runs: Sequence[TrainedRun]) -> list[tuple[Material, TrainedRun | None]]:
+def _materials(options: EvaluateOptions, runs: Sequence[TrainedRun]) -> list[tuple[EvaluationSet, TrainedRun | None]]:
     if options.pairs is not None:
-        return [(material_from_pairs(options.pairs), None)]
+        return [(evaluation_set_from_pairs(options.pairs), None)]
     if options.real is not None and options.synthetic is not None:
-        return [(material_from_folders(options.real, options.synthetic), None)]
+        return [(evaluation_set_from_folders(options.real, options.synthetic), None)]
     methods: list[Method] = [method for method in METHODS if method in (options.synthesis or ["tts"])]
-    made: list[tuple[Material, TrainedRun | None]] = []
+    made: list[tuple[EvaluationSet, TrainedRun | None]] = []
     for (index, method), label in _labels(runs, methods).items():
         folder = options.out / "audio" / label.replace(", ", "-")
-        material = material_from_run(runs[index], method, options.sentences, options.seed, folder, label)
+        material = evaluation_set_from_run(runs[index], method, options.sentences, options.seed, folder, label)
         made.append((material, runs[index]))
     return made
 
@@ -127,18 +132,18 @@ def _specs(options: EvaluateOptions, runs: Sequence[TrainedRun]) -> dict[str, En
     return specs
 
 
-def _load(specs: Mapping[str, EncoderConfig]) -> tuple[dict[str, PreparedEncoder], dict[str, Judge]]:
+def _load(specs: Mapping[str, EncoderConfig]) -> tuple[dict[str, SegmentEncoder], dict[str, EncoderIdentity]]:
     encoders, judges = {}, {}
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     for alias, spec in specs.items():
-        encoder = PreparedEncoder(build_encoder_of(spec, f"encoder {alias}"))
+        encoder = SegmentEncoder(build_encoder_of(spec, f"encoder {alias}"))
         FrozenPolicy().apply(encoder)
-        judges[alias] = Judge(spec.name, dict(spec.params), fingerprint(encoder.encoder))
+        judges[alias] = EncoderIdentity(spec.name, dict(spec.params), fingerprint(encoder.encoder))
         encoders[alias] = encoder.to(device)
     return encoders, judges
 
 
-def _roles(run: TrainedRun | None, judges: Mapping[str, Judge]) -> dict[str, Role]:
+def _roles(run: TrainedRun | None, judges: Mapping[str, EncoderIdentity]) -> dict[str, Role]:
     """What each encoder was in the training of a run, told by its weights."""
     if run is None:
         return dict.fromkeys(judges, "judge")
@@ -163,11 +168,11 @@ def run_evaluate(options: EvaluateOptions, overrides: Sequence[str], *, as_json:
         raise ConfigError(f"{overrides[0]}: overrides are for the config of a RUN.")
     with (
         contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext(),
-        quiet(logging.WARNING, "TTS", "trainer"),
+        log_level(logging.WARNING, "TTS", "trainer"),
     ):
         runs = [load_run(folder, options.checkpoint, overrides) for folder in options.runs]
         encoders, judges = _load(_specs(options, runs))
-        evaluations, memory = [], dict[Path, Heard]()
+        evaluations, memory = [], dict[Path, EmbeddedRecording]()
         for material, run in _materials(options, runs):
             judged = judge(
                 material, encoders, dbfs=options.level, seed=options.seed, resamples=options.resamples, memory=memory

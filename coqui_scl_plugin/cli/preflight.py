@@ -21,11 +21,11 @@ from coqui_scl_plugin.coqui.run_config import (
     resolved_config,
 )
 from coqui_scl_plugin.coqui.run_facts import (
+    collect_facts,
     dataset_that_fits,
     freeze_report,
     phonemes_left_alone,
     random_state_kept,
-    setup_of,
     small_batch,
 )
 from coqui_scl_plugin.coqui.vits import SclVits
@@ -33,7 +33,7 @@ from coqui_scl_plugin.coqui.vits_config import SclVitsConfig
 from coqui_scl_plugin.errors import ConfigError, EvaluationSetError, HoldoutError
 from coqui_scl_plugin.freeze.report import FreezeReport
 from coqui_scl_plugin.preflight.checks import CHECKS, check_skipped, run_checks
-from coqui_scl_plugin.preflight.facts import Restored, RunSetup
+from coqui_scl_plugin.preflight.facts import Restored, RunFacts
 from coqui_scl_plugin.preflight.report import Finding, PreflightReport, Result, judge
 from coqui_scl_plugin.references.cache import ReferenceCache
 from coqui_scl_plugin.references.fill import embed_recordings
@@ -53,7 +53,7 @@ def _a_few(samples: Samples) -> Samples:
     return [sample for own in speakers for sample in own[:_EACH]]
 
 
-def _setup(config: SclVitsConfig, restore_path: str | None, *, named_vits: bool) -> tuple[SclVits, RunSetup]:
+def _setup(config: SclVitsConfig, restore_path: str | None, *, named_vits: bool) -> tuple[SclVits, RunFacts]:
     train, evaluation = list_samples(config)
     torch.manual_seed(config.training_seed)  # as `coqui-scl train` does, so that the same is checked each time
     model = SclVits(config)
@@ -70,10 +70,10 @@ def _setup(config: SclVitsConfig, restore_path: str | None, *, named_vits: bool)
 
     def prepare(consistency: SpeakerConsistency) -> None:
         if consistency.uses_recordings:
-            speech, _ = embed_recordings(consistency.prepared_encoders, recordings_of(few()), ReferenceCache())
+            speech, _ = embed_recordings(consistency.segment_encoders, recordings_of(few()), ReferenceCache())
             consistency.hold(speech)
 
-    setup = setup_of(
+    setup = collect_facts(
         model, model.config, optimizers, (train, evaluation), batch=lambda: small_batch(model, model.config, few()),
         prepare_references=prepare, own_eval_loader=False, restored=restored, named_vits=named_vits,
     )  # fmt: skip

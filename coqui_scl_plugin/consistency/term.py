@@ -10,22 +10,23 @@ from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity
 
 from coqui_scl_plugin.config import EncoderConfig, SclConfig, check_config
-from coqui_scl_plugin.encoders.audio import AtRates
+from coqui_scl_plugin.encoders.audio import ResampledAudio
 from coqui_scl_plugin.encoders.base import SpeakerEncoder
-from coqui_scl_plugin.encoders.segment_encoder import PreparedEncoder
+from coqui_scl_plugin.encoders.segment_encoder import SegmentEncoder
 from coqui_scl_plugin.errors import ConfigError, EncoderError, HoldoutError, PreflightError
-from coqui_scl_plugin.freeze import FreezePolicy, fingerprint
-from coqui_scl_plugin.losses.calibration import Levels
+from coqui_scl_plugin.freeze import FreezePolicy
+from coqui_scl_plugin.losses.calibration import Calibration
 from coqui_scl_plugin.losses.ensemble import EnsembleLoss
 from coqui_scl_plugin.plugins import parameters, registry
-from coqui_scl_plugin.references.embeddings import EmbeddedSpeech
+from coqui_scl_plugin.references.embeddings import ReferenceEmbeddings
 from coqui_scl_plugin.references.sources import (
-    CrossUtteranceReferences,
-    RealSpeech,
-    References,
-    SegmentReferences,
-    build_references,
+    CrossUtteranceSource,
+    ReferenceBatch,
+    ReferenceSource,
+    SegmentSource,
+    build_reference_source,
 )
+from coqui_scl_plugin.utils.fingerprint import fingerprint
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +61,7 @@ def build_encoder_of(spec: EncoderConfig, path: str) -> SpeakerEncoder:
     return encoder
 
 
-def _refuse_training_weights(config: SclConfig, encoders: Mapping[str, PreparedEncoder]) -> None:
+def _refuse_training_weights(config: SclConfig, encoders: Mapping[str, SegmentEncoder]) -> None:
     """A held-out encoder must not be a training one under another name. Raises HoldoutError."""
     if not config.holdout:
         return
@@ -80,11 +81,11 @@ class SpeakerConsistency(nn.Module):
     def __init__(
         self,
         loss: nn.Module,
-        encoders: Mapping[str, PreparedEncoder],
+        encoders: Mapping[str, SegmentEncoder],
         policies: Mapping[str, FreezePolicy],
-        references: References,
+        references: ReferenceSource,
         holdout: tuple[str, ...] = (),
-        levels: Mapping[str, Levels] | None = None,
+        levels: Mapping[str, Calibration] | None = None,
     ) -> None:
         """Put the parts together.
 
@@ -119,12 +120,12 @@ class SpeakerConsistency(nn.Module):
         check_config(config)
         known = registry.installed()
         specs = [*config.encoders, *config.holdout]
-        encoders: dict[str, PreparedEncoder] = {}
+        encoders: dict[str, SegmentEncoder] = {}
         with torch.random.fork_rng(devices=[]):
             for role in ("encoders", "holdout"):
                 for index, spec in enumerate(cast(list[EncoderConfig], getattr(config, role))):
                     encoder = build_encoder_of(spec, f"scl.{role}.{index}")
-                    encoders[spec.label] = PreparedEncoder(encoder, config.segment.min_seconds)
+                    encoders[spec.label] = SegmentEncoder(encoder, config.segment.min_seconds)
             loss = parameters.build(
                 known.get("losses", config.loss.name, "scl.loss.name"), config.loss.params, "scl.loss.params"
             )
@@ -135,10 +136,10 @@ class SpeakerConsistency(nn.Module):
             loss,
             encoders,
             {spec.label: known.get("freeze_policies", spec.policy, "policy")() for spec in specs},
-            build_references(config.reference.source),
+            build_reference_source(config.reference.source),
             holdout=tuple(spec.label for spec in config.holdout),
             levels={
-                s.label: Levels(s.floor, s.ceiling) for s in specs if s.floor is not None and s.ceiling is not None
+                s.label: Calibration(s.floor, s.ceiling) for s in specs if s.floor is not None and s.ceiling is not None
             },
         )
 
@@ -150,9 +151,9 @@ class SpeakerConsistency(nn.Module):
         return [alias for alias in self.encoders if alias not in self.holdout]
 
     @property
-    def prepared_encoders(self) -> dict[str, PreparedEncoder]:
+    def segment_encoders(self) -> dict[str, SegmentEncoder]:
         """All encoders by alias."""
-        return {alias: cast(PreparedEncoder, encoder) for alias, encoder in self.encoders.items()}
+        return {alias: cast(SegmentEncoder, encoder) for alias, encoder in self.encoders.items()}
 
     @property
     def frozen_encoders(self) -> dict[str, nn.Module]:
@@ -160,9 +161,9 @@ class SpeakerConsistency(nn.Module):
         return {alias: encoder for alias, encoder in self.encoders.items() if not self.policies[alias].trainable}
 
     @property
-    def trained_encoders(self) -> dict[str, PreparedEncoder]:
+    def trained_encoders(self) -> dict[str, SegmentEncoder]:
         """The encoders whose policy lets them train."""
-        return {alias: one for alias, one in self.prepared_encoders.items() if self.policies[alias].trainable}
+        return {alias: one for alias, one in self.segment_encoders.items() if self.policies[alias].trainable}
 
     def train(self, mode: bool = True) -> Self:
         """Switch the loss; the encoders follow their policies."""
@@ -199,9 +200,9 @@ class SpeakerConsistency(nn.Module):
     @property
     def uses_recordings(self) -> bool:
         """Whether a step is cheaper, or tells more, once `hold` was called."""
-        return self.needs_recordings or not isinstance(self.references, SegmentReferences)
+        return self.needs_recordings or not isinstance(self.references, SegmentSource)
 
-    def hold(self, speech: EmbeddedSpeech) -> None:
+    def hold(self, speech: ReferenceEmbeddings) -> None:
         """Take the embedded data set: references, prototypes, and the levels that are not known yet.
 
         Raises:
@@ -212,13 +213,13 @@ class SpeakerConsistency(nn.Module):
             self._measure(alias, speech)
         self._calibrate()
         alone = speech.with_one_recording()
-        if alone and isinstance(self.references, CrossUtteranceReferences):
+        if alone and isinstance(self.references, CrossUtteranceSource):
             logger.warning(
                 "reference.source = cross_utterance: %d of %d speakers have one recording to train on, with which they "
                 "are compared (%s).", len(alone), len(speech.speakers), ", ".join(alone[:5]),
             )  # fmt: skip
 
-    def _measure(self, alias: str, speech: EmbeddedSpeech) -> None:
+    def _measure(self, alias: str, speech: ReferenceEmbeddings) -> None:
         measured, required = speech.levels(alias), self._calibrates and alias not in self.holdout
         if measured is not None and measured.ceiling > measured.floor:
             self.levels[alias] = measured
@@ -249,26 +250,26 @@ class SpeakerConsistency(nn.Module):
         if (set_step := getattr(self.loss, "set_step", None)) is not None:
             set_step(step)
 
-    def can_teach(self, real: RealSpeech) -> bool:
+    def can_teach(self, real: ReferenceBatch) -> bool:
         """Whether the batch has the speakers that the loss needs."""
         return self.wants_prototypes or len(set(real.speakers)) >= getattr(self.loss, "min_speakers", 1)
 
-    def member_loss(self, alias: str, generated: Tensor, reference: Tensor, real: RealSpeech) -> Tensor:
+    def member_loss(self, alias: str, generated: Tensor, reference: Tensor, real: ReferenceBatch) -> Tensor:
         """The unweighted loss as it compares `[B, D]` embeddings of this encoder alone."""
         loss = self.loss.members[alias] if isinstance(self.loss, EnsembleLoss) else self.loss
         prototypes = self.references.speech.centroids(alias) if self.wants_prototypes else None
         value: Tensor = loss(generated, reference, self._speaker_ids(real), prototypes)
         return value
 
-    def _speaker_ids(self, real: RealSpeech) -> Tensor:
+    def _speaker_ids(self, real: ReferenceBatch) -> Tensor:
         return self.references.speech.speaker_ids(real.speakers) if self.wants_prototypes else real.speaker_ids
 
-    def embed_pair(self, alias: str, generated: AtRates, real: RealSpeech) -> tuple[Tensor, Tensor]:
+    def embed_pair(self, alias: str, generated: ResampledAudio, real: ReferenceBatch) -> tuple[Tensor, Tensor]:
         """Embeddings of generated speech, with its gradient, and of the references, without: each `[B, D]`."""
-        encoder = self.prepared_encoders[alias]
+        encoder = self.segment_encoders[alias]
         return encoder(generated.at(encoder.sample_rate)), self.references.embed(alias, encoder, real)
 
-    def forward(self, generated: AtRates, real: RealSpeech) -> ConsistencyTerm:
+    def forward(self, generated: ResampledAudio, real: ReferenceBatch) -> ConsistencyTerm:
         """Compare generated speech with real speech of the same B items, in float32."""
         active = self.loss.active() if isinstance(self.loss, EnsembleLoss) else self.training_aliases
         pairs = {alias: self.embed_pair(alias, generated, real) for alias in active}

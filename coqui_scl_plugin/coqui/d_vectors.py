@@ -11,7 +11,7 @@ from torch.nn.functional import normalize
 from TTS.tts.utils.managers import load_file, save_file
 
 from coqui_scl_plugin.encoders.loading.files import UNREADABLE
-from coqui_scl_plugin.encoders.segment_encoder import PreparedEncoder
+from coqui_scl_plugin.encoders.segment_encoder import SegmentEncoder
 from coqui_scl_plugin.errors import ConfigError
 from coqui_scl_plugin.references.cache import ReferenceCache, encoder_key
 from coqui_scl_plugin.references.fill import Batch, embed_batch
@@ -34,7 +34,7 @@ def _read(path: Path) -> dict[str, Tensor]:
 
 
 def import_d_vectors(
-    path: Path, cache: ReferenceCache, encoder: PreparedEncoder, recordings: Sequence[Recording]
+    path: Path, cache: ReferenceCache, encoder: SegmentEncoder, recordings: Sequence[Recording]
 ) -> int:
     """Take the embeddings of a d-vector file for what `encoder` made of the recordings as they are now.
 
@@ -68,7 +68,7 @@ def import_d_vectors(
 
 
 def _check_encoder(
-    path: Path, d_vectors: dict[str, Tensor], encoder: PreparedEncoder, known: Sequence[Recording]
+    path: Path, d_vectors: dict[str, Tensor], encoder: SegmentEncoder, known: Sequence[Recording]
 ) -> None:
     dim = int(encoder.encoder.embedding_dim)
     for recording in known:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from coqui_scl_plugin.errors import ConfigError, EvaluationSetError
-from coqui_scl_plugin.utils.log_level import quiet
+from coqui_scl_plugin.utils.log_level import log_level
 
 if TYPE_CHECKING:
     from coqui_scl_plugin.coqui.vits_config import SclVitsConfig
@@ -110,7 +110,7 @@ def _reading(config: "SclVitsConfig") -> Iterator[None]:
         if not Path(dataset.path).is_dir():
             raise ConfigError(f"datasets.{index}.path = {dataset.path!r}: there is no such folder.")
     try:
-        with quiet(logging.ERROR, "TTS"):
+        with log_level(logging.ERROR, "TTS"):
             yield
     except ConfigError:
         raise

@@ -19,8 +19,8 @@ from torch import Tensor
 
 from coqui_scl_plugin.consistency.term import SpeakerConsistency
 from coqui_scl_plugin.freeze.report import FreezeReport, encoder_row, module_rows
-from coqui_scl_plugin.preflight.facts import RunSetup, Sample
-from coqui_scl_plugin.utils.log_level import quiet
+from coqui_scl_plugin.preflight.facts import RunFacts, Sample
+from coqui_scl_plugin.utils.log_level import log_level
 
 if TYPE_CHECKING:
     from coqui_scl_plugin.coqui.vits import SclVits
@@ -60,7 +60,7 @@ def _data_loader(model: "SclVits", config: "SclVitsConfig", samples: Sequence[Sa
     config = copy.copy(config)
     for name, value in {"precompute_num_workers": 0, **changes}.items():
         setattr(config, name, value)
-    with quiet(logging.WARNING, "TTS"), contextlib.redirect_stderr(io.StringIO()):
+    with log_level(logging.WARNING, "TTS"), contextlib.redirect_stderr(io.StringIO()):
         return model.get_data_loader(config, is_eval=True, samples=[dict(s) for s in samples], verbose=False)
 
 
@@ -98,7 +98,7 @@ def named_optimizers(optimizers: Sequence[torch.optim.Optimizer]) -> dict[str, t
     return dict(zip(names, optimizers, strict=False))
 
 
-def setup_of(
+def collect_facts(
     model: "SclVits",
     config: "SclVitsConfig",
     optimizers: Sequence[torch.optim.Optimizer],
@@ -107,7 +107,7 @@ def setup_of(
     prepare_references: Callable[[SpeakerConsistency], None],
     step: int = 0,
     **more: Any,
-) -> RunSetup:
+) -> RunFacts:
     """What the checks look at.
 
     Args:
@@ -118,7 +118,7 @@ def setup_of(
         batch: Makes a small real batch, as `train_step` would get it.
         prepare_references: Lets the encoders hear real speech, as far as the checks need it.
         step: The first training step.
-        more: Further fields of `RunSetup`.
+        more: Further fields of `RunFacts`.
     """
     manager, args = model.speaker_manager, model.args
 
@@ -133,7 +133,7 @@ def setup_of(
             prepare_references(model.speaker_encoder_loss)
             model.train()
 
-    return RunSetup(
+    return RunFacts(
         config=config,
         consistency=model.speaker_encoder_loss,
         frozen_encoders=model.frozen_encoders(),

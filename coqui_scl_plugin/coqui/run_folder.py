@@ -13,7 +13,7 @@ from coqui_scl_plugin.utils.atomic import replacing
 def record_measurements(config: SclConfig, consistency: SpeakerConsistency) -> None:
     """Put the SHA-256 of each encoder's weights, its floor and its ceiling into the section."""
     for spec in (*config.encoders, *config.holdout):
-        encoder = consistency.prepared_encoders[spec.label].encoder
+        encoder = consistency.segment_encoders[spec.label].encoder
         if (sha256 := getattr(encoder, "sha256", None)) is not None:
             spec.params = {**spec.params, "sha256": sha256}
         if (levels := consistency.levels.get(spec.label)) is not None:

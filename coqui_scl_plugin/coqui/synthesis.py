@@ -19,11 +19,11 @@ from coqui_scl_plugin.coqui.vits_audio import copy_speech, spectrogram_for
 from coqui_scl_plugin.coqui.vits_config import SclVitsConfig
 from coqui_scl_plugin.encoders.loading.files import UNREADABLE
 from coqui_scl_plugin.errors import ConfigError
-from coqui_scl_plugin.evaluation.evaluation_set import Material, Synthetic, a_few_of_each
-from coqui_scl_plugin.freeze import fingerprint
+from coqui_scl_plugin.evaluation.evaluation_set import EvaluationSet, SyntheticRecording, a_few_of_each
 from coqui_scl_plugin.references.recordings import Recording, recordings_of
 from coqui_scl_plugin.utils.atomic import replacing_folder
 from coqui_scl_plugin.utils.checkpoint import read_checkpoint
+from coqui_scl_plugin.utils.fingerprint import fingerprint
 
 Method = Literal["tts", "reconstruction", "conversion"]
 METHODS: tuple[Method, ...] = get_args(Method)
@@ -141,7 +141,9 @@ def _samples_of(run: TrainedRun) -> tuple[Samples, Samples]:
     return [sample for sample in samples if sample["audio_unique_name"] not in kept], evaluation
 
 
-def material_from_run(run: TrainedRun, method: Method, sentences: int, seed: int, out: Path, label: str) -> Material:
+def evaluation_set_from_run(
+    run: TrainedRun, method: Method, sentences: int, seed: int, out: Path, label: str
+) -> EvaluationSet:
     """Synthesise the held-out sentences of each speaker, under a progress bar, into wav files.
 
     Args:
@@ -174,10 +176,10 @@ def material_from_run(run: TrainedRun, method: Method, sentences: int, seed: int
             # what is not finite becomes silence, which is reported
             soundfile.write(temporary / file, torch.nan_to_num(waveform).numpy(), run.config.audio.sample_rate)
             reference = None if converts else recording.name
-            made = Synthetic(Path(file).stem, out / file, speaker, reference=reference, text=sample["text"])
+            made = SyntheticRecording(Path(file).stem, out / file, speaker, reference=reference, text=sample["text"])
             synthetic.append(made)
     source = {
         "run": str(run.folder), "checkpoint": run.checkpoint.name, "model_fingerprint": fingerprint(run.model),
         "synthesis": method,
     }  # fmt: skip
-    return Material(label, source, real, synthetic)
+    return EvaluationSet(label, source, real, synthetic)

@@ -12,21 +12,21 @@ from trainer import Trainer
 
 from coqui_scl_plugin.consistency.term import SpeakerConsistency
 from coqui_scl_plugin.coqui.run_facts import (
+    collect_facts,
     freeze_report,
     phonemes_left_alone,
     random_state_kept,
-    setup_of,
     small_batch,
 )
 from coqui_scl_plugin.coqui.run_folder import record_measurements, write_evaluation_set, write_section
 from coqui_scl_plugin.coqui.vits_config import SclVitsConfig
-from coqui_scl_plugin.freeze.drift_guard import Drift, FreezeGuard
+from coqui_scl_plugin.freeze.drift_guard import Drift, DriftGuard
 from coqui_scl_plugin.freeze.report import FreezeReport
 from coqui_scl_plugin.monitoring.monitor import SimilarityMonitor
 from coqui_scl_plugin.monitoring.publish import publish_similarity
 from coqui_scl_plugin.monitoring.target import distance_of, take_target
 from coqui_scl_plugin.preflight.checks import run_checks
-from coqui_scl_plugin.preflight.facts import Restored, RunSetup
+from coqui_scl_plugin.preflight.facts import Restored, RunFacts
 from coqui_scl_plugin.preflight.report import PreflightReport
 from coqui_scl_plugin.references.cache import ReferenceCache
 from coqui_scl_plugin.references.fill import embed_recordings
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 class Run:
     """A run that began: what watches it, and what was said at its start."""
 
-    guard: FreezeGuard
+    guard: DriftGuard
     report: FreezeReport
     optimizers: Sequence[torch.optim.Optimizer]
     folder: Path | None
@@ -102,7 +102,7 @@ def begin(model: "SclVits", trainer: Trainer) -> Run:
         raise
     is_first = trainer.args.rank == 0
     report = freeze_report(model, setup.optimizers, trainer.total_steps_done)
-    guard = FreezeGuard(model.frozen_encoders(), model.config.scl.freeze.on_drift, report.step)
+    guard = DriftGuard(model.frozen_encoders(), model.config.scl.freeze.on_drift, report.step)
     folder = Path(trainer.output_path) if is_first else None
     monitor = None
     if model.speaker_encoder_loss is not None:
@@ -121,8 +121,8 @@ def _config_of(model: "SclVits", trainer: Trainer) -> SclVitsConfig:
     return config if isinstance(config, SclVitsConfig) else model.config
 
 
-def _check(model: "SclVits", config: SclVitsConfig, trainer: Trainer) -> tuple[PreflightReport, RunSetup]:
-    setup = setup_of(
+def _check(model: "SclVits", config: SclVitsConfig, trainer: Trainer) -> tuple[PreflightReport, RunFacts]:
+    setup = collect_facts(
         model,
         config,
         trainer.optimizer,
@@ -167,14 +167,14 @@ def _embed_recordings(config: SclVitsConfig, consistency: SpeakerConsistency, tr
     if trainer.train_samples and (consistency.uses_recordings or config.run_eval):
         recordings = recordings_of(trainer.train_samples, trainer.eval_samples or [])
         cache = ReferenceCache.load(config.reference_cache)
-        speech, _ = embed_recordings(consistency.prepared_encoders, recordings, cache)
+        speech, _ = embed_recordings(consistency.segment_encoders, recordings, cache)
         consistency.hold(speech)
     record_measurements(config.scl, consistency)
     if trainer.args.rank == 0:
         write_section(trainer.output_path / "config.json", config.scl)
 
 
-def _publish(trainer: Trainer, checks: PreflightReport, setup: RunSetup, report: FreezeReport) -> None:
+def _publish(trainer: Trainer, checks: PreflightReport, setup: RunFacts, report: FreezeReport) -> None:
     """Say at the start of a run what it is: in the console, in TensorBoard and in its folder."""
     folder, step = Path(trainer.output_path), trainer.total_steps_done
     report.write(folder)

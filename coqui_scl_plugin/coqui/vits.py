@@ -20,12 +20,12 @@ from coqui_scl_plugin.consistency.term import SpeakerConsistency
 from coqui_scl_plugin.coqui import training_run
 from coqui_scl_plugin.coqui.vits_audio import copy_speech
 from coqui_scl_plugin.coqui.vits_config import SclVitsConfig, rules_from_flags
-from coqui_scl_plugin.encoders.audio import AtRates
+from coqui_scl_plugin.encoders.audio import ResampledAudio
 from coqui_scl_plugin.errors import ConfigError, GradientError
 from coqui_scl_plugin.freeze import FrozenPolicy
 from coqui_scl_plugin.freeze.module_rules import ModuleRules
 from coqui_scl_plugin.preflight.checks import check_skipped
-from coqui_scl_plugin.references.sources import RealSpeech
+from coqui_scl_plugin.references.sources import ReferenceBatch
 
 _OWN = "speaker_encoder_loss"  # stock's load_checkpoint leaves out every key that contains `speaker_encoder`
 _STOCK_ENCODER = "speaker_encoder"
@@ -209,7 +209,7 @@ class SclVits(Vits):
         generated, real = self._generated(batch, outputs), self._real_speech(batch, outputs)
         if self.training:
             self._watch_gradient(consistency, generated, real)
-        heard = AtRates(generated, self.config.audio.sample_rate)
+        heard = ResampledAudio(generated, self.config.audio.sample_rate)
         term = consistency(heard, real)
         weighted = weight * term.loss
         return {
@@ -270,7 +270,7 @@ class SclVits(Vits):
         if self._run is not None:
             self._run.announce_target()
 
-    def generate_pair(self, batch: dict[str, Any]) -> tuple[Tensor, RealSpeech]:
+    def generate_pair(self, batch: dict[str, Any]) -> tuple[Tensor, ReferenceBatch]:
         """What a training step would compare: the generated waveform `[B, T]` with its graph, and the real half."""
         conditioning = {key: batch[key] for key in ("d_vectors", "speaker_ids", "language_ids")}
         spoken = (batch[key] for key in ("tokens", "token_lens", "spec", "spec_lens", "waveform"))
@@ -294,11 +294,11 @@ class SclVits(Vits):
         decoded: Tensor = self.waveform_decoder(latents, g=conditioning)
         return decoded
 
-    def _real_speech(self, batch: dict[str, Any], outputs: dict[str, Any]) -> RealSpeech:
+    def _real_speech(self, batch: dict[str, Any], outputs: dict[str, Any]) -> ReferenceBatch:
         waveforms = batch["waveform"].squeeze(1)
         lengths = (batch["waveform_rel_lens"] * waveforms.shape[1]).round().long().tolist()
-        return RealSpeech(
-            segments=AtRates(outputs["waveform_seg"].squeeze(1), self.config.audio.sample_rate),
+        return ReferenceBatch(
+            segments=ResampledAudio(outputs["waveform_seg"].squeeze(1), self.config.audio.sample_rate),
             utterances=[row[:length].float() for row, length in zip(waveforms, lengths, strict=True)],
             names=list(batch["audio_unique_names"]),
             speakers=list(batch["speaker_names"]),
@@ -324,7 +324,7 @@ class SclVits(Vits):
         if self.speaker_encoder_loss is not None:
             self.speaker_encoder_loss.set_step(self._step)
 
-    def _watch_gradient(self, consistency: SpeakerConsistency, generated: Tensor, real: RealSpeech) -> None:
+    def _watch_gradient(self, consistency: SpeakerConsistency, generated: Tensor, real: ReferenceBatch) -> None:
         """On the steps of the guard, note the gradient that the term sends to the generated waveform."""
         due = self._step % self.config.scl.freeze.check_every == 0 and "gradient" not in self.skipped_checks
         self._expects_gradient = due and consistency.can_teach(real)

@@ -15,7 +15,7 @@ from coqui_scl_plugin.coqui.vits import SclVits
 from coqui_scl_plugin.demo.corpus_files import Corpus, Sample
 from coqui_scl_plugin.demo.loss_recorder import LossRecorder
 from coqui_scl_plugin.demo.small_vits import small_config
-from coqui_scl_plugin.freeze import fingerprint
+from coqui_scl_plugin.utils.fingerprint import fingerprint
 
 TRAINING_ENCODER = "ge2e"
 ARMS = {"without_scl": "without SCL", "with_scl": "with SCL"}

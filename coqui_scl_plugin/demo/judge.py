@@ -10,7 +10,7 @@ from coqui_scl_plugin.coqui.vits import SclVits
 from coqui_scl_plugin.coqui.vits_audio import copy_speech, spectrogram_for
 from coqui_scl_plugin.demo.corpus_files import Sample
 from coqui_scl_plugin.encoders.audio import resample
-from coqui_scl_plugin.encoders.segment_encoder import PreparedEncoder
+from coqui_scl_plugin.encoders.segment_encoder import SegmentEncoder
 
 _SECONDS = 5.0
 
@@ -29,7 +29,7 @@ def reconstruct(model: SclVits, waveform: Tensor, speaker: str) -> Tensor:
 
 
 @torch.inference_mode()
-def embed_all(encoder: PreparedEncoder, waveforms: Sequence[Tensor], sample_rate: int) -> Tensor:
+def embed_all(encoder: SegmentEncoder, waveforms: Sequence[Tensor], sample_rate: int) -> Tensor:
     """`[N, D]`, one embedding a waveform of any length."""
     return torch.cat(
         [encoder(resample(waveform.unsqueeze(0), sample_rate, encoder.sample_rate)) for waveform in waveforms]

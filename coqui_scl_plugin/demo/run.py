@@ -19,10 +19,10 @@ from coqui_scl_plugin.api import build_encoder
 from coqui_scl_plugin.demo import judge, report
 from coqui_scl_plugin.demo.arms import ARMS, TRAINING_ENCODER, Arm, DemoOptions, train_arm
 from coqui_scl_plugin.demo.corpus_files import BUNDLED, Corpus
-from coqui_scl_plugin.encoders.segment_encoder import PreparedEncoder
+from coqui_scl_plugin.encoders.segment_encoder import SegmentEncoder
 from coqui_scl_plugin.freeze import FrozenPolicy
-from coqui_scl_plugin.losses.calibration import measure_levels
-from coqui_scl_plugin.utils.log_level import quiet
+from coqui_scl_plugin.losses.calibration import measure_calibration
+from coqui_scl_plugin.utils.log_level import log_level
 
 HELD_OUT_ENCODER = "dvector"
 _AUDIO_EXAMPLES = 2
@@ -38,7 +38,7 @@ def _train_both(
     arms, reconstructed = [], {}
     with (
         contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext(),
-        quiet(logging.WARNING, "trainer", "TTS"),
+        log_level(logging.WARNING, "trainer", "TTS"),
         Progress(*columns, console=console) as progress,
     ):
         for name in ARMS:
@@ -59,10 +59,10 @@ def _judge(arms: Sequence[Arm], reconstructed: Reconstructed, corpus: Corpus) ->
     real = [judge.load_waveform(sample) for sample in corpus.held_out]
     levels = {}
     for name in (TRAINING_ENCODER, HELD_OUT_ENCODER):
-        encoder = PreparedEncoder(build_encoder(name))
+        encoder = SegmentEncoder(build_encoder(name))
         FrozenPolicy().apply(encoder)
         embedded = judge.embed_all(encoder, real, corpus.rate)
-        measured = measure_levels(embedded, [sample["speaker_name"] for sample in corpus.held_out])
+        measured = measure_calibration(embedded, [sample["speaker_name"] for sample in corpus.held_out])
         levels[name] = measured._asdict() if measured else {}
         for arm in arms:
             generated = judge.embed_all(encoder, reconstructed[arm.name], corpus.rate)

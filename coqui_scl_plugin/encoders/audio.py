@@ -24,7 +24,7 @@ def resample(waveform: Tensor, from_rate: int, to_rate: int) -> Tensor:
     return resampled
 
 
-class AtRates:
+class ResampledAudio:
     """A waveform, and what it is at other rates: resampled to each at most once, however many encoders ask."""
 
     def __init__(self, waveform: Tensor, sample_rate: int) -> None:

@@ -7,7 +7,7 @@ from coqui_scl_plugin.encoders.audio import tile
 from coqui_scl_plugin.encoders.base import SpeakerEncoder, backward_in_eval
 
 
-class PreparedEncoder(nn.Module):
+class SegmentEncoder(nn.Module):
     """Tiles and embeds `[B, T]` at the encoder's own rate, in float32 whatever autocast says."""
 
     def __init__(self, encoder: SpeakerEncoder, min_seconds: float = 0.0) -> None:

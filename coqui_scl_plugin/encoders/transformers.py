@@ -18,7 +18,7 @@ from coqui_scl_plugin.encoders.audio import standardise
 from coqui_scl_plugin.encoders.base import SpeakerEncoder
 from coqui_scl_plugin.encoders.loading.files import UNREADABLE, LocalFile, fetch, fetch_folder
 from coqui_scl_plugin.errors import EncoderError
-from coqui_scl_plugin.utils.log_level import quiet
+from coqui_scl_plugin.utils.log_level import log_level
 
 _ARCHITECTURES = ("WavLMForXVector", "Wav2Vec2ForXVector", "UniSpeechSatForXVector", "Data2VecAudioForXVector")
 _DESCRIPTION = ("config.json", "preprocessor_config.json")
@@ -92,7 +92,7 @@ def _silence() -> Iterator[None]:
     shown = bars.is_progress_bar_enabled()
     bars.disable_progress_bar()
     try:
-        with quiet(logging.CRITICAL, "transformers"):
+        with log_level(logging.CRITICAL, "transformers"):
             yield
     finally:
         if shown:

@@ -8,25 +8,25 @@ _STEADY_DB = 3.0  # syllables and pauses vary by more: the steadiest recording o
 _SMALLEST = 1e-10
 
 
-def level_dbfs(waveform: Tensor) -> float:
+def loudness_dbfs(waveform: Tensor) -> float:
     """Root mean square of `[T]` in decibels, 0 for a square wave at full scale; -200 for zeros.
 
     >>> import torch
-    >>> level_dbfs(torch.full((8,), 0.1))
+    >>> loudness_dbfs(torch.full((8,), 0.1))
     -20.0
     """
     power = waveform.double().square().mean().clamp(min=_SMALLEST**2)
     return round(float(10 * power.log10()), 6)
 
 
-def normalise_level(waveform: Tensor, dbfs: float) -> Tensor:
+def normalise_loudness(waveform: Tensor, dbfs: float) -> Tensor:
     """`[T]` scaled to a root mean square of `dbfs`; silence stays as it is. What would be over full scale is not cut.
 
     >>> import torch
-    >>> level_dbfs(normalise_level(torch.full((8,), 0.1), -27.0))
+    >>> loudness_dbfs(normalise_loudness(torch.full((8,), 0.1), -27.0))
     -27.0
     """
-    level = level_dbfs(waveform)
+    level = loudness_dbfs(waveform)
     return waveform if level < _SILENCE_DBFS else waveform * 10 ** ((dbfs - level) / 20)
 
 
@@ -40,7 +40,7 @@ def problem_of(waveform: Tensor, sample_rate: int) -> str | None:
     """Why `[T]` holds no speech, in a few words; None where it may."""
     if not waveform.isfinite().all():
         return "not finite"
-    if level_dbfs(waveform) < _SILENCE_DBFS:
+    if loudness_dbfs(waveform) < _SILENCE_DBFS:
         return "silence"
     if len(waveform) < 2 * _FRAME_SECONDS * sample_rate:
         return "shorter than 0.05 s"

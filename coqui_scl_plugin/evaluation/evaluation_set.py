@@ -17,7 +17,7 @@ _SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3")
 
 
 @dataclass(frozen=True)
-class Synthetic(Recording):
+class SyntheticRecording(Recording):
     """A file of synthetic speech that is to sound like `speaker`."""
 
     reference: str | None = None
@@ -27,7 +27,7 @@ class Synthetic(Recording):
 
 
 @dataclass(frozen=True)
-class Material:
+class EvaluationSet:
     """All recordings of one evaluation. Names are unique within each list."""
 
     label: str
@@ -35,7 +35,7 @@ class Material:
     source: dict[str, Any]
     """Where it came from, so that it can be had again."""
     real: list[Recording]
-    synthetic: list[Synthetic]
+    synthetic: list[SyntheticRecording]
 
     @functools.cached_property
     def speakers(self) -> list[str]:
@@ -66,7 +66,7 @@ def _audio_file(folder: Path, name: str, where: str) -> Path:
     return path
 
 
-def material_from_pairs(file: Path) -> Material:
+def evaluation_set_from_pairs(file: Path) -> EvaluationSet:
     """The pairs of a csv file with the columns `reference`, `synthetic` and `speaker`, paths relative to its folder.
 
     Raises:
@@ -86,7 +86,7 @@ def material_from_pairs(file: Path) -> Material:
                 f"--pairs {file}: the first line lacks {', '.join(sorted(missing))}; it must name {','.join(_COLUMNS)}."
             )
         real: dict[str, Recording] = {}
-        synthetic: dict[str, Synthetic] = {}
+        synthetic: dict[str, SyntheticRecording] = {}
         for row in reader:
             where = f"--pairs {file}, line {reader.line_num}"
             values = [(row[column] or "").strip() for column in _COLUMNS]
@@ -100,8 +100,10 @@ def material_from_pairs(file: Path) -> Material:
                 raise ConfigError(f"{where}: {reference} is of {known.speaker!r} above, and of {speaker!r} here.")
             if name in synthetic:
                 raise ConfigError(f"{where}: {name} is listed above already.")
-            synthetic[name] = Synthetic(name, _audio_file(file.parent, name, where), speaker, reference=reference)
-    return Material(file.stem, {"pairs": str(file)}, list(real.values()), list(synthetic.values()))
+            synthetic[name] = SyntheticRecording(
+                name, _audio_file(file.parent, name, where), speaker, reference=reference
+            )
+    return EvaluationSet(file.stem, {"pairs": str(file)}, list(real.values()), list(synthetic.values()))
 
 
 def _found(folder: Path, option: str) -> dict[str, Recording]:
@@ -125,7 +127,7 @@ def _found(folder: Path, option: str) -> dict[str, Recording]:
     return found
 
 
-def material_from_folders(real: Path, synthetic: Path) -> Material:
+def evaluation_set_from_folders(real: Path, synthetic: Path) -> EvaluationSet:
     """Two folders, each with a sub-folder for each speaker; files of one name below both are pairs.
 
     Raises:
@@ -133,11 +135,11 @@ def material_from_folders(real: Path, synthetic: Path) -> Material:
     """
     originals = _found(real, "--real")
     copies = [
-        Synthetic(name, found.path, found.speaker, reference=name if name in originals else None)
+        SyntheticRecording(name, found.path, found.speaker, reference=name if name in originals else None)
         for name, found in _found(synthetic, "--synthetic").items()
     ]
     source = {"real": str(real), "synthetic": str(synthetic)}
-    return Material(synthetic.resolve().name, source, list(originals.values()), copies)
+    return EvaluationSet(synthetic.resolve().name, source, list(originals.values()), copies)
 
 
 def a_few_of_each(recordings: Iterable[Recording], count: int) -> list[Recording]:

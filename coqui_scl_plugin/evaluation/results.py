@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from coqui_scl_plugin.evaluation.evaluation_set import Material, Synthetic
+from coqui_scl_plugin.evaluation.evaluation_set import EvaluationSet, SyntheticRecording
 from coqui_scl_plugin.evaluation.metrics import C_FALSE_ALARM, C_MISS, CONFIDENCE, P_TARGET, bootstrap_mean
-from coqui_scl_plugin.evaluation.verification import Heard, Judgement, Trials
+from coqui_scl_plugin.evaluation.verification import EmbeddedRecording, Trials, Verification
 from coqui_scl_plugin.references.recordings import Recording
 
 Role = Literal["training", "holdout", "judge"]
@@ -17,7 +17,7 @@ _PACKAGES = ("coqui-scl-plugin", "coqui-tts", "torch", "torchaudio", "scikit-lea
 
 
 @dataclass(frozen=True)
-class Judge:
+class EncoderIdentity:
     """A speaker encoder that judges, as results record it."""
 
     name: str
@@ -28,16 +28,16 @@ class Judge:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One `Material`, judged."""
+    """One `EvaluationSet`, judged."""
 
-    material: Material
-    judgement: Judgement
+    material: EvaluationSet
+    judgement: Verification
     roles: dict[str, Role]
     """Of each encoder in the training of what was judged, by alias."""
     history: list[dict[str, Any]] = field(default_factory=list)
     """Rows of the run's `scl_history.csv`."""
 
-    def to_dict(self, judges: Mapping[str, Judge]) -> dict[str, Any]:
+    def to_dict(self, judges: Mapping[str, EncoderIdentity]) -> dict[str, Any]:
         """As JSON has it."""
         encoders = {
             alias: {"role": self.roles[alias], **asdict(judges[alias]), **_as_json(asdict(verdict))}
@@ -70,8 +70,10 @@ def _as_json(value: Any) -> Any:
     return value
 
 
-def _recording(recording: Recording, heard: Heard) -> dict[str, Any]:
-    own = {"reference": recording.reference, "text": recording.text} if isinstance(recording, Synthetic) else {}
+def _recording(recording: Recording, heard: EmbeddedRecording) -> dict[str, Any]:
+    own = (
+        {"reference": recording.reference, "text": recording.text} if isinstance(recording, SyntheticRecording) else {}
+    )
     return {
         "name": recording.name, "path": str(recording.path), "speaker": recording.speaker, **own,
         "seconds": round(heard.seconds, 3), "problem": heard.problem,
@@ -137,7 +139,7 @@ def compare(evaluations: Sequence[Evaluation], *, seed: int, resamples: int) -> 
 
 def results(
     evaluations: Sequence[Evaluation],
-    judges: Mapping[str, Judge],
+    judges: Mapping[str, EncoderIdentity],
     *,
     seed: int,
     resamples: int,

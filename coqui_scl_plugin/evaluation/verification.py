@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from coqui_scl_plugin.encoders.audio import AtRates
-from coqui_scl_plugin.encoders.segment_encoder import PreparedEncoder
-from coqui_scl_plugin.evaluation.audio_checks import normalise_level, problem_of
-from coqui_scl_plugin.evaluation.evaluation_set import Material
+from coqui_scl_plugin.encoders.audio import ResampledAudio
+from coqui_scl_plugin.encoders.segment_encoder import SegmentEncoder
+from coqui_scl_plugin.evaluation.audio_checks import normalise_loudness, problem_of
+from coqui_scl_plugin.evaluation.evaluation_set import EvaluationSet
 from coqui_scl_plugin.evaluation.metrics import Interval, bootstrap_mean, equal_error_rate, min_dcf
-from coqui_scl_plugin.losses.calibration import Levels, measure_levels
+from coqui_scl_plugin.losses.calibration import Calibration, measure_calibration
 from coqui_scl_plugin.references.fill import device_of, workers
 from coqui_scl_plugin.references.recordings import Recording
 
@@ -25,7 +25,7 @@ _MOST_TRIALS = 200_000
 
 
 @dataclass(frozen=True)
-class Heard:
+class EmbeddedRecording:
     """A recording, as the encoders heard it."""
 
     seconds: float
@@ -47,7 +47,7 @@ class Trials:
 
 
 @dataclass(frozen=True)
-class SpeakerVerdict:
+class SpeakerScores:
     """One speaker by one encoder; None where there is nothing to compare with."""
 
     recordings: int
@@ -57,7 +57,7 @@ class SpeakerVerdict:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class EncoderScores:
     """All of one encoder. Means are over speakers, each the mean of theirs; intervals are of 95 %."""
 
     secs: Interval | None
@@ -76,18 +76,18 @@ class Verdict:
     real_eer: float | None
     """The same of real speech alone."""
     real_min_dcf: float | None
-    speakers: dict[str, SpeakerVerdict]
+    speakers: dict[str, SpeakerScores]
     matrix: list[list[float | None]]
     """Mean cosine of the synthetic speech of each speaker (rows) and the real speech of each (columns)."""
 
 
 @dataclass(frozen=True)
-class Judgement:
-    """What came out for one `Material`."""
+class Verification:
+    """What came out for one `EvaluationSet`."""
 
-    real: list[Heard]
-    synthetic: list[Heard]
-    verdicts: dict[str, Verdict]
+    real: list[EmbeddedRecording]
+    synthetic: list[EmbeddedRecording]
+    verdicts: dict[str, EncoderScores]
     trials: Trials
     """Synthetic (first) against real (second), but for each one's own reference."""
     real_trials: Trials
@@ -98,30 +98,32 @@ class Judgement:
 
 
 @torch.inference_mode()
-def hear(recording: Recording, encoders: Mapping[str, PreparedEncoder], dbfs: float | None) -> Heard:
+def hear(recording: Recording, encoders: Mapping[str, SegmentEncoder], dbfs: float | None) -> EmbeddedRecording:
     """Load and embed one recording, at a level of `dbfs` if that is given. Raises ConfigError if it cannot be read."""
     waveform, rate = recording.load()
     if len(waveform) == 0:
-        return Heard(0.0, "empty", {a: torch.full((e.encoder.embedding_dim,), torch.nan) for a, e in encoders.items()})
+        return EmbeddedRecording(
+            0.0, "empty", {a: torch.full((e.encoder.embedding_dim,), torch.nan) for a, e in encoders.items()}
+        )
     problem = problem_of(waveform, rate)
     if dbfs is not None:
-        waveform = normalise_level(waveform, dbfs)
-    at_rates: dict[torch.device, AtRates] = {}
+        waveform = normalise_loudness(waveform, dbfs)
+    at_rates: dict[torch.device, ResampledAudio] = {}
     embeddings = {}
     for alias, encoder in encoders.items():
         device = device_of(encoder)
-        heard = at_rates.setdefault(device, AtRates(waveform.unsqueeze(0).to(device), rate))
+        heard = at_rates.setdefault(device, ResampledAudio(waveform.unsqueeze(0).to(device), rate))
         embeddings[alias] = encoder(heard.at(encoder.sample_rate))[0].cpu()
-    return Heard(len(waveform) / rate, problem, embeddings)
+    return EmbeddedRecording(len(waveform) / rate, problem, embeddings)
 
 
 def hear_all(
     recordings: Sequence[Recording],
-    encoders: Mapping[str, PreparedEncoder],
+    encoders: Mapping[str, SegmentEncoder],
     dbfs: float | None,
     title: str,
-    memory: dict[Path, Heard],
-) -> list[Heard]:
+    memory: dict[Path, EmbeddedRecording],
+) -> list[EmbeddedRecording]:
     """`hear` all that are not in `memory`, which gets them, under a progress bar."""
     new = [recording for recording in recordings if recording.path not in memory]
     with workers(device_of(next(iter(encoders.values())))) as pool:
@@ -131,7 +133,7 @@ def hear_all(
     return [memory[recording.path] for recording in recordings]
 
 
-def _embedded(heard: Sequence[Heard], alias: str) -> Tensor:
+def _embedded(heard: Sequence[EmbeddedRecording], alias: str) -> Tensor:
     return torch.stack([one.embeddings[alias] for one in heard]).double()
 
 
@@ -157,7 +159,7 @@ def _trials(
     return Trials(np.array(rows, int), np.array(columns, int), np.array([s for *_, s in chosen], bool), scores)
 
 
-def _pairs(material: Material, synthetic: Sequence[int], real: Sequence[int]) -> list[tuple[int, int, bool]]:
+def _pairs(material: EvaluationSet, synthetic: Sequence[int], real: Sequence[int]) -> list[tuple[int, int, bool]]:
     return [
         (i, j, material.synthetic[i].speaker == material.real[j].speaker)
         for i in synthetic
@@ -166,7 +168,7 @@ def _pairs(material: Material, synthetic: Sequence[int], real: Sequence[int]) ->
     ]
 
 
-def _real_pairs(material: Material, real: Sequence[int]) -> list[tuple[int, int, bool]]:
+def _real_pairs(material: EvaluationSet, real: Sequence[int]) -> list[tuple[int, int, bool]]:
     return [
         (i, j, material.real[i].speaker == material.real[j].speaker)
         for position, i in enumerate(real)
@@ -188,7 +190,7 @@ def _mean(values: Sequence[float]) -> float | None:
 
 
 def _similarities(
-    material: Material, cosines: Matrix, synthetic: Sequence[int], real: Sequence[int]
+    material: EvaluationSet, cosines: Matrix, synthetic: Sequence[int], real: Sequence[int]
 ) -> dict[int, tuple[float | None, float | None]]:
     """By synthetic recording, its cosine to its own reference, and the mean of those to the speaker's others."""
     rows = {material.real[j].name: j for j in real}
@@ -202,8 +204,8 @@ def _similarities(
 
 
 def _speaker_verdicts(
-    material: Material, similarities: Mapping[int, tuple[float | None, float | None]], levels: Levels | None
-) -> dict[str, SpeakerVerdict]:
+    material: EvaluationSet, similarities: Mapping[int, tuple[float | None, float | None]], levels: Calibration | None
+) -> dict[str, SpeakerScores]:
     verdicts = {}
     for speaker in material.speakers:
         own = [pair for i, pair in similarities.items() if material.synthetic[i].speaker == speaker]
@@ -212,7 +214,7 @@ def _speaker_verdicts(
         scaled = None
         if cross is not None and levels is not None and levels.ceiling > levels.floor:
             scaled = levels.rescale(cross)
-        verdicts[speaker] = SpeakerVerdict(len(own), secs, cross, scaled)
+        verdicts[speaker] = SpeakerScores(len(own), secs, cross, scaled)
     return verdicts
 
 
@@ -222,7 +224,7 @@ def _over_speakers(values: Sequence[float | None], seed: int, resamples: int) ->
 
 
 def _matrix(
-    material: Material, cosines: Matrix, synthetic: Sequence[int], real: Sequence[int]
+    material: EvaluationSet, cosines: Matrix, synthetic: Sequence[int], real: Sequence[int]
 ) -> list[list[float | None]]:
     """Without the cosines of recordings and their own references."""
     pairs = _pairs(material, synthetic, real)
@@ -233,14 +235,14 @@ def _matrix(
 
 
 def judge(
-    material: Material,
-    encoders: Mapping[str, PreparedEncoder],
+    material: EvaluationSet,
+    encoders: Mapping[str, SegmentEncoder],
     *,
     dbfs: float | None = None,
     seed: int = 0,
     resamples: int = 9999,
-    memory: dict[Path, Heard] | None = None,
-) -> Judgement:
+    memory: dict[Path, EmbeddedRecording] | None = None,
+) -> Verification:
     """Let each encoder compare the synthetic with the real speech.
 
     A real recording without speech is left out, and so is a synthetic one of which an encoder can say nothing; a
@@ -269,11 +271,11 @@ def judge(
     verdicts = {}
     for alias in encoders:
         cosines = (of_synthetic[alias] @ of_real[alias].T).numpy()
-        levels = measure_levels(of_real[alias][real], [material.real[j].speaker for j in real])
+        levels = measure_calibration(of_real[alias][real], [material.real[j].speaker for j in real])
         speakers = _speaker_verdicts(material, _similarities(material, cosines, synthetic, real), levels)
         eer, cost = _rates(trials, alias)
         real_eer, real_cost = _rates(real_trials, alias)
-        verdicts[alias] = Verdict(
+        verdicts[alias] = EncoderScores(
             secs=_over_speakers([v.secs for v in speakers.values()], seed, resamples),
             cross_utterance=_over_speakers([v.cross_utterance for v in speakers.values()], seed, resamples),
             scaled=_over_speakers([v.scaled for v in speakers.values()], seed, resamples),
@@ -281,8 +283,8 @@ def judge(
             floor=levels.floor if levels else None, ceiling=levels.ceiling if levels else None,
             speakers=speakers, matrix=_matrix(material, cosines, synthetic, real),
         )  # fmt: skip
-    return Judgement(heard_real, heard_synthetic, verdicts, trials, real_trials)
+    return Verification(heard_real, heard_synthetic, verdicts, trials, real_trials)
 
 
-def _says_something(heard: Heard) -> bool:
+def _says_something(heard: EmbeddedRecording) -> bool:
     return all(bool(embedding.isfinite().all()) for embedding in heard.embeddings.values())

@@ -74,7 +74,7 @@ def _distances(moved: Sequence[str], now: Mapping[str, Tensor], start: Mapping[s
     return f" Largest changes of a value: {', '.join(f'{name} {distances[name]:.1e}' for name in furthest)}."
 
 
-class FreezeGuard:
+class DriftGuard:
     """Remembers what frozen encoders were when it was made, and acts once one is anything else.
 
     Holds a copy of them in the memory of the CPU, to say how far they moved and to put them back.

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from coqui_scl_plugin.losses.calibration import RAW, Levels
+from coqui_scl_plugin.losses.calibration import UNCALIBRATED, Calibration
 
 
 class SpeakerConsistencyLoss(nn.Module):
@@ -18,10 +18,10 @@ class SpeakerConsistencyLoss(nn.Module):
     """Whether `forward` needs `prototypes`: the centroid of each speaker of the data set."""
     takes_levels = False
     """Whether `set_levels` changes anything, so that an ensemble may calibrate the loss."""
-    levels = RAW
+    levels = UNCALIBRATED
     """Cosines of real speech, by which the loss rescales its own; as they stand, they change nothing."""
 
-    def set_levels(self, levels: Levels) -> None:
+    def set_levels(self, levels: Calibration) -> None:
         """Compute in calibrated units from now on: cosines 0 at the floor and 1 at the ceiling."""
         self.levels = levels
 

@@ -10,7 +10,7 @@ from torch.nn.functional import normalize
 Cosine = TypeVar("Cosine", Tensor, float)
 
 
-class Levels(NamedTuple):
+class Calibration(NamedTuple):
     """Mean cosines of real recordings."""
 
     floor: float
@@ -21,17 +21,17 @@ class Levels(NamedTuple):
     def rescale(self, cosine: Cosine) -> Cosine:
         """The cosine in calibrated units: 0 at the floor, 1 at the ceiling.
 
-        >>> Levels(0.5, 0.75).rescale(torch.tensor([0.5, 0.75, 1.0])).tolist()
+        >>> Calibration(0.5, 0.75).rescale(torch.tensor([0.5, 0.75, 1.0])).tolist()
         [0.0, 1.0, 2.0]
         """
         return (cosine - self.floor) / (self.ceiling - self.floor)
 
 
-RAW = Levels(0.0, 1.0)
+UNCALIBRATED = Calibration(0.0, 1.0)
 """Levels that leave a cosine as it is."""
 
 
-def measure_levels(embeddings: Tensor, speakers: Sequence[str]) -> Levels | None:
+def measure_calibration(embeddings: Tensor, speakers: Sequence[str]) -> Calibration | None:
     """Mean cosines over all pairs of rows of `[N, D]`; N names of speakers.
 
     From sums of unit vectors, whose squared length is the sum of all their cosines: O(N D), no [N, N] matrix.
@@ -40,7 +40,7 @@ def measure_levels(embeddings: Tensor, speakers: Sequence[str]) -> Levels | None
         None where a mean has no pair: fewer than two speakers, or no speaker with two recordings.
 
     >>> x = torch.tensor([[1.0, 0.0], [1.0, 1.0], [0.0, 1.0]])
-    >>> floor, ceiling = measure_levels(x, ["a", "a", "b"])
+    >>> floor, ceiling = measure_calibration(x, ["a", "a", "b"])
     >>> round(floor, 3), round(ceiling, 3)
     (0.354, 0.707)
     """
@@ -56,4 +56,4 @@ def measure_levels(embeddings: Tensor, speakers: Sequence[str]) -> Levels | None
     if not pairs_within or not pairs_across:
         return None
     all_cosines, within = float(sums.sum(0).square().sum()), float(sums.square().sum())
-    return Levels((all_cosines - within) / pairs_across, (within - n) / pairs_within)
+    return Calibration((all_cosines - within) / pairs_across, (within - n) / pairs_within)

@@ -4,10 +4,10 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 from coqui_scl_plugin.losses.base import SpeakerConsistencyLoss
-from coqui_scl_plugin.losses.calibration import RAW, Levels
+from coqui_scl_plugin.losses.calibration import UNCALIBRATED, Calibration
 
 
-def cosine_loss(generated: Tensor, reference: Tensor, levels: Levels = RAW) -> Tensor:
+def cosine_loss(generated: Tensor, reference: Tensor, levels: Calibration = UNCALIBRATED) -> Tensor:
     """Mean of 1 - cos over the rows of two `[B, D]` tensors: scalar, in [0, 2] where the cosine is not rescaled.
 
     With `levels` of real speech it is 1 at their floor and 0 at their ceiling: a negative value means more alike than

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from coqui_scl_plugin.config import check_loss
 from coqui_scl_plugin.losses.base import SpeakerConsistencyLoss
-from coqui_scl_plugin.losses.calibration import Levels
+from coqui_scl_plugin.losses.calibration import Calibration
 from coqui_scl_plugin.plugins import parameters, registry
 
 Combine = Literal["mean", "worst", "random"]
@@ -73,7 +73,7 @@ class EnsembleLoss(nn.Module):
         self.weights = {alias: weight * scale for alias, weight in weights.items()}
         self.members.update({alias: copy.deepcopy(self._template[0]) for alias in weights})
 
-    def set_levels(self, levels: Mapping[str, Levels]) -> None:
+    def set_levels(self, levels: Mapping[str, Calibration]) -> None:
         """Give each member the floor and ceiling of its encoder, by alias."""
         for alias, member in self.members.items():
             cast(SpeakerConsistencyLoss, member).set_levels(levels[alias])

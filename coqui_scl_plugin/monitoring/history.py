@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from coqui_scl_plugin.config import EvaluationConfig
-from coqui_scl_plugin.losses.calibration import Levels
+from coqui_scl_plugin.losses.calibration import Calibration
 from coqui_scl_plugin.utils.atomic import replacing
 
 FILE = "scl_history.csv"
@@ -112,6 +112,6 @@ def find_flags(
     return "; ".join(flags)
 
 
-def ceilings_of(levels: Mapping[str, Levels], real: Mapping[str, float]) -> dict[str, float]:
+def ceilings_of(levels: Mapping[str, Calibration], real: Mapping[str, float]) -> dict[str, float]:
     """By alias, the larger of the encoder's ceiling and what the recordings score that were copied."""
     return {alias: max(value, levels[alias].ceiling) for alias, value in real.items() if alias in levels}

@@ -12,14 +12,14 @@ from torch import Tensor
 
 from coqui_scl_plugin.config import EvaluationConfig
 from coqui_scl_plugin.consistency.term import SpeakerConsistency
-from coqui_scl_plugin.encoders.audio import AtRates
-from coqui_scl_plugin.encoders.segment_encoder import PreparedEncoder
+from coqui_scl_plugin.encoders.audio import ResampledAudio
+from coqui_scl_plugin.encoders.segment_encoder import SegmentEncoder
 from coqui_scl_plugin.freeze import FrozenPolicy
 from coqui_scl_plugin.monitoring.history import Row, ceilings_of, find_flags, read_history, write_history
-from coqui_scl_plugin.references.sources import RealSpeech
+from coqui_scl_plugin.references.sources import ReferenceBatch
 
 
-def _as_they_are(encoders: Mapping[str, PreparedEncoder]) -> dict[str, PreparedEncoder]:
+def _as_they_are(encoders: Mapping[str, SegmentEncoder]) -> dict[str, SegmentEncoder]:
     """Frozen copies, which do not move with encoders that train along: those would say what they were trained to."""
     copies = {alias: copy.deepcopy(encoder) for alias, encoder in encoders.items()}
     for encoder in copies.values():
@@ -39,7 +39,7 @@ class SimilarityMonitor:
             folder: Of the run; None writes nothing.
         """
         self._consistency = consistency
-        self._encoders = {**consistency.prepared_encoders, **_as_they_are(consistency.trained_encoders)}
+        self._encoders = {**consistency.segment_encoders, **_as_they_are(consistency.trained_encoders)}
         self._config = config
         self._folder = folder
         self.rows: list[Row] = read_history(folder) if folder is not None else []
@@ -55,7 +55,7 @@ class SimilarityMonitor:
         return self.rows[-1] if self.rows else None
 
     @torch.inference_mode()
-    def hear(self, generated: Sequence[Tensor], real: RealSpeech, step: int) -> dict[str, float]:
+    def hear(self, generated: Sequence[Tensor], real: ReferenceBatch, step: int) -> dict[str, float]:
         """Compare B generated waveforms `[T_i]` with other recordings of their speakers.
 
         Where the data set is not embedded, or a speaker has no other recording, with the recording itself.
@@ -69,7 +69,9 @@ class SimilarityMonitor:
         said: dict[str, list[float]] = defaultdict(list)
         for item, waveform in enumerate(generated):
             original = real.utterances[item][: len(waveform)]
-            copies, originals = (AtRates(audio[None], real.segments.sample_rate) for audio in (waveform, original))
+            copies, originals = (
+                ResampledAudio(audio[None], real.segments.sample_rate) for audio in (waveform, original)
+            )
             for alias, encoder in self._encoders.items():
                 copied = encoder(copies.at(encoder.sample_rate))[0].cpu()
                 key = alias, real.names[item]

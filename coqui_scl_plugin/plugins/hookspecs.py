@@ -34,7 +34,7 @@ def scl_encoders() -> Mapping[str, type]:
 
     `forward(waveform)` takes `[B, T]` at `sample_rate` with at least `min_samples` samples, values in [-1, 1], and
     gives `[B, embedding_dim]` of unit length, differentiable to the waveform. Optional: the attribute `sha256` of the
-    file with the weights, which a run records as the parameter `sha256` of the constructor. References are kept by
+    file with the weights, which a run records as the parameter `sha256` of the constructor. ReferenceSource are kept by
     what the module holds: its tensors, and its public attributes that are numbers, texts or truth values.
     """
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from coqui_scl_plugin.errors import ConfigError
 from coqui_scl_plugin.preflight import encoders, environment, recordings, settings, speakers
-from coqui_scl_plugin.preflight.facts import RunSetup
+from coqui_scl_plugin.preflight.facts import RunFacts
 from coqui_scl_plugin.preflight.report import Finding, PreflightReport, Result, judge
 from coqui_scl_plugin.utils.suggest import did_you_mean
 
@@ -15,7 +15,7 @@ class Check:
     """One check; its function's docstring says what holds when it finds nothing."""
 
     id: str
-    run: Callable[[RunSetup], list[Finding]]
+    run: Callable[[RunFacts], list[Finding]]
     needs: tuple[str, ...] = ()
     """Ids of earlier checks without which it cannot be run."""
     costly: bool = False
@@ -67,7 +67,7 @@ def check_skipped(ids: Iterable[str], path: str) -> None:
             raise ConfigError(f"{path} = {id_!r}: there is no such check. {did_you_mean(id_, IDS)}")
 
 
-def run_checks(setup: RunSetup, skip: Sequence[str], *, costly: bool, before: PreflightReport) -> PreflightReport:
+def run_checks(setup: RunFacts, skip: Sequence[str], *, costly: bool, before: PreflightReport) -> PreflightReport:
     """Run the cheap checks, or those that make the generator and the encoders work.
 
     Args:

@@ -9,15 +9,15 @@ from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity
 
 from coqui_scl_plugin.consistency.term import SpeakerConsistency
-from coqui_scl_plugin.encoders.audio import AtRates
-from coqui_scl_plugin.encoders.segment_encoder import PreparedEncoder
+from coqui_scl_plugin.encoders.audio import ResampledAudio
+from coqui_scl_plugin.encoders.segment_encoder import SegmentEncoder
 from coqui_scl_plugin.errors import PreflightError, SclError
-from coqui_scl_plugin.freeze import named_tensors, tensor_digests
 from coqui_scl_plugin.freeze.drift_guard import held
 from coqui_scl_plugin.freeze.policies import undoes_changes
-from coqui_scl_plugin.preflight.facts import RunSetup
+from coqui_scl_plugin.preflight.facts import RunFacts
 from coqui_scl_plugin.preflight.report import Finding, warning
-from coqui_scl_plugin.references.sources import RealSpeech
+from coqui_scl_plugin.references.sources import ReferenceBatch
+from coqui_scl_plugin.utils.fingerprint import named_tensors, tensor_digests
 
 _QUIET = 1e-3  # root mean square: -60 dBFS
 _SAME = 0.9  # mean cosine: one network behind two front ends gives 0.96 and more, two networks give about 0
@@ -29,7 +29,7 @@ _DIFFERENTIABLE = (
 )
 
 
-def _strictly_frozen(setup: RunSetup) -> dict[str, nn.Module]:
+def _strictly_frozen(setup: RunFacts) -> dict[str, nn.Module]:
     """The frozen encoders, without those whose policy undoes what others do to them."""
     policies = setup.consistency.policies if setup.consistency is not None else {}
     return {
@@ -39,7 +39,7 @@ def _strictly_frozen(setup: RunSetup) -> dict[str, nn.Module]:
     }
 
 
-def check_optimizers(setup: RunSetup) -> list[Finding]:
+def check_optimizers(setup: RunFacts) -> list[Finding]:
     """No tensor of a frozen encoder is in an optimizer, and none asks for a gradient."""
     findings = []
     for name, encoder in _strictly_frozen(setup).items():
@@ -58,12 +58,12 @@ def check_optimizers(setup: RunSetup) -> list[Finding]:
     return findings
 
 
-def check_policies(setup: RunSetup) -> list[Finding]:
+def check_policies(setup: RunFacts) -> list[Finding]:
     """No encoder trains, and each has weights that can be watched."""
     if setup.consistency is None:
         return []
     findings = []
-    for alias, encoder in setup.consistency.prepared_encoders.items():
+    for alias, encoder in setup.consistency.segment_encoders.items():
         if setup.consistency.policies[alias].trainable:
             findings.append(
                 warning(
@@ -83,7 +83,7 @@ def check_policies(setup: RunSetup) -> list[Finding]:
     return findings
 
 
-def _hear(encoder: PreparedEncoder) -> None:
+def _hear(encoder: SegmentEncoder) -> None:
     device = next((t.device for t in named_tensors(encoder).values()), torch.device("cpu"))
     noise = 0.1 * torch.randn(2, encoder.min_samples, device=device)
     try:
@@ -104,7 +104,7 @@ def _drifting(name: str, module: nn.Module) -> list[Finding]:
     return [Finding(found, "Its train(mode) and its forward must leave it in eval mode.")]
 
 
-def check_eval_mode(setup: RunSetup) -> list[Finding]:
+def check_eval_mode(setup: RunFacts) -> list[Finding]:
     """Each frozen encoder stays in eval mode when the model trains, and hearing speech changes nothing in it."""
     setup.train_mode()
     findings = []
@@ -116,7 +116,7 @@ def check_eval_mode(setup: RunSetup) -> list[Finding]:
 
 def _moved_by_hearing(name: str, encoder: nn.Module) -> list[Finding]:
     before = tensor_digests(encoder)
-    if isinstance(encoder, PreparedEncoder):
+    if isinstance(encoder, SegmentEncoder):
         try:
             _hear(encoder)
         except _FAILURES as error:
@@ -137,7 +137,7 @@ def _said(error: Exception) -> str:
     return str(error).strip().rstrip(".") or repr(error)
 
 
-def check_references(setup: RunSetup) -> list[Finding]:
+def check_references(setup: RunFacts) -> list[Finding]:
     """The data suffices for the references, the prototypes and the levels of the config."""
     try:
         setup.prepare_references()
@@ -170,17 +170,17 @@ def _probes(generated: Tensor) -> dict[str, Tensor]:
     half_silent[:, : heard.shape[1] // 2] = 0.0
     return {
         "the generated waveform": generated,
-        "a quiet segment (-60 dBFS)": (heard * (_QUIET / level)).requires_grad_(),
+        "a log_level segment (-60 dBFS)": (heard * (_QUIET / level)).requires_grad_(),
         "a half-silent segment": half_silent.requires_grad_(),
     }
 
 
 def _gradient(
-    consistency: SpeakerConsistency, alias: str, waveform: Tensor, reference: Tensor, real: RealSpeech
+    consistency: SpeakerConsistency, alias: str, waveform: Tensor, reference: Tensor, real: ReferenceBatch
 ) -> Tensor | None:
-    encoder = consistency.prepared_encoders[alias]
+    encoder = consistency.segment_encoders[alias]
     with torch.autocast(waveform.device.type, enabled=False):
-        embedded = encoder(AtRates(waveform, real.segments.sample_rate).at(encoder.sample_rate))
+        embedded = encoder(ResampledAudio(waveform, real.segments.sample_rate).at(encoder.sample_rate))
         loss = consistency.member_loss(alias, embedded, reference, real)
     if not loss.requires_grad:
         return None
@@ -199,7 +199,7 @@ def _gradient_findings(alias: str, what: str, gradient: Tensor | None) -> list[F
     return []
 
 
-def check_gradient(setup: RunSetup) -> list[Finding]:
+def check_gradient(setup: RunFacts) -> list[Finding]:
     """The gradient of the loss reaches the waveform through each training encoder, finite and not 0."""
     consistency = setup.consistency
     if consistency is None:
@@ -216,11 +216,11 @@ def check_gradient(setup: RunSetup) -> list[Finding]:
 
 
 def _gradient_through(
-    setup: RunSetup, consistency: SpeakerConsistency, alias: str, generated: Tensor, real: RealSpeech
+    setup: RunFacts, consistency: SpeakerConsistency, alias: str, generated: Tensor, real: ReferenceBatch
 ) -> list[Finding]:
     """What is wrong with the first of the probes that do not come through."""
     try:
-        reference = consistency.references.embed(alias, consistency.prepared_encoders[alias], real)
+        reference = consistency.references.embed(alias, consistency.segment_encoders[alias], real)
     except PreflightError as error:
         return [Finding(str(error), "")]
     except _FAILURES as error:
@@ -238,17 +238,17 @@ def _gradient_through(
     return []
 
 
-def check_holdout(setup: RunSetup) -> list[Finding]:
+def check_holdout(setup: RunFacts) -> list[Finding]:
     """Held-out encoders hear other things in speech than training encoders do."""
     consistency = setup.consistency
     if consistency is None or not consistency.holdout:
         return []
     generated, real = setup.generate()
     rate = real.segments.sample_rate
-    heard = AtRates(torch.cat([generated.detach(), real.segments.at(rate)]), rate)
+    heard = ResampledAudio(torch.cat([generated.detach(), real.segments.at(rate)]), rate)
     embedded, findings = {}, []
     with torch.no_grad(), _put_back(consistency.encoders.values()):
-        for alias, encoder in consistency.prepared_encoders.items():
+        for alias, encoder in consistency.segment_encoders.items():
             try:
                 embedded[alias] = encoder(heard.at(encoder.sample_rate))
             except _FAILURES as error:

@@ -12,7 +12,7 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
-from coqui_scl_plugin.preflight.facts import RunSetup
+from coqui_scl_plugin.preflight.facts import RunFacts
 from coqui_scl_plugin.preflight.report import Finding
 
 DISTRIBUTION = "coqui-scl-plugin"
@@ -20,7 +20,7 @@ _SEAM = {"coqui-tts": "<0.29", "coqui-tts-trainer": "<0.5"}
 """The newest that was tested of what this package hooks into; all else has lower bounds alone."""
 
 
-def check_ffmpeg(setup: RunSetup) -> list[Finding]:
+def check_ffmpeg(setup: RunFacts) -> list[Finding]:
     """Audio can be read, the way Coqui's data loader does it."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "tone.flac"
@@ -55,7 +55,7 @@ def outside(requirements: Iterable[Requirement]) -> list[str]:
     return sentences
 
 
-def check_versions(setup: RunSetup) -> list[Finding]:
+def check_versions(setup: RunFacts) -> list[Finding]:
     """What is installed is within what this package was tested with."""
     wrong = outside(map(Requirement, importlib.metadata.requires(DISTRIBUTION) or ()))
     change = f"Install a version in that range, or a newer {DISTRIBUTION}."

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from coqui_scl_plugin.consistency.term import SpeakerConsistency
-from coqui_scl_plugin.references.sources import RealSpeech
+from coqui_scl_plugin.references.sources import ReferenceBatch
 from coqui_scl_plugin.utils.checkpoint import read_checkpoint
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class Restored:
 
 
 @dataclass
-class RunSetup:
+class RunFacts:
     """A model, its data and its optimizers, as the trainer has them before step 1."""
 
     config: "SclVitsConfig"
@@ -66,7 +66,7 @@ class RunSetup:
     train_mode: Callable[[], object]
     """Switches the model to train mode, as the trainer does at each epoch."""
     count_eval_batches: Callable[[], int]
-    generate: Callable[[], tuple[Tensor, RealSpeech]]
+    generate: Callable[[], tuple[Tensor, ReferenceBatch]]
     """A small real batch through the generator: `[B, T]` with its graph, and its real half."""
     prepare_references: Callable[[], None]
     """Embeds what references, prototypes and levels need. Raises PreflightError where the data does not suffice."""

@@ -7,7 +7,7 @@ from typing import Any
 import soundfile
 
 from coqui_scl_plugin.errors import ConfigError, PreflightError
-from coqui_scl_plugin.preflight.facts import RunSetup, Sample
+from coqui_scl_plugin.preflight.facts import RunFacts, Sample
 from coqui_scl_plugin.preflight.report import Finding, some, warning
 from coqui_scl_plugin.references.recordings import recordings_of
 
@@ -34,7 +34,7 @@ def check_names(samples: Sequence[Mapping[str, Any]]) -> None:
         raise PreflightError(f"{sentence} {_OWN_NAMES}")
 
 
-def check_recordings(setup: RunSetup) -> list[Finding]:
+def check_recordings(setup: RunFacts) -> list[Finding]:
     """Recordings are known where they are needed, exist, can be read and used, and have names of their own."""
     consistency = setup.consistency
     if consistency is not None and consistency.needs_recordings and setup.train_samples is None:
@@ -50,7 +50,7 @@ def check_recordings(setup: RunSetup) -> list[Finding]:
     return shared + _unusable(setup)
 
 
-def _unusable(setup: RunSetup) -> list[Finding]:
+def _unusable(setup: RunFacts) -> list[Finding]:
     """Recordings that are not there, or a data set of which Coqui would leave out all."""
     findings, samples = [], setup.train_samples
     wanted = setup.consistency is not None and setup.consistency.uses_recordings  # else Coqui leaves them out
@@ -79,7 +79,7 @@ def _is_audio(sample: Sample) -> bool:
         return False
 
 
-def _fits(setup: RunSetup, sample: Sample, frames: int) -> bool:
+def _fits(setup: RunFacts, sample: Sample, frames: int) -> bool:
     """Whether Coqui does not leave out a sample of this length."""
     config = setup.config
     fits = config.min_audio_len <= frames <= config.max_audio_len
@@ -101,7 +101,7 @@ def _headers(samples: Sequence[Sample]) -> Iterator[tuple[Sample, int, float]]:
         yield sample, int(info.samplerate), float(info.duration)
 
 
-def check_sample_rate(setup: RunSetup) -> list[Finding]:
+def check_sample_rate(setup: RunFacts) -> list[Finding]:
     """Recordings have the rate of the config, since Coqui does not resample them; encoders hear no empty band."""
     rate, findings = setup.config.audio.sample_rate, []
     wrong = {str(sample["audio_file"]): own for sample, own, _ in _headers(setup.all_samples) if own != rate}
@@ -114,7 +114,7 @@ def check_sample_rate(setup: RunSetup) -> list[Finding]:
                 "Resample them (python -m TTS.bin.resample), or set audio.sample_rate.",
             )
         )
-    encoders = setup.consistency.prepared_encoders if setup.consistency is not None else {}
+    encoders = setup.consistency.segment_encoders if setup.consistency is not None else {}
     for alias, encoder in encoders.items():
         if encoder.sample_rate > rate:
             findings.append(
@@ -127,7 +127,7 @@ def check_sample_rate(setup: RunSetup) -> list[Finding]:
     return findings
 
 
-def check_segment_length(setup: RunSetup) -> list[Finding]:
+def check_segment_length(setup: RunFacts) -> list[Finding]:
     """The slice that encoders hear is long enough to hear a speaker in it, and not padded with silence."""
     findings = []
     seconds = setup.segment_seconds
@@ -155,7 +155,7 @@ def check_segment_length(setup: RunSetup) -> list[Finding]:
     return findings
 
 
-def check_evaluation_set(setup: RunSetup) -> list[Finding]:
+def check_evaluation_set(setup: RunFacts) -> list[Finding]:
     """There is something to evaluate with, and it makes at least one batch."""
     if not setup.config.run_eval or setup.own_eval_loader or setup.train_samples is None:
         return []

@@ -1,9 +1,9 @@
 """Checks of the config against itself, and of the checkpoint that a run starts from."""
 
 from coqui_scl_plugin.config import SclConfig
-from coqui_scl_plugin.encoders.segment_encoder import PreparedEncoder
+from coqui_scl_plugin.encoders.segment_encoder import SegmentEncoder
 from coqui_scl_plugin.monitoring.target import alias_of, target_similarity
-from coqui_scl_plugin.preflight.facts import RunSetup
+from coqui_scl_plugin.preflight.facts import RunFacts
 from coqui_scl_plugin.preflight.report import Finding, warning
 from coqui_scl_plugin.utils.suggest import did_you_mean
 
@@ -11,7 +11,7 @@ _DISCRIMINATOR = "disc."
 _ENOUGH = 0.5  # of the generator's weights
 
 
-def check_weight(setup: RunSetup) -> list[Finding]:
+def check_weight(setup: RunFacts) -> list[Finding]:
     """Whoever sets a weight for the loss gets the loss."""
     scl, alpha = setup.config.scl, setup.config.speaker_encoder_loss_alpha
     alpha_is_set = alpha != type(setup.config).speaker_encoder_loss_alpha
@@ -38,13 +38,13 @@ def check_weight(setup: RunSetup) -> list[Finding]:
     return []
 
 
-def _is_lstm_of_coqui(encoder: PreparedEncoder) -> bool:
+def _is_lstm_of_coqui(encoder: SegmentEncoder) -> bool:
     from TTS.encoder.models.lstm import LSTMSpeakerEncoder
 
     return isinstance(getattr(encoder.encoder, "model", None), LSTMSpeakerEncoder)
 
 
-def check_target(setup: RunSetup) -> list[Finding]:
+def check_target(setup: RunFacts) -> list[Finding]:
     """Where a similarity chooses the best model, it is measured, and of an encoder that takes no part in training."""
     similarity = target_similarity(setup.config)
     if similarity is None:
@@ -65,11 +65,11 @@ def check_target(setup: RunSetup) -> list[Finding]:
     return []
 
 
-def check_stock_loss(setup: RunSetup) -> list[Finding]:
+def check_stock_loss(setup: RunFacts) -> list[Finding]:
     """The config does not depend on which command trains it."""
     if not setup.named_vits or setup.consistency is None:
         return []
-    lstm = any(_is_lstm_of_coqui(encoder) for encoder in setup.consistency.prepared_encoders.values())
+    lstm = any(_is_lstm_of_coqui(encoder) for encoder in setup.consistency.segment_encoders.values())
     harm = (
         "through stock's forward of this LSTM speaker encoder no gradient reaches the waveform"
         if lstm
@@ -84,7 +84,7 @@ def check_stock_loss(setup: RunSetup) -> list[Finding]:
     ]
 
 
-def check_discriminator(setup: RunSetup) -> list[Finding]:
+def check_discriminator(setup: RunFacts) -> list[Finding]:
     """The restored checkpoint brings its discriminator."""
     restored = setup.restored
     wanted = [name for name in setup.model_sizes if name.startswith(_DISCRIMINATOR)]
@@ -99,7 +99,7 @@ def check_discriminator(setup: RunSetup) -> list[Finding]:
     ]
 
 
-def check_restored_weights(setup: RunSetup) -> list[Finding]:
+def check_restored_weights(setup: RunFacts) -> list[Finding]:
     """The restored checkpoint fits the generator, since Coqui leaves out what does not without failing."""
     if setup.restored is None:
         return []
@@ -116,7 +116,7 @@ def check_restored_weights(setup: RunSetup) -> list[Finding]:
     return []
 
 
-def check_optimizer_state(setup: RunSetup) -> list[Finding]:
+def check_optimizer_state(setup: RunFacts) -> list[Finding]:
     """A run that goes on has its optimizers' state, which Coqui drops without failing where it does not fit."""
     if setup.restored is None or not setup.restored.continues_optimizers:
         return []
@@ -132,7 +132,7 @@ def check_optimizer_state(setup: RunSetup) -> list[Finding]:
     ]
 
 
-def check_trains(setup: RunSetup) -> list[Finding]:
+def check_trains(setup: RunFacts) -> list[Finding]:
     """Something trains in the generator and in the discriminator at every step, or Coqui's backward fails."""
     return [
         Finding(
@@ -144,7 +144,7 @@ def check_trains(setup: RunSetup) -> list[Finding]:
     ]
 
 
-def check_thaw(setup: RunSetup) -> list[Finding]:
+def check_thaw(setup: RunFacts) -> list[Finding]:
     """The trainer bears parameters that have no gradient until they thaw."""
     if not setup.needs_all_gradients or not setup.thaws_at:
         return []

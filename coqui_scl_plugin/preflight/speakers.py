@@ -5,13 +5,13 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from coqui_scl_plugin.preflight.facts import RunSetup
+from coqui_scl_plugin.preflight.facts import RunFacts
 from coqui_scl_plugin.preflight.report import Finding, some, warning
 
 _NAMES = 5_000  # among which the nearest one is looked for
 
 
-def _shares(setup: RunSetup, counts: Mapping[str, int]) -> dict[str, float]:
+def _shares(setup: RunFacts, counts: Mapping[str, int]) -> dict[str, float]:
     """Which part of what is in batches each speaker makes, with Coqui's weighted sampler where it is on."""
     config, weights = setup.config, dict(counts)
     if config.use_weighted_sampler and list(config.weighted_sampler_attrs)[-1:] == ["speaker_name"]:
@@ -21,7 +21,7 @@ def _shares(setup: RunSetup, counts: Mapping[str, int]) -> dict[str, float]:
     return {speaker: weight / total for speaker, weight in weights.items()}
 
 
-def check_speakers(setup: RunSetup) -> list[Finding]:
+def check_speakers(setup: RunFacts) -> list[Finding]:
     """The loss gets the speakers in a batch that it needs."""
     if setup.consistency is None or not setup.train_samples:
         return []
@@ -75,7 +75,7 @@ def _speakers_of(d_vectors: Mapping[str, Mapping[str, Any]]) -> set[str]:
     return {str(entry["name"]) for entry in d_vectors.values()}
 
 
-def check_d_vectors(setup: RunSetup) -> list[Finding]:
+def check_d_vectors(setup: RunFacts) -> list[Finding]:
     """Each recording and each speaker of the data is in the file of d-vectors, which have the model's size."""
     if setup.d_vectors is None or setup.train_samples is None:
         return []
@@ -95,7 +95,7 @@ def check_d_vectors(setup: RunSetup) -> list[Finding]:
     return findings
 
 
-def check_known_speakers(setup: RunSetup) -> list[Finding]:
+def check_known_speakers(setup: RunFacts) -> list[Finding]:
     """The model has an embedding for each speaker of the data."""
     if setup.speakers is None or setup.train_samples is None:
         return []
@@ -104,7 +104,7 @@ def check_known_speakers(setup: RunSetup) -> list[Finding]:
     return _missing("speakers", wanted, setup.speakers, "the model's table of speakers", change)
 
 
-def check_test_sentences(setup: RunSetup) -> list[Finding]:
+def check_test_sentences(setup: RunFacts) -> list[Finding]:
     """The speakers of the test sentences exist."""
     config = setup.config
     if config.test_delay_epochs >= config.epochs or (setup.speakers is None and setup.d_vectors is None):

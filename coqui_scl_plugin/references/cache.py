@@ -11,17 +11,17 @@ import torch
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from coqui_scl_plugin.encoders.segment_encoder import PreparedEncoder
+from coqui_scl_plugin.encoders.segment_encoder import SegmentEncoder
 from coqui_scl_plugin.errors import ConfigError
-from coqui_scl_plugin.freeze import fingerprint
 from coqui_scl_plugin.references.recordings import Recording, Stamp
 from coqui_scl_plugin.utils.atomic import replacing
+from coqui_scl_plugin.utils.fingerprint import fingerprint
 
 _METADATA = "speaker_references"
 _FORMAT = 1
 
 
-def encoder_key(encoder: PreparedEncoder) -> str:
+def encoder_key(encoder: SegmentEncoder) -> str:
     """What entries of an encoder are kept under: its class, and a hash of what its embeddings depend on.
 
     That is every bit of weights and buffers, and every plain setting (number, text, truth value) of all its parts.

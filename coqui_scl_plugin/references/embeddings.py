@@ -8,11 +8,11 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from coqui_scl_plugin.errors import PreflightError
-from coqui_scl_plugin.losses.calibration import Levels, measure_levels
+from coqui_scl_plugin.losses.calibration import Calibration, measure_calibration
 from coqui_scl_plugin.references.recordings import Recording
 
 
-class EmbeddedSpeech:
+class ReferenceEmbeddings:
     """The recordings of a data set, embedded by each encoder."""
 
     def __init__(self, recordings: Sequence[Recording] = (), embeddings: Mapping[str, Tensor] | None = None) -> None:
@@ -67,10 +67,10 @@ class EmbeddedSpeech:
         ids = {speaker: row for row, speaker in enumerate(self.speakers)}
         return torch.tensor([ids[speaker] for speaker in speakers if self.rows_of(speaker)])
 
-    def levels(self, alias: str) -> Levels | None:
+    def levels(self, alias: str) -> Calibration | None:
         """Floor and ceiling of an encoder on the recordings to train on; None where they are too few."""
         rows = [(row, speaker) for speaker, own in self._training_rows.items() for row in own]
-        return measure_levels(self.embeddings[alias][[row for row, _ in rows]], [speaker for _, speaker in rows])
+        return measure_calibration(self.embeddings[alias][[row for row, _ in rows]], [speaker for _, speaker in rows])
 
     def summary(self) -> str:
         """How much there is to train on, for messages."""

@@ -14,10 +14,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from coqui_scl_plugin.encoders.audio import resample
-from coqui_scl_plugin.encoders.segment_encoder import PreparedEncoder
+from coqui_scl_plugin.encoders.segment_encoder import SegmentEncoder
 from coqui_scl_plugin.errors import ConfigError, EncoderError
 from coqui_scl_plugin.references.cache import ReferenceCache, encoder_key
-from coqui_scl_plugin.references.embeddings import EmbeddedSpeech
+from coqui_scl_plugin.references.embeddings import ReferenceEmbeddings
 from coqui_scl_plugin.references.recordings import Recording, Stamp
 
 _STEP = 1.02  # ratio of neighbouring lengths: at most this much of the end of a recording is left out
@@ -54,14 +54,14 @@ def plan_batches(recordings: Sequence[Recording]) -> list[Batch]:
     return batches
 
 
-def device_of(encoder: PreparedEncoder) -> torch.device:
+def device_of(encoder: SegmentEncoder) -> torch.device:
     """Where an encoder is."""
     tensors = itertools.chain(encoder.parameters(), encoder.buffers())
     return next((tensor.device for tensor in tensors), torch.device("cpu"))
 
 
 @torch.no_grad()
-def embed_batch(encoder: PreparedEncoder, batch: Batch) -> list[tuple[str, Stamp, Tensor]]:
+def embed_batch(encoder: SegmentEncoder, batch: Batch) -> list[tuple[str, Stamp, Tensor]]:
     """Name, stamp and embedding `[D]` of each recording of a batch.
 
     Raises:
@@ -84,7 +84,7 @@ def embed_batch(encoder: PreparedEncoder, batch: Batch) -> list[tuple[str, Stamp
     return list(zip(names, stamps, embeddings, strict=True))
 
 
-def _embed_lengths(encoder: PreparedEncoder, waveforms: Sequence[Tensor], samples: int) -> list[Tensor]:
+def _embed_lengths(encoder: SegmentEncoder, waveforms: Sequence[Tensor], samples: int) -> list[Tensor]:
     """Those of the expected length together; alone those that are shorter, since their files' headers were wrong."""
     embeddings: dict[int, Tensor] = {}
     together = [index for index, waveform in enumerate(waveforms) if waveform.shape[1] == samples]
@@ -111,7 +111,7 @@ def workers(device: torch.device) -> Iterator[ThreadPoolExecutor]:
         torch.set_num_threads(threads)
 
 
-def fill_cache(cache: ReferenceCache, alias: str, encoder: PreparedEncoder, recordings: Sequence[Recording]) -> int:
+def fill_cache(cache: ReferenceCache, alias: str, encoder: SegmentEncoder, recordings: Sequence[Recording]) -> int:
     """Embed what the cache lacks, under a progress bar; what is done is saved as it comes, also when interrupted.
 
     Args:
@@ -165,8 +165,8 @@ def _rows(cache: ReferenceCache, key: str, recordings: Sequence[Recording]) -> T
 
 
 def embed_recordings(
-    encoders: Mapping[str, PreparedEncoder], recordings: Sequence[Recording], cache: ReferenceCache
-) -> tuple[EmbeddedSpeech, dict[str, int]]:
+    encoders: Mapping[str, SegmentEncoder], recordings: Sequence[Recording], cache: ReferenceCache
+) -> tuple[ReferenceEmbeddings, dict[str, int]]:
     """All recordings by all encoders, from the cache where it has them.
 
     Args:
@@ -186,4 +186,4 @@ def embed_recordings(
         key = encoder_key(encoder)  # before it hears anything: some encoders keep count
         computed[alias] = fill_cache(cache, alias, encoder, recordings)
         embeddings[alias] = _rows(cache, key, recordings)
-    return EmbeddedSpeech(recordings, embeddings), computed
+    return ReferenceEmbeddings(recordings, embeddings), computed

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 
 @contextlib.contextmanager
-def quiet(level: int, *names: str) -> Iterator[None]:
+def log_level(level: int, *names: str) -> Iterator[None]:
     """Let the loggers of these names say only what is at least of this level, and put them back afterwards."""
     loggers = [logging.getLogger(name) for name in names]
     before = [logger.level for logger in loggers]

@@ -5,10 +5,10 @@ import torch
 
 from coqui_scl_plugin import SclVitsConfig
 from coqui_scl_plugin.consistency.term import SpeakerConsistency
-from coqui_scl_plugin.encoders.audio import AtRates
+from coqui_scl_plugin.encoders.audio import ResampledAudio
 from coqui_scl_plugin.errors import ConfigError, EncoderError
 from coqui_scl_plugin.plugins import registry
-from coqui_scl_plugin.references.sources import RealSpeech
+from coqui_scl_plugin.references.sources import ReferenceBatch
 
 
 def built(section):
@@ -38,8 +38,8 @@ def test_random_hears_the_encoder_that_it_draws_alone():
         {**both, "loss": {"name": "ensemble", "params": {"combine": "random", "seed": 3, "calibrate": False}}}
     )
     speech = 0.1 * torch.randn(2, 16_000, generator=torch.Generator().manual_seed(0))
-    heard = AtRates(speech, 16_000)
-    real = RealSpeech(heard, list(speech), ["a", "b"], ["x", "y"])
+    heard = ResampledAudio(speech, 16_000)
+    real = ReferenceBatch(heard, list(speech), ["a", "b"], ["x", "y"])
     drawn = set()
     for step in range(12):
         consistency.set_step(step)

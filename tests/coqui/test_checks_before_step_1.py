@@ -11,8 +11,8 @@ from trainer import Trainer, TrainerArgs
 from coqui_scl_plugin import SclVits, SclVitsConfig
 from coqui_scl_plugin.cli import preflight as preflight_command
 from coqui_scl_plugin.errors import ConfigError, PreflightError
-from coqui_scl_plugin.freeze import named_tensors
 from coqui_scl_plugin.preflight.checks import IDS
+from coqui_scl_plugin.utils.fingerprint import named_tensors
 
 
 def runs_left(config):

@@ -22,7 +22,7 @@ from TTS.tts.utils.speakers import SpeakerManager
 from coqui_scl_plugin import build_encoder
 from coqui_scl_plugin.coqui.d_vectors import export_d_vectors, import_d_vectors
 from coqui_scl_plugin.demo import corpus_files
-from coqui_scl_plugin.encoders.segment_encoder import PreparedEncoder
+from coqui_scl_plugin.encoders.segment_encoder import SegmentEncoder
 from coqui_scl_plugin.errors import ConfigError
 from coqui_scl_plugin.references.cache import ReferenceCache
 from coqui_scl_plugin.references.fill import embed_recordings, fill_cache
@@ -136,8 +136,8 @@ def written_by_coqui(bundled, coqui_files, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def resnet(coqui_files) -> PreparedEncoder:
-    return PreparedEncoder(build_encoder("coqui", coqui_files["resnet"].params())).eval()
+def resnet(coqui_files) -> SegmentEncoder:
+    return SegmentEncoder(build_encoder("coqui", coqui_files["resnet"].params())).eval()
 
 
 @pytest.mark.parametrize("suffix", ["pth", "json"])
@@ -164,12 +164,12 @@ def test_it_is_refused_for_an_encoder_of_other_weights(bundled, written_by_coqui
             saved["model"][key] = value.std() * torch.randn(value.shape, generator=generator)
     torch.save(saved, tmp_path / "other.pth")
     params = files.params() | {"model_path": str(tmp_path / "other.pth")}
-    other = PreparedEncoder(build_encoder("coqui", params)).eval()
+    other = SegmentEncoder(build_encoder("coqui", params)).eval()
     assert_refused(written_by_coqui, other, bundled[1], "another encoder")
 
 
 def test_it_is_refused_for_an_encoder_of_another_size(bundled, written_by_coqui, coqui_files):
-    lstm = PreparedEncoder(build_encoder("coqui", coqui_files["lstm"].params())).eval()
+    lstm = SegmentEncoder(build_encoder("coqui", coqui_files["lstm"].params())).eval()
     assert_refused(written_by_coqui, lstm, bundled[1], "512 numbers, expected 256")
 
 
@@ -226,7 +226,7 @@ def test_vectors_as_tensors_are_taken_too(recordings, embeddings, tmp_path):
 # --- what is refused --------------------------------------------------------------------------------------------------
 
 
-def assert_refused(path: Path, encoder: PreparedEncoder, recordings: list[Recording], *parts: str) -> None:
+def assert_refused(path: Path, encoder: SegmentEncoder, recordings: list[Recording], *parts: str) -> None:
     """By the file's name, and nothing of it is taken."""
     cache = ReferenceCache(path.with_name("cache.safetensors"))
     with pytest.raises(ConfigError) as caught:

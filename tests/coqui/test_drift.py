@@ -8,7 +8,7 @@ import torch
 from quick_vits import QuickVits
 
 from coqui_scl_plugin import SclVits
-from coqui_scl_plugin.freeze import named_tensors
+from coqui_scl_plugin.utils.fingerprint import named_tensors
 
 
 def change_at(step, change):

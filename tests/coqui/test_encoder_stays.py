@@ -6,7 +6,7 @@ import torch
 from TTS.tts.models.vits import Vits
 
 from coqui_scl_plugin import SclVits
-from coqui_scl_plugin.freeze import named_tensors
+from coqui_scl_plugin.utils.fingerprint import named_tensors
 
 
 def tensors_of(module):

@@ -6,7 +6,7 @@ import torch
 from TTS.tts.models.vits import Vits
 
 from coqui_scl_plugin import SclVits, build_encoder
-from coqui_scl_plugin.encoders.segment_encoder import PreparedEncoder
+from coqui_scl_plugin.encoders.segment_encoder import SegmentEncoder
 
 
 def generator_gradients(model, batch, *, seed):
@@ -115,7 +115,7 @@ def test_the_reference_is_the_whole_recording_on_disk(tiny_config, batch_of, sam
     batch, criteria = batch_of(model, 3), model.get_criterion()
     model.train_step(batch, criteria[0], 0)
     outputs, losses = model.train_step(batch, criteria[1], 1)
-    encoder = PreparedEncoder(build_encoder("ge2e").eval())
+    encoder = SegmentEncoder(build_encoder("ge2e").eval())
     cosines = []
     with torch.no_grad():
         for name, generated in zip(batch["audio_files"], outputs["model_outputs"], strict=True):

@@ -10,7 +10,7 @@ from TTS.tts.models.vits import Vits
 
 from coqui_scl_plugin import SclVits
 from coqui_scl_plugin.errors import ConfigError, PreflightError
-from coqui_scl_plugin.freeze import named_tensors
+from coqui_scl_plugin.utils.fingerprint import named_tensors
 
 OFF = {"enabled": False}
 CHEAP = {"reference": {"source": "segment"}}

@@ -12,8 +12,9 @@ from TTS.config import load_config
 from TTS.tts.models.vits import Vits
 
 from coqui_scl_plugin.errors import ConfigError, PreflightError
-from coqui_scl_plugin.freeze import FrozenPolicy, named_tensors
+from coqui_scl_plugin.freeze import FrozenPolicy
 from coqui_scl_plugin.plugins import registry
+from coqui_scl_plugin.utils.fingerprint import named_tensors
 
 
 def section(policy, **more):

@@ -16,7 +16,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from TTS.config import load_config
 
 from coqui_scl_plugin import SclVits, build_encoder
-from coqui_scl_plugin.encoders.segment_encoder import PreparedEncoder
+from coqui_scl_plugin.encoders.segment_encoder import SegmentEncoder
 from coqui_scl_plugin.errors import ConfigError, PreflightError
 from coqui_scl_plugin.references.fill import plan_batches
 from coqui_scl_plugin.references.recordings import Recording
@@ -28,7 +28,7 @@ ENSEMBLE = {"encoders": BOTH, "loss": {"name": "ensemble"}}
 CENTROID_PROTOTYPES = {"name": "angular_margin", "params": {"prototypes": "centroid"}}
 
 
-class Heard(NamedTuple):
+class EmbeddedRecording(NamedTuple):
     """A forward call of an encoder."""
 
     alias: str
@@ -40,7 +40,7 @@ class Step(NamedTuple):
     """A training or evaluation step."""
 
     batch: dict
-    heard: list[Heard]
+    heard: list[EmbeddedRecording]
     generated: list[torch.Tensor]
     logged: dict[str, float]
     gradient: list[torch.Tensor]
@@ -51,15 +51,15 @@ class Watched(SclVits):
 
     def __init__(self, config):
         super().__init__(config)
-        self.heard_before: list[Heard] = []
+        self.heard_before: list[EmbeddedRecording] = []
         self.steps: list[Step] = []
         self.setup_speaker_consistency()
-        for alias, prepared in self.speaker_encoder_loss.prepared_encoders.items():
+        for alias, prepared in self.speaker_encoder_loss.segment_encoders.items():
             prepared.encoder.register_forward_hook(functools.partial(self.note, alias))
 
     def note(self, alias, encoder, arguments, output):
         heard = self.steps[-1].heard if self.steps else self.heard_before
-        heard.append(Heard(alias, arguments[0].detach().clone(), output.requires_grad))
+        heard.append(EmbeddedRecording(alias, arguments[0].detach().clone(), output.requires_grad))
 
     def train_step(self, batch, criterion, optimizer_idx=None):
         if optimizer_idx == 0:
@@ -89,7 +89,7 @@ class Watched(SclVits):
         return rows
 
 
-def is_generated(heard: Heard, step: Step) -> bool:
+def is_generated(heard: EmbeddedRecording, step: Step) -> bool:
     """Whether it is what was generated in this step, repeated up to the length that the encoder needs."""
     (generated,) = step.generated
     length = generated.shape[1]
@@ -114,7 +114,7 @@ def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="module")
 def alone():
     """The embedding of a recording by a fresh encoder, on its own; cut as it is in a batch."""
-    encoders = {name: PreparedEncoder(build_encoder(name), 1.0).eval() for name in ("ge2e", "dvector")}
+    encoders = {name: SegmentEncoder(build_encoder(name), 1.0).eval() for name in ("ge2e", "dvector")}
 
     @functools.cache
     def embed(name: str, file: str) -> torch.Tensor:
@@ -163,7 +163,7 @@ def test_a_step_runs_no_encoder_on_real_speech(source, tiny_config, make_trainer
     assert_only_generated_speech_is_heard(model, 2, ["ge2e"])
 
     by_name, train = {s["audio_unique_name"]: s for s in samples}, samples[:8]
-    encoder = PreparedEncoder(build_encoder("ge2e"), 1.0).eval()
+    encoder = SegmentEncoder(build_encoder("ge2e"), 1.0).eval()
     for step in model.steps:
         with torch.no_grad():
             generated = encoder(step.generated[0])
@@ -201,7 +201,7 @@ def test_prototypes_of_all_speakers_teach_batches_of_one(tiny_config, make_train
     trainer.train_samples = trainer.train_samples[:2]  # all speakers were embedded, two recordings are trained on
     trainer.fit()
     assert_only_generated_speech_is_heard(model, 2, ["ge2e"])
-    encoder, speakers = PreparedEncoder(build_encoder("ge2e"), 1.0).eval(), sorted({s["speaker_name"] for s in samples})
+    encoder, speakers = SegmentEncoder(build_encoder("ge2e"), 1.0).eval(), sorted({s["speaker_name"] for s in samples})
     assert len(speakers) == 4
     for step in model.steps:
         with torch.no_grad():

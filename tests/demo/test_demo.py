@@ -12,9 +12,10 @@ from coqui_scl_plugin import build_encoder
 from coqui_scl_plugin.demo import corpus_files
 from coqui_scl_plugin.demo.arms import DemoOptions
 from coqui_scl_plugin.demo.run import run_demo
-from coqui_scl_plugin.encoders.segment_encoder import PreparedEncoder
+from coqui_scl_plugin.encoders.segment_encoder import SegmentEncoder
 from coqui_scl_plugin.errors import ConfigError, PreflightError
-from coqui_scl_plugin.freeze import FrozenPolicy, fingerprint
+from coqui_scl_plugin.freeze import FrozenPolicy
+from coqui_scl_plugin.utils.fingerprint import fingerprint
 
 
 def options(out, **changes):
@@ -40,7 +41,7 @@ def test_both_runs_begin_alike_and_end_apart(demo):
 
 def test_the_encoder_is_the_one_in_the_wheel_before_and_after(demo):
     _, results = demo
-    wheel = fingerprint(PreparedEncoder(build_encoder("ge2e")))
+    wheel = fingerprint(SegmentEncoder(build_encoder("ge2e")))
     arm = results["arms"]["with_scl"]
     assert arm["encoder_before"] == arm["encoder_after"] == wheel
     assert results["encoder_moved"] is False

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from coqui_scl_plugin import build_encoder
 from coqui_scl_plugin.encoders.base import SpeakerEncoder
-from coqui_scl_plugin.freeze import fingerprint
 from coqui_scl_plugin.plugins.registry import installed
+from coqui_scl_plugin.utils.fingerprint import fingerprint
 
 HUB_NAMES = (
     *(f"speechbrain-{kind}" for kind in hub_encoder_files.SPEECHBRAIN),

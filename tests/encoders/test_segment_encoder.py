@@ -3,8 +3,8 @@ import torch
 import torchaudio
 
 from coqui_scl_plugin import build_encoder
-from coqui_scl_plugin.encoders.audio import AtRates, tile
-from coqui_scl_plugin.encoders.segment_encoder import PreparedEncoder
+from coqui_scl_plugin.encoders.audio import ResampledAudio, tile
+from coqui_scl_plugin.encoders.segment_encoder import SegmentEncoder
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def test_a_waveform_is_resampled_once_for_each_rate(monkeypatch, speech_like):
     monkeypatch.setattr(
         torchaudio.transforms.Resample, "forward", lambda self, x: calls.append(self.new_freq) or forward(self, x)
     )
-    heard = AtRates(waveform, 22050)
+    heard = ResampledAudio(waveform, 22050)
     at_16000 = [heard.at(16000) for _ in range(3)]
     assert all(x is at_16000[0] for x in at_16000)
     assert heard.at(22050) is waveform
@@ -50,26 +50,26 @@ def test_a_waveform_is_resampled_once_for_each_rate(monkeypatch, speech_like):
 def test_resampling_happens_in_float32_under_autocast(speech_like):
     waveform = speech_like(2, 22050, 22050).bfloat16()
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        inside = AtRates(waveform, 22050).at(16000)
+        inside = ResampledAudio(waveform, 22050).at(16000)
     assert inside.dtype == torch.float32
     torch.testing.assert_close(inside, torchaudio.functional.resample(waveform.float(), 22050, 16000))
 
 
 def test_what_is_long_enough_is_heard_as_it_is(ge2e, speech_like):
     waveform = speech_like(2, 32000)
-    assert torch.equal(PreparedEncoder(ge2e)(waveform), ge2e(waveform))
+    assert torch.equal(SegmentEncoder(ge2e)(waveform), ge2e(waveform))
 
 
 @pytest.mark.parametrize(("min_seconds", "heard"), [(0.0, 25600), (1.0, 25600), (2.5, 40000)])
 def test_short_segments_are_tiled_to_what_is_asked_for_or_needed(ge2e, speech_like, min_seconds, heard):
     waveform = speech_like(2, 6000)
     repeated = waveform.repeat(1, 7)[:, :heard]
-    assert torch.equal(PreparedEncoder(ge2e, min_seconds)(waveform), ge2e(repeated))
+    assert torch.equal(SegmentEncoder(ge2e, min_seconds)(waveform), ge2e(repeated))
 
 
 def test_gradient_reaches_a_segment_of_256_samples(encoder, speech_like):
     waveform = speech_like(2, 256, 22050).requires_grad_()
-    embedding = PreparedEncoder(encoder, 1.0)(AtRates(waveform, 22050).at(encoder.sample_rate))
+    embedding = SegmentEncoder(encoder, 1.0)(ResampledAudio(waveform, 22050).at(encoder.sample_rate))
     direction = torch.randn(embedding.shape, generator=torch.Generator().manual_seed(1))
     (embedding * direction).sum().backward()
     assert torch.isfinite(waveform.grad).all()
@@ -77,7 +77,7 @@ def test_gradient_reaches_a_segment_of_256_samples(encoder, speech_like):
 
 
 def test_is_computed_in_float32_under_autocast(encoder, speech_like):
-    prepared = PreparedEncoder(encoder, 1.0)
+    prepared = SegmentEncoder(encoder, 1.0)
     waveform = speech_like(2, 30000).bfloat16()
     outside = prepared(waveform.float())
     with torch.autocast("cpu", dtype=torch.bfloat16):

@@ -6,7 +6,7 @@ import soundfile
 import torch
 
 from coqui_scl_plugin.demo.corpus_files import BUNDLED
-from coqui_scl_plugin.evaluation.audio_checks import level_dbfs, normalise_level, problem_of, steadiness_db
+from coqui_scl_plugin.evaluation.audio_checks import loudness_dbfs, normalise_loudness, problem_of, steadiness_db
 
 RATE = 16_000
 
@@ -26,17 +26,17 @@ def rms(waveform):
 @pytest.mark.parametrize("loudness", [1.0, 0.1, 0.002])
 def test_level_is_that_of_the_root_mean_square(loudness):
     waveform = noise(0.2, loudness)
-    assert level_dbfs(waveform) == pytest.approx(20 * math.log10(rms(waveform)), abs=1e-4)
-    assert level_dbfs(torch.ones(8)) == 0
-    assert level_dbfs(tone()) == pytest.approx(20 * math.log10(0.5) - 3.01, abs=0.01)  # a sine: 3 dB below its peak
-    assert level_dbfs(torch.zeros(8)) == -200
+    assert loudness_dbfs(waveform) == pytest.approx(20 * math.log10(rms(waveform)), abs=1e-4)
+    assert loudness_dbfs(torch.ones(8)) == 0
+    assert loudness_dbfs(tone()) == pytest.approx(20 * math.log10(0.5) - 3.01, abs=0.01)  # a sine: 3 dB below its peak
+    assert loudness_dbfs(torch.zeros(8)) == -200
 
 
 @pytest.mark.parametrize("loudness", [0.9, 0.1, 0.002])
 @pytest.mark.parametrize("dbfs", [-27.0, 0.0])
 def test_normalised_to_a_level_and_otherwise_the_same(loudness, dbfs):
     waveform = noise(0.2, loudness)
-    normalised = normalise_level(waveform, dbfs)
+    normalised = normalise_loudness(waveform, dbfs)
     assert rms(normalised) == pytest.approx(10 ** (dbfs / 20), rel=1e-5)
     factor = float(normalised[0] / waveform[0])
     torch.testing.assert_close(normalised, waveform * factor)
@@ -44,7 +44,7 @@ def test_normalised_to_a_level_and_otherwise_the_same(loudness, dbfs):
 
 def test_silence_is_not_raised():
     for silence in (torch.zeros(800), torch.full((800,), 1e-4), noise(0.1, 1e-4)):
-        assert torch.equal(normalise_level(silence, -27.0), silence)
+        assert torch.equal(normalise_loudness(silence, -27.0), silence)
 
 
 @pytest.mark.parametrize(

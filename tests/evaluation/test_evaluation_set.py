@@ -4,7 +4,11 @@ import pytest
 import soundfile
 
 from coqui_scl_plugin.errors import ConfigError
-from coqui_scl_plugin.evaluation.evaluation_set import a_few_of_each, material_from_folders, material_from_pairs
+from coqui_scl_plugin.evaluation.evaluation_set import (
+    a_few_of_each,
+    evaluation_set_from_folders,
+    evaluation_set_from_pairs,
+)
 from coqui_scl_plugin.references.recordings import Recording
 
 
@@ -22,7 +26,7 @@ def pairs(tmp_path):
 
     def make(text, encoding="utf-8"):
         (tmp_path / "list.csv").write_text(text, encoding=encoding)
-        return material_from_pairs(tmp_path / "list.csv")
+        return evaluation_set_from_pairs(tmp_path / "list.csv")
 
     return make
 
@@ -100,7 +104,7 @@ def test_pairs_without_their_columns(pairs, text, lacks):
 def test_a_list_that_is_not_there(tmp_path):
     for path in (tmp_path / "gone.csv", tmp_path):
         with pytest.raises(ConfigError, match="no such file"):
-            material_from_pairs(path)
+            evaluation_set_from_pairs(path)
 
 
 # --- two folders ------------------------------------------------------------------------------------------------------
@@ -109,7 +113,7 @@ def test_a_list_that_is_not_there(tmp_path):
 def test_files_of_one_name_are_pairs_whatever_their_format(tmp_path):
     touch(tmp_path / "real", "ann/1.flac", "ann/2.wav", "bob/1.WAV", "bob/deep/1.ogg", "cid/1.mp3", "ann/notes.txt")
     touch(tmp_path / "made", "ann/1.wav", "ann/3.wav", "bob/1.wav", "bob/deep/1.wav", "README.md")
-    material = material_from_folders(tmp_path / "real", tmp_path / "made")
+    material = evaluation_set_from_folders(tmp_path / "real", tmp_path / "made")
     assert material.label == "made"
     assert material.source == {"real": str(tmp_path / "real"), "synthetic": str(tmp_path / "made")}
     assert material.speakers == ["ann", "bob"]  # those that were synthesised
@@ -146,7 +150,7 @@ def test_folders_that_cannot_be_used(tmp_path, real, made, parts):
         if not names and (tmp_path / folder).exists():
             (tmp_path / folder).rmdir()
     with pytest.raises(ConfigError) as refused:
-        material_from_folders(tmp_path / "real", tmp_path / "made")
+        evaluation_set_from_folders(tmp_path / "real", tmp_path / "made")
     for part in parts:
         assert part in str(refused.value)
 
@@ -156,7 +160,7 @@ def test_names_that_are_no_text_are_named_all_the_same(tmp_path, name):
     for folder in ("real", "made"):
         touch(tmp_path / folder, "ann/1.wav", os.fsdecode(name))
     with pytest.raises(ConfigError) as refused:
-        material_from_folders(tmp_path / "real", tmp_path / "made")
+        evaluation_set_from_folders(tmp_path / "real", tmp_path / "made")
     assert r"\udce9" in str(refused.value)
     assert "is not UTF-8" in str(refused.value)
     str(refused.value).encode()
@@ -166,7 +170,7 @@ def test_folders_are_looked_up_and_not_listened_to(tmp_path):
     touch(tmp_path, "real/ann/1.wav", "made/ann/1.wav")
     with pytest.raises(soundfile.SoundFileError):
         soundfile.read(tmp_path / "real" / "ann" / "1.wav")
-    assert len(material_from_folders(tmp_path / "real", tmp_path / "made").real) == 1
+    assert len(evaluation_set_from_folders(tmp_path / "real", tmp_path / "made").real) == 1
 
 
 # --- fewer ------------------------------------------------------------------------------------------------------------

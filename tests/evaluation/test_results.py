@@ -8,20 +8,20 @@ from evaluation_data import RATE, Voices, first_samples
 
 from coqui_scl_plugin.evaluation.metrics import Interval
 from coqui_scl_plugin.evaluation.results import (
+    EncoderIdentity,
     Evaluation,
-    Judge,
     compare,
     evaluations_of,
     results,
     warnings,
 )
-from coqui_scl_plugin.evaluation.verification import SpeakerVerdict, judge
+from coqui_scl_plugin.evaluation.verification import SpeakerScores, judge
 
 RESAMPLES = 999
 SPEAKERS = ("ann", "bob", "cid", "dee", "eve")
 JUDGES = {
-    "one": Judge("known", {"skip": 0}, "f1ve"),
-    "other": Judge("known", {"skip": 2}, "s1x"),
+    "one": EncoderIdentity("known", {"skip": 0}, "f1ve"),
+    "other": EncoderIdentity("known", {"skip": 2}, "s1x"),
 }
 ROLES = {"one": "training", "other": "holdout"}
 DEFAULTS = {"seed": 0, "resamples": RESAMPLES, "dbfs": None}
@@ -49,7 +49,7 @@ def with_verdict(evaluation, alias, **changes):
 
 def named(evaluation, label, speakers):
     """The same of another name, in which both encoders find `speakers`: by name, all three figures."""
-    found = {name: SpeakerVerdict(1, *values) for name, values in speakers.items()}
+    found = {name: SpeakerScores(1, *values) for name, values in speakers.items()}
     for alias in evaluation.judgement.verdicts:
         evaluation = with_verdict(evaluation, alias, speakers=found)
     material = replace(evaluation.material, label=label)

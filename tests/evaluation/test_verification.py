@@ -13,10 +13,10 @@ import torch
 from evaluation_data import RATE, FirstSamples, Voices, first_samples, possible_eers, smallest_cost, syllables
 
 from coqui_scl_plugin import build_encoder
-from coqui_scl_plugin.encoders.segment_encoder import PreparedEncoder
+from coqui_scl_plugin.encoders.segment_encoder import SegmentEncoder
 from coqui_scl_plugin.errors import ConfigError
 from coqui_scl_plugin.evaluation import verification as judging
-from coqui_scl_plugin.evaluation.evaluation_set import Material, Synthetic
+from coqui_scl_plugin.evaluation.evaluation_set import EvaluationSet, SyntheticRecording
 from coqui_scl_plugin.evaluation.metrics import bootstrap_mean
 from coqui_scl_plugin.evaluation.verification import hear, judge
 from coqui_scl_plugin.references.recordings import Recording
@@ -212,7 +212,7 @@ def without(voices, kind, name):
     """The same voices, but for a recording."""
     changed = SimpleNamespace(real=voices.real, synthetic=voices.synthetic)
     setattr(changed, kind, [recording for recording in getattr(changed, kind) if recording.name != name])
-    return Material("fewer", {}, changed.real, changed.synthetic)
+    return EvaluationSet("fewer", {}, changed.real, changed.synthetic)
 
 
 @pytest.mark.parametrize("samples", [np.zeros(RATE), np.full(RATE, np.nan), np.zeros(0)])
@@ -221,7 +221,7 @@ def test_what_says_nothing_is_left_out(voices, kind, samples):
     filled(voices)
     recording = {"real": voices.real[1], "synthetic": voices.synthetic[3]}[kind]
     soundfile.write(recording.path, samples, RATE, subtype="FLOAT")
-    encoders = {"known": PreparedEncoder(SaysNothingOfSilence(6)).eval()}
+    encoders = {"known": SegmentEncoder(SaysNothingOfSilence(6)).eval()}
     judgement = judge(voices.material, encoders, resamples=RESAMPLES)
     fewer = judge(without(voices, kind, recording.name), encoders, resamples=RESAMPLES)
     assert numbers(asdict(judgement.verdicts["known"])) == near(numbers(asdict(fewer.verdicts["known"])))
@@ -304,7 +304,7 @@ def test_each_recording_is_heard_whole_and_at_the_level_asked_for(tmp_path, loud
     samples = loudness * syllables(1.3)
     soundfile.write(tmp_path / "one.wav", samples, RATE, subtype="FLOAT")
     encoder = Notes(4)
-    heard = hear(Recording("one", tmp_path / "one.wav", "ann"), {"known": PreparedEncoder(encoder).eval()}, dbfs)
+    heard = hear(Recording("one", tmp_path / "one.wav", "ann"), {"known": SegmentEncoder(encoder).eval()}, dbfs)
     rms = math.sqrt((samples**2).mean())
     factor = 1.0 if dbfs is None else 10 ** (dbfs / 20) / rms
     np.testing.assert_allclose(encoder.heard[0].numpy(), factor * samples, rtol=1e-4, atol=1e-7)
@@ -323,7 +323,7 @@ def test_the_level_reaches_every_recording(voices, monkeypatch):
 
 def test_what_was_heard_before_is_not_heard_again(voices):
     filled(voices)
-    encoders, memory = {"known": PreparedEncoder(Notes(6)).eval()}, {}
+    encoders, memory = {"known": SegmentEncoder(Notes(6)).eval()}, {}
     first = judge(voices.material, encoders, resamples=RESAMPLES, memory=memory)
     encoders["known"].encoder.heard = None
     again = judge(voices.material, encoders, resamples=RESAMPLES, memory=memory)
@@ -368,7 +368,7 @@ UNKNOWN = 3
 """So many recordings the judge embeds itself, to see that it does as the test."""
 
 
-class Remembers(PreparedEncoder):
+class Remembers(SegmentEncoder):
     """Embeds what it does not know yet."""
 
     known: dict[bytes, torch.Tensor]
@@ -389,7 +389,7 @@ def copies(libri10, one_thread):
     with (libri10 / "metadata.csv").open(newline="") as stream:
         rows = [(libri10 / row["audio_file"], row["speaker_name"]) for row in csv.DictReader(stream, delimiter="|")]
     real = [Recording(path.stem, path, speaker) for path, speaker in rows]
-    synthetic = [Synthetic(path.stem, path, speaker, reference=path.stem) for path, speaker in rows]
+    synthetic = [SyntheticRecording(path.stem, path, speaker, reference=path.stem) for path, speaker in rows]
     embedded, encoders = {}, {}
     for alias in EERS:
         encoder = build_encoder(alias).eval()
@@ -400,7 +400,7 @@ def copies(libri10, one_thread):
         embedded[alias] = torch.cat(embeddings).double().numpy()
         pairs = zip(waveforms[UNKNOWN:], embeddings[UNKNOWN:], strict=True)
         encoders[alias].known = {waveform.tobytes(): embedding for waveform, embedding in pairs}
-    judgement = judge(Material("copies", {}, real, synthetic), encoders, resamples=999)
+    judgement = judge(EvaluationSet("copies", {}, real, synthetic), encoders, resamples=999)
     return SimpleNamespace(judgement=judgement, embedded=embedded, speakers=[speaker for _, speaker in rows])
 
 

@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from coqui_scl_plugin.errors import DriftError
-from coqui_scl_plugin.freeze import FreezeGuard, named_tensors
+from coqui_scl_plugin.freeze import DriftGuard
+from coqui_scl_plugin.utils.fingerprint import named_tensors
 
 
 def encoder() -> nn.Module:
@@ -25,7 +26,7 @@ def bits(module: nn.Module) -> dict[str, bytes]:
 
 def said(module: nn.Module, change, optimizers=()) -> str:
     """The message about a change of `module`."""
-    guard = FreezeGuard({"ge2e": module})
+    guard = DriftGuard({"ge2e": module})
     change(module)
     with pytest.raises(DriftError) as caught:
         guard.check(7, optimizers)
@@ -111,7 +112,7 @@ def test_anything_else_is_called_a_write_from_outside():
 
 def test_a_run_that_begins_later_is_not_said_to_have_been_watched_from_step_0():
     module = encoder()
-    guard = FreezeGuard({"ge2e": module}, step=1000)
+    guard = DriftGuard({"ge2e": module}, step=1000)
     module[3].bias.add_(1)
     with pytest.raises(DriftError, match="between step 1000 and step 1003"):
         guard.check(1003)
@@ -119,7 +120,7 @@ def test_a_run_that_begins_later_is_not_said_to_have_been_watched_from_step_0():
 
 def test_a_save_after_the_check_of_its_step_does_not_turn_the_range_around():
     module = encoder()
-    guard = FreezeGuard({"ge2e": module}, "warn")
+    guard = DriftGuard({"ge2e": module}, "warn")
     guard.check(3)
     module[3].bias.add_(1)
     (drift,) = guard.check(2)
@@ -138,7 +139,7 @@ def test_restore_puts_back_every_bit_and_says_so(caplog):
     still, moving = encoder(), encoder()
     moving[3].bias.zero_()
     start = bits(moving)
-    guard = FreezeGuard({"still": still, "moving": moving}, "restore")
+    guard = DriftGuard({"still": still, "moving": moving}, "restore")
     assert guard.check(5) == []
     change_everything(moving)
     with caplog.at_level(logging.WARNING):
@@ -154,7 +155,7 @@ def test_restore_sees_the_sign_of_zero():
     module = encoder()
     module[3].bias.zero_()
     start = bits(module)
-    guard = FreezeGuard({"ge2e": module}, "restore")
+    guard = DriftGuard({"ge2e": module}, "restore")
     module[3].bias.neg_()
     assert len(guard.check(1)) == 1
     assert bits(module) == start
@@ -172,7 +173,7 @@ def test_restore_sees_the_sign_of_zero():
 )
 def test_what_cannot_be_put_back_ends_the_run(change):
     module = encoder()
-    guard = FreezeGuard({"ge2e": module}, "restore")
+    guard = DriftGuard({"ge2e": module}, "restore")
     change(module)
     with pytest.raises(DriftError, match="The run stops here"):
         guard.check(1)
@@ -180,7 +181,7 @@ def test_what_cannot_be_put_back_ends_the_run(change):
 
 def test_warn_says_it_once_per_change_and_leaves_the_encoder(caplog):
     module = encoder()
-    guard = FreezeGuard({"ge2e": module}, "warn")
+    guard = DriftGuard({"ge2e": module}, "warn")
     module[3].bias.add_(1)
     changed = bits(module)
     with caplog.at_level(logging.WARNING):
@@ -196,7 +197,7 @@ def test_warn_says_it_once_per_change_and_leaves_the_encoder(caplog):
 
 def test_two_encoders_are_told_apart():
     first, second = encoder(), encoder()
-    guard = FreezeGuard({"first": first, "second": second}, "warn")
+    guard = DriftGuard({"first": first, "second": second}, "warn")
     change_everything(first)
     change_everything(second)
     assert [drift.encoder for drift in guard.check(1)] == ["first", "second"]

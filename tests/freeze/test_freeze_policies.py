@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from coqui_scl_plugin.freeze import FrozenPolicy, RestorePolicy, TrainablePolicy, named_tensors
+from coqui_scl_plugin.freeze import FrozenPolicy, RestorePolicy, TrainablePolicy
 from coqui_scl_plugin.plugins import registry
+from coqui_scl_plugin.utils.fingerprint import named_tensors
 
 POLICIES = {"frozen": FrozenPolicy, "restore": RestorePolicy, "trainable": TrainablePolicy}
 

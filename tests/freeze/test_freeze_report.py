@@ -9,9 +9,10 @@ from rich.console import Console
 from torch import nn
 
 from coqui_scl_plugin.config import ModuleRuleConfig
-from coqui_scl_plugin.freeze import Drift, FrozenPolicy, fingerprint
+from coqui_scl_plugin.freeze import Drift, FrozenPolicy
 from coqui_scl_plugin.freeze.module_rules import ModuleRules
 from coqui_scl_plugin.freeze.report import FreezeReport, encoder_row, module_rows
+from coqui_scl_plugin.utils.fingerprint import fingerprint
 
 
 class Model(nn.Module):

@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from coqui_scl_plugin.errors import DriftError
-from coqui_scl_plugin.freeze import FreezeGuard, FrozenPolicy, fingerprint
+from coqui_scl_plugin.freeze import DriftGuard, FrozenPolicy
+from coqui_scl_plugin.utils.fingerprint import fingerprint
 
 
 def encoder() -> nn.Module:
@@ -96,7 +97,7 @@ def test_not_a_number_is_equal_to_itself():
 
 def test_the_guard_is_silent_while_nothing_moves():
     module = encoder().eval()
-    guard = FreezeGuard({"ge2e": module})
+    guard = DriftGuard({"ge2e": module})
     for step in range(3):
         module(torch.randn(2, 1, 8)).sum().backward()
         guard.check(step)
@@ -105,7 +106,7 @@ def test_the_guard_is_silent_while_nothing_moves():
 @pytest.mark.parametrize("name", ["0.weight", "1.running_var", "window"])
 def test_the_guard_names_encoder_tensor_and_steps(name):
     still, moving = encoder(), encoder()
-    guard = FreezeGuard({"still": still, "moving": moving})
+    guard = DriftGuard({"still": still, "moving": moving})
     guard.check(100)
     guard.check(200)
     flip_one_bit({**dict(moving.named_parameters()), **dict(moving.named_buffers())}[name])
@@ -121,7 +122,7 @@ def test_the_guard_names_encoder_tensor_and_steps(name):
 
 def test_the_guard_sees_what_train_mode_does_to_running_statistics():
     module = encoder().requires_grad_(False).train()
-    guard = FreezeGuard({"ge2e": module})
+    guard = DriftGuard({"ge2e": module})
     module(torch.randn(4, 1, 8))
     with pytest.raises(DriftError, match=r"1\.num_batches_tracked, 1\.running_mean, 1\.running_var"):
         guard.check(1)
@@ -129,7 +130,7 @@ def test_the_guard_sees_what_train_mode_does_to_running_statistics():
 
 def test_the_guard_sees_an_optimizer_step_and_names_the_first_five_tensors():
     module = nn.Sequential(*(nn.Linear(2, 2) for _ in range(4)))
-    guard = FreezeGuard({"ge2e": module})
+    guard = DriftGuard({"ge2e": module})
     optimizer = torch.optim.SGD(module.parameters(), lr=1e-3)
     module(torch.ones(1, 2)).sum().backward()
     optimizer.step()
@@ -139,7 +140,7 @@ def test_the_guard_sees_an_optimizer_step_and_names_the_first_five_tensors():
 
 def test_the_guard_sees_tensors_come_and_go():
     module = encoder()
-    guard = FreezeGuard({"ge2e": module})
+    guard = DriftGuard({"ge2e": module})
     module.register_buffer("added", torch.zeros(1))
     del module.window
     with pytest.raises(DriftError, match="added, window"):
@@ -148,7 +149,7 @@ def test_the_guard_sees_tensors_come_and_go():
 
 def test_the_guard_goes_on_comparing_with_the_start():
     module = encoder()
-    guard = FreezeGuard({"ge2e": module})
+    guard = DriftGuard({"ge2e": module})
     flip_one_bit(module[0].weight)
     for step in (1, 2):
         with pytest.raises(DriftError, match=f"between step 0 and step {step}"):

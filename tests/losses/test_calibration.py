@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from coqui_scl_plugin import SclVitsConfig, build_loss
 from coqui_scl_plugin.errors import ConfigError
-from coqui_scl_plugin.losses.calibration import Levels
+from coqui_scl_plugin.losses.calibration import Calibration
 from coqui_scl_plugin.plugins import registry
 
-LEVELS = [Levels(0.5, 0.8), Levels(-0.1, 0.3), Levels(0.0, 1.0), Levels(-1.0, 1.0)]
+LEVELS = [Calibration(0.5, 0.8), Calibration(-0.1, 0.3), Calibration(0.0, 1.0), Calibration(-1.0, 1.0)]
 KINDS = ("additive_angle", "additive_cosine")
 SPEAKERS = torch.tensor([3, 1, 1, 7, 3])
 
@@ -27,19 +27,19 @@ def unit(vectors: Tensor) -> np.ndarray:
     return rows / np.linalg.norm(rows, axis=-1, keepdims=True)
 
 
-def calibrated(cosine: float | np.ndarray, levels: Levels) -> float | np.ndarray:
+def calibrated(cosine: float | np.ndarray, levels: Calibration) -> float | np.ndarray:
     return (cosine - levels.floor) / (levels.ceiling - levels.floor)
 
 
 # --- the formulas, in float64 and item by item ------------------------------------------------------------------------
 
 
-def slow_cosine(generated: Tensor, reference: Tensor, levels: Levels) -> float:
+def slow_cosine(generated: Tensor, reference: Tensor, levels: Calibration) -> float:
     pairs = zip(unit(generated), unit(reference), strict=True)
     return float(np.mean([1 - calibrated(one @ other, levels) for one, other in pairs]))
 
 
-def slow_contrastive(generated: Tensor, reference: Tensor, levels: Levels, temperature: float) -> float:
+def slow_contrastive(generated: Tensor, reference: Tensor, levels: Calibration, temperature: float) -> float:
     scores = np.exp(calibrated(unit(generated) @ unit(reference).T, levels) / temperature)
     speakers, losses = SPEAKERS.tolist(), []
     for item, row in enumerate(scores):
@@ -57,7 +57,14 @@ def psi(cosine: float, margin: float, kind: str) -> float:
 
 
 def slow_angular_margin(
-    generated: Tensor, prototypes: Tensor, rows: list[int], levels: Levels, *, margin: float, scale: float, kind: str
+    generated: Tensor,
+    prototypes: Tensor,
+    rows: list[int],
+    levels: Calibration,
+    *,
+    margin: float,
+    scale: float,
+    kind: str,
 ) -> float:
     """The margin is one of angles, or of cosines as the encoder gives them; what it leaves is calibrated."""
     losses = []
@@ -88,7 +95,7 @@ def test_cosine_is_1_minus_the_calibrated_cosine(levels):
 
 def test_cosine_is_1_at_the_floor_and_0_at_the_ceiling():
     loss = build_loss("cosine")
-    loss.set_levels(Levels(0.5, 0.8))
+    loss.set_levels(Calibration(0.5, 0.8))
     for cosine, expected in ((0.5, 1.0), (0.8, 0.0), (1.0, -2 / 3), (-1.0, 6.0)):
         generated = torch.tensor([[cosine, math.sqrt(1 - cosine**2)]])
         assert loss(generated, torch.tensor([[1.0, 0.0]])).item() == pytest.approx(expected, abs=1e-5)
@@ -126,7 +133,7 @@ SOFT = {"cosine": {}, "contrastive": {"temperature": 1.0}, "angular_margin": {"s
 def test_raw_levels_change_nothing_and_narrow_ones_raise_the_gradient(name):
     generated, reference = random(5, 8).requires_grad_(), random(5, 8, seed=1)
 
-    def value_and_gradient(levels: Levels | None) -> tuple[float, float]:
+    def value_and_gradient(levels: Calibration | None) -> tuple[float, float]:
         loss = build_loss(name, SOFT[name])
         if levels is not None:
             loss.set_levels(levels)
@@ -134,21 +141,21 @@ def test_raw_levels_change_nothing_and_narrow_ones_raise_the_gradient(name):
         return value.item(), torch.autograd.grad(value, generated)[0].norm().item()
 
     untouched = value_and_gradient(None)
-    assert value_and_gradient(Levels(0.0, 1.0)) == pytest.approx(untouched, rel=1e-6)
-    assert value_and_gradient(Levels(0.5, 0.75))[1] > 1.5 * untouched[1] > 0
+    assert value_and_gradient(Calibration(0.0, 1.0)) == pytest.approx(untouched, rel=1e-6)
+    assert value_and_gradient(Calibration(0.5, 0.75))[1] > 1.5 * untouched[1] > 0
 
 
 def test_the_levels_of_one_loss_are_not_those_of_another():
     one, other = build_loss("cosine"), build_loss("cosine")
     generated, reference = random(5, 8), random(5, 8, seed=1)
     before = other(generated, reference).item()
-    one.set_levels(Levels(0.5, 0.8))
+    one.set_levels(Calibration(0.5, 0.8))
     assert other(generated, reference).item() == before == build_loss("cosine")(generated, reference).item()
 
 
 # --- the ensemble -----------------------------------------------------------------------------------------------------
 
-ENCODERS = {"near": Levels(0.6, 0.9), "far": Levels(0.0, 0.4)}
+ENCODERS = {"near": Calibration(0.6, 0.9), "far": Calibration(0.0, 0.4)}
 
 
 def ensemble(member: dict | None = None, *, weights: dict[str, float] | None = None, **params) -> nn.Module:

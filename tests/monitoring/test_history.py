@@ -3,7 +3,7 @@
 import pytest
 
 from coqui_scl_plugin.config import EvaluationConfig
-from coqui_scl_plugin.losses.calibration import Levels
+from coqui_scl_plugin.losses.calibration import Calibration
 from coqui_scl_plugin.monitoring.history import Row, ceilings_of, find_flags, read_history, write_history
 
 ROLES = {"ge2e": "training", "coqui": "training", "dvector": "holdout", "wavlm": "holdout"}
@@ -79,7 +79,7 @@ def test_more_alike_than_real_speech_is_flagged():
 
 
 def test_the_ceiling_is_the_higher_of_the_data_set_and_the_recordings_that_were_copied():
-    levels = {"a": Levels(0.2, 0.8), "b": Levels(0.2, 0.8)}
+    levels = {"a": Calibration(0.2, 0.8), "b": Calibration(0.2, 0.8)}
     assert ceilings_of(levels, {"a": 0.7, "b": 0.85, "unknown": 0.1}) == {"a": 0.8, "b": 0.85}
 
 

@@ -16,7 +16,7 @@ from coqui_scl_plugin import SclVitsConfig
 from coqui_scl_plugin.consistency.term import SpeakerConsistency
 from coqui_scl_plugin.errors import ConfigError, PreflightError
 from coqui_scl_plugin.preflight import checks, encoders, environment, recordings, settings, speakers
-from coqui_scl_plugin.preflight.facts import Restored, RunSetup
+from coqui_scl_plugin.preflight.facts import Restored, RunFacts
 from coqui_scl_plugin.preflight.report import Finding, PreflightReport, judge, warning
 
 PARAMETER = nn.Parameter(torch.zeros(2))
@@ -31,10 +31,10 @@ def optimizer(*parameters: nn.Parameter, steps: int = 0) -> torch.optim.Optimize
     return made
 
 
-def setup(**changes: Any) -> RunSetup:
+def setup(**changes: Any) -> RunFacts:
     """A run in which nothing is wrong, as far as it goes."""
     nothing: Any = None
-    sound = RunSetup(
+    sound = RunFacts(
         config=SclVitsConfig(run_eval=False),
         consistency=None,
         frozen_encoders={},

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from toy_speech import ToyEncoder, cached, kept, toy, write_recordings
 
-from coqui_scl_plugin.encoders.segment_encoder import PreparedEncoder
+from coqui_scl_plugin.encoders.segment_encoder import SegmentEncoder
 from coqui_scl_plugin.errors import ConfigError, SclError
 from coqui_scl_plugin.references.cache import ReferenceCache
 from coqui_scl_plugin.references.fill import fill_cache
@@ -184,7 +184,7 @@ def test_encoders_of_the_same_weights_and_another_class_are_told_apart(recording
 
     cache = ReferenceCache()
     fill_cache(cache, "toy", toy(0), recordings)
-    assert cached(cache, PreparedEncoder(AnotherEncoder(0)), recordings[0]) is None
+    assert cached(cache, SegmentEncoder(AnotherEncoder(0)), recordings[0]) is None
 
 
 # --- whole or not at all ----------------------------------------------------------------------------------------------

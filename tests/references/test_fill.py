@@ -17,7 +17,7 @@ from toy_speech import RATE, ToyEncoder, cached, kept, speech, toy, write_record
 
 from coqui_scl_plugin import build_encoder
 from coqui_scl_plugin.demo import corpus_files
-from coqui_scl_plugin.encoders.segment_encoder import PreparedEncoder
+from coqui_scl_plugin.encoders.segment_encoder import SegmentEncoder
 from coqui_scl_plugin.errors import ConfigError, EncoderError, SclError
 from coqui_scl_plugin.references.cache import ReferenceCache
 from coqui_scl_plugin.references.fill import embed_recordings, fill_cache, plan_batches
@@ -119,7 +119,7 @@ def test_a_recording_without_a_sample_is_named(tmp_path):
 # --- the embeddings ---------------------------------------------------------------------------------------------------
 
 
-def assert_as_one_by_one(encoder: PreparedEncoder, recordings: list[Recording], embeddings: torch.Tensor) -> None:
+def assert_as_one_by_one(encoder: SegmentEncoder, recordings: list[Recording], embeddings: torch.Tensor) -> None:
     assert embeddings.shape == (len(recordings), encoder.encoder.embedding_dim)
     for recording, found in zip(recordings, embeddings, strict=True):
         samples, rate = soundfile.read(recording.path, dtype="float32")
@@ -149,7 +149,7 @@ def test_batches_give_what_each_recording_gives_alone(many):
 
 def test_batches_through_real_layers_give_what_each_recording_gives_alone(one_worker):
     recordings = recordings_of(corpus_files.load_samples(corpus_files.BUNDLED))[::4]
-    encoder = PreparedEncoder(build_encoder("ge2e"), 1.0).eval()
+    encoder = SegmentEncoder(build_encoder("ge2e"), 1.0).eval()
     speech, computed = embed_recordings({"ge2e": encoder}, recordings, ReferenceCache())
     assert computed == {"ge2e": 11}
     assert not speech.embeddings["ge2e"].requires_grad
@@ -173,7 +173,7 @@ def test_every_encoder_hears_every_recording(few, tmp_path):
 def test_a_short_recording_is_tiled_as_training_tiles(tmp_path):
     (recording,) = write_recordings(tmp_path, {"a1": 0.02})  # 160 samples, the encoder needs 400
     for minimum, heard in ((0.0, 400), (1.0, RATE)):
-        encoder = PreparedEncoder(ToyEncoder(), minimum)
+        encoder = SegmentEncoder(ToyEncoder(), minimum)
         embed_recordings({"toy": encoder}, [recording], ReferenceCache())
         assert encoder.encoder.heard == [(1, heard)]
 
@@ -183,7 +183,7 @@ def test_other_minimum_lengths_are_other_embeddings_of_short_recordings(tmp_path
     (recording,) = write_recordings(tmp_path, {"a1": 0.3})
     path, found = tmp_path / "cache.safetensors", {}
     for minimum in (0.0, 0.5):
-        encoder = PreparedEncoder(ToyEncoder(), minimum)
+        encoder = SegmentEncoder(ToyEncoder(), minimum)
         found_cached, _ = embed_recordings({"toy": encoder}, [recording], ReferenceCache.load(path))
         fresh, _ = embed_recordings({"toy": encoder}, [recording], ReferenceCache())
         torch.testing.assert_close(found_cached.embeddings["toy"], fresh.embeddings["toy"], atol=1e-6, rtol=0)
@@ -204,7 +204,7 @@ def test_the_settings_of_an_encoder_count_as_much_as_its_weights(coqui_files, tm
     for changed in (text, another_hop, another_input):
         config = tmp_path / "encoder.json"
         config.write_text(changed)
-        encoder = PreparedEncoder(build_encoder("coqui", files.params() | {"config_path": str(config)})).eval()
+        encoder = SegmentEncoder(build_encoder("coqui", files.params() | {"config_path": str(config)})).eval()
         found_cached, _ = embed_recordings({"coqui": encoder}, [recording], ReferenceCache.load(path))
         fresh, _ = embed_recordings({"coqui": encoder}, [recording], ReferenceCache())
         torch.testing.assert_close(found_cached.embeddings["coqui"], fresh.embeddings["coqui"], atol=1e-5, rtol=0)
@@ -220,7 +220,7 @@ def test_an_encoder_that_keeps_count_of_something_is_still_the_same_encoder(few,
 
     path = tmp_path / "cache.safetensors"
     for expected in (12, 0):
-        encoder = PreparedEncoder(Counting()).eval()
+        encoder = SegmentEncoder(Counting()).eval()
         speech, computed = embed_recordings({"toy": encoder}, few, ReferenceCache.load(path))
         assert computed == {"toy": expected}
         assert speech.embeddings["toy"].shape == (12, 12)
@@ -441,7 +441,7 @@ def test_a_cache_that_cannot_be_written_is_named(few, tmp_path):
 # --- interrupted ------------------------------------------------------------------------------------------------------
 
 
-def interrupted(error: type[BaseException], after: int, seed: int = 0) -> PreparedEncoder:
+def interrupted(error: type[BaseException], after: int, seed: int = 0) -> SegmentEncoder:
     """An encoder that raises once it has heard so many batches."""
 
     def stop() -> None:
@@ -507,7 +507,7 @@ def test_the_number_of_threads_is_what_it_was(few, error):
 
 
 def test_the_bits_do_not_depend_on_the_number_of_threads(many, tmp_path):
-    before, encoder, found = torch.get_num_threads(), PreparedEncoder(build_encoder("ge2e"), 1.0).eval(), []
+    before, encoder, found = torch.get_num_threads(), SegmentEncoder(build_encoder("ge2e"), 1.0).eval(), []
     try:
         for threads in (1, 3):
             torch.set_num_threads(threads)

@@ -11,19 +11,19 @@ from toy_speech import RATE, ToyEncoder
 
 from coqui_scl_plugin import build_loss
 from coqui_scl_plugin.consistency.term import SpeakerConsistency
-from coqui_scl_plugin.encoders.audio import AtRates
-from coqui_scl_plugin.encoders.segment_encoder import PreparedEncoder
+from coqui_scl_plugin.encoders.audio import ResampledAudio
+from coqui_scl_plugin.encoders.segment_encoder import SegmentEncoder
 from coqui_scl_plugin.errors import PreflightError
 from coqui_scl_plugin.freeze import FrozenPolicy
-from coqui_scl_plugin.references.embeddings import EmbeddedSpeech
+from coqui_scl_plugin.references.embeddings import ReferenceEmbeddings
 from coqui_scl_plugin.references.recordings import Recording
-from coqui_scl_plugin.references.sources import RealSpeech, References, build_references
+from coqui_scl_plugin.references.sources import ReferenceBatch, ReferenceSource, build_reference_source
 
 SOURCES = ("segment", "utterance", "cross_utterance", "centroid")
 
 
-def encoder(seed: int = 0) -> PreparedEncoder:
-    return PreparedEncoder(ToyEncoder(seed)).eval()
+def encoder(seed: int = 0) -> SegmentEncoder:
+    return SegmentEncoder(ToyEncoder(seed)).eval()
 
 
 def utterance(name: str) -> Tensor:
@@ -32,10 +32,10 @@ def utterance(name: str) -> Tensor:
     return torch.randn(1000 + 10 * number, generator=torch.Generator().manual_seed(number))
 
 
-def real_speech(*names: str) -> RealSpeech:
+def real_speech(*names: str) -> ReferenceBatch:
     """A batch; the first letter of a name is the speaker."""
-    segments = AtRates(torch.stack([utterance(name)[:500] for name in names]), RATE)
-    return RealSpeech(segments, [utterance(name) for name in names], list(names), [name[0] for name in names])
+    segments = ResampledAudio(torch.stack([utterance(name)[:500] for name in names]), RATE)
+    return ReferenceBatch(segments, [utterance(name) for name in names], list(names), [name[0] for name in names])
 
 
 def recording(name: str, *, held_out: bool = False) -> Recording:
@@ -53,27 +53,27 @@ RECORDINGS = [
 NAMES = [one.name for one in RECORDINGS]
 
 
-def held(source: str, **embeddings: Tensor) -> References:
+def held(source: str, **embeddings: Tensor) -> ReferenceSource:
     """References over `RECORDINGS`; as embeddings, each has a direction of its own, so that a row tells which it is."""
-    references = build_references(source)
-    references.speech = EmbeddedSpeech(RECORDINGS, embeddings or {"e": torch.eye(len(RECORDINGS))})
+    references = build_reference_source(source)
+    references.speech = ReferenceEmbeddings(RECORDINGS, embeddings or {"e": torch.eye(len(RECORDINGS))})
     return references
 
 
-def drawn(references: References, *names: str, alias: str = "e") -> list[str]:
+def drawn(references: ReferenceSource, *names: str, alias: str = "e") -> list[str]:
     """The recordings that items of a batch are compared with."""
     rows = references.embed(alias, silent(), real_speech(*names))
     assert ((rows != 0).sum(dim=1) == 1).all()
     return [NAMES[row] for row in rows.argmax(dim=1).tolist()]
 
 
-def silent() -> PreparedEncoder:
+def silent() -> SegmentEncoder:
     """An encoder that must not be heard."""
 
     def heard() -> None:
         raise AssertionError("the encoder was run on real speech")
 
-    return PreparedEncoder(ToyEncoder(before=heard)).eval()
+    return SegmentEncoder(ToyEncoder(before=heard)).eval()
 
 
 # --- for all ----------------------------------------------------------------------------------------------------------
@@ -85,7 +85,7 @@ def test_references_carry_no_gradient(source):
     real.segments.waveform.requires_grad_()
     for row in real.utterances:
         row.requires_grad_()
-    for references in (held(source), build_references(source)):
+    for references in (held(source), build_reference_source(source)):
         if references.needs_recordings and not references.speech.row:
             continue
         embedded = references.embed("e", encoder(), real)
@@ -143,8 +143,8 @@ def test_a_segments_reference_is_the_segment_embedded_at_every_step():
 def test_a_segment_is_heard_at_the_encoders_rate():
     one = encoder()
     segments = torch.randn(2, 1000, generator=torch.Generator().manual_seed(0))
-    real = RealSpeech(AtRates(segments, 2 * RATE), list(segments), ["a1", "b1"], ["a", "b"])
-    build_references("segment").embed("e", one, real)
+    real = ReferenceBatch(ResampledAudio(segments, 2 * RATE), list(segments), ["a1", "b1"], ["a", "b"])
+    build_reference_source("segment").embed("e", one, real)
     assert one.encoder.heard == [(2, 500)]
 
 
@@ -162,7 +162,7 @@ def test_an_utterances_reference_is_itself():
 
 
 def test_an_utterance_that_was_not_embedded_is_when_it_comes_up_once_and_whole():
-    one, references = encoder(), build_references("utterance")
+    one, references = encoder(), build_reference_source("utterance")
     for names in (("a1", "b2"), ("b2", "a1"), ("b2", "a3"), ("a1", "a1")):
         torch.testing.assert_close(references.embed("e", one, real_speech(*names)), whole(*names))
     assert [shape[-1] for shape in one.encoder.heard] == [1010, 1020, 1030]
@@ -177,13 +177,13 @@ def test_of_a_mixed_batch_only_the_unknown_are_embedded():
 
 @pytest.mark.parametrize("names", [("a1", "b2", "a3"), ("a3", "a1", "b2"), ("b2", "b2", "a1")])
 def test_the_order_of_the_batch_is_kept(names):
-    references = build_references("utterance")
+    references = build_reference_source("utterance")
     references.embed("e", encoder(), real_speech("b2", "a3", "a1"))
     torch.testing.assert_close(references.embed("e", encoder(), real_speech(*names)), whole(*names))
 
 
 def test_encoders_are_told_apart():
-    references, real = build_references("utterance"), real_speech("a1")
+    references, real = build_reference_source("utterance"), real_speech("a1")
     for _ in range(2):
         torch.testing.assert_close(references.embed("one", encoder(1), real), whole("a1", seed=1))
         torch.testing.assert_close(references.embed("other", encoder(2), real), whole("a1", seed=2))
@@ -192,7 +192,7 @@ def test_encoders_are_told_apart():
 # --- cross_utterance --------------------------------------------------------------------------------------------------
 
 
-def draws(steps: range, *names: str, references: References | None = None, alias: str = "e") -> list[list[str]]:
+def draws(steps: range, *names: str, references: ReferenceSource | None = None, alias: str = "e") -> list[list[str]]:
     references = references or held("cross_utterance")
     found = []
     for step in steps:
@@ -275,13 +275,13 @@ def test_a_recording_that_is_not_in_the_data_set_is_compared_with_its_speakers()
 
 def consistency(source: str) -> SpeakerConsistency:
     return SpeakerConsistency(
-        build_loss("cosine"), {"toy": encoder()}, {"toy": FrozenPolicy()}, build_references(source)
+        build_loss("cosine"), {"toy": encoder()}, {"toy": FrozenPolicy()}, build_reference_source(source)
     )
 
 
 def test_it_is_told_the_step_with_the_loss():
     trained = consistency("cross_utterance")
-    trained.hold(EmbeddedSpeech(RECORDINGS, {"toy": torch.eye(len(RECORDINGS))}))
+    trained.hold(ReferenceEmbeddings(RECORDINGS, {"toy": torch.eye(len(RECORDINGS))}))
     found = []
     for step in range(30):
         trained.set_step(step)
@@ -291,7 +291,7 @@ def test_it_is_told_the_step_with_the_loss():
 
 
 def test_speakers_with_one_recording_are_counted_and_named(caplog):
-    speech = EmbeddedSpeech(RECORDINGS, {"toy": torch.eye(len(RECORDINGS))})
+    speech = ReferenceEmbeddings(RECORDINGS, {"toy": torch.eye(len(RECORDINGS))})
     with caplog.at_level(logging.WARNING, logger="coqui_scl_plugin"):
         consistency("cross_utterance").hold(speech)
     (message,) = [record.getMessage() for record in caplog.records]
@@ -300,8 +300,8 @@ def test_speakers_with_one_recording_are_counted_and_named(caplog):
 
 
 def test_nothing_is_said_where_it_does_not_matter(caplog):
-    every = EmbeddedSpeech(RECORDINGS, {"toy": torch.eye(len(RECORDINGS))})
-    pairs = EmbeddedSpeech(RECORDINGS[:7], {"toy": torch.eye(7)})  # of a speaker there are two
+    every = ReferenceEmbeddings(RECORDINGS, {"toy": torch.eye(len(RECORDINGS))})
+    pairs = ReferenceEmbeddings(RECORDINGS[:7], {"toy": torch.eye(7)})  # of a speaker there are two
     with caplog.at_level(logging.WARNING, logger="coqui_scl_plugin"):
         for source in ("segment", "utterance", "centroid"):
             consistency(source).hold(every)
@@ -343,7 +343,7 @@ def test_a_centroid_is_the_mean_direction_of_a_speakers_recordings():
 
 def test_the_data_sets_centroids_are_in_the_order_of_its_speakers():
     rows = random_unit(3)
-    speech = EmbeddedSpeech(RECORDINGS[::-1], {"e": rows.flip(0)})
+    speech = ReferenceEmbeddings(RECORDINGS[::-1], {"e": rows.flip(0)})
     assert speech.speakers == ["a", "b", "c", "d"]
     expected = torch.stack([mean_direction(rows, OWN[speaker]) for speaker in "abcd"])
     torch.testing.assert_close(speech.centroids("e"), expected, atol=1e-6, rtol=0)
@@ -360,11 +360,11 @@ def test_floor_and_ceiling_are_of_the_speech_to_train_on():
     for one, other in itertools.combinations(train, 2):
         cosine = rows[NAMES.index(one)].double() @ rows[NAMES.index(other)].double()
         cosines[one[0] == other[0]].append(cosine.item())
-    floor, ceiling = EmbeddedSpeech(RECORDINGS, {"e": rows}).levels("e")
+    floor, ceiling = ReferenceEmbeddings(RECORDINGS, {"e": rows}).levels("e")
     assert floor == pytest.approx(sum(cosines[False]) / len(cosines[False]), abs=1e-6)
     assert ceiling == pytest.approx(sum(cosines[True]) / len(cosines[True]), abs=1e-6)
 
 
 def test_without_speech_to_train_on_there_are_no_levels():
     only = [recording(name, held_out=True) for name in ("a1", "a2", "b1")]
-    assert EmbeddedSpeech(only, {"e": torch.eye(3)}).levels("e") is None
+    assert ReferenceEmbeddings(only, {"e": torch.eye(3)}).levels("e") is None

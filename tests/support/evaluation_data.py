@@ -9,8 +9,8 @@ import soundfile
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from coqui_scl_plugin.encoders.segment_encoder import PreparedEncoder
-from coqui_scl_plugin.evaluation.evaluation_set import Material, Synthetic
+from coqui_scl_plugin.encoders.segment_encoder import SegmentEncoder
+from coqui_scl_plugin.evaluation.evaluation_set import EvaluationSet, SyntheticRecording
 from coqui_scl_plugin.references.recordings import Recording
 
 RATE = 8_000
@@ -29,8 +29,8 @@ class FirstSamples(nn.Module):
         return normalize(waveform[:, self.skip : self.skip + self.embedding_dim], dim=-1)
 
 
-def first_samples(embedding_dim: int, skip: int = 0) -> PreparedEncoder:
-    return PreparedEncoder(FirstSamples(embedding_dim, skip)).eval()
+def first_samples(embedding_dim: int, skip: int = 0) -> SegmentEncoder:
+    return SegmentEncoder(FirstSamples(embedding_dim, skip)).eval()
 
 
 def syllables(seconds: float = 0.4, rate: int = RATE, seed: int = 0) -> np.ndarray:
@@ -53,7 +53,7 @@ class Voices:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.real: list[Recording] = []
-        self.synthetic: list[Synthetic] = []
+        self.synthetic: list[SyntheticRecording] = []
         self.vectors: dict[Path, np.ndarray] = {}
 
     def _file(self, kind: str, name: str, vector: Sequence[float]) -> Path:
@@ -66,14 +66,14 @@ class Voices:
 
     def add_synthetic(self, name: str, speaker: str, vector: Sequence[float], reference: str | None = None) -> None:
         file = self._file("synthetic", name, vector)
-        self.synthetic.append(Synthetic(name, file, speaker, reference=reference))
+        self.synthetic.append(SyntheticRecording(name, file, speaker, reference=reference))
 
     def cosine(self, one: Recording, other: Recording) -> float:
         return float(self.vectors[one.path] @ self.vectors[other.path])
 
     @property
-    def material(self) -> Material:
-        return Material("voices", {"made": "up"}, self.real, self.synthetic)
+    def material(self) -> EvaluationSet:
+        return EvaluationSet("voices", {"made": "up"}, self.real, self.synthetic)
 
 
 # --- error rates, by counting at every threshold ----------------------------------------------------------------------

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool1d, normalize
 
 from coqui_scl_plugin.encoders.base import SpeakerEncoder
-from coqui_scl_plugin.encoders.segment_encoder import PreparedEncoder
+from coqui_scl_plugin.encoders.segment_encoder import SegmentEncoder
 from coqui_scl_plugin.references.cache import ReferenceCache, encoder_key
 from coqui_scl_plugin.references.recordings import Recording
 
@@ -66,17 +66,17 @@ def write_recordings(folder: Path, lengths: dict[str, float]) -> list[Recording]
     return [write_recording(folder, name, seconds, speaker=name[0]) for name, seconds in lengths.items()]
 
 
-def toy(seed: int = 0, before: Callable[[], object] = lambda: None) -> PreparedEncoder:
+def toy(seed: int = 0, before: Callable[[], object] = lambda: None) -> SegmentEncoder:
     """A `ToyEncoder` as a run has it."""
-    return PreparedEncoder(ToyEncoder(seed, before)).eval()
+    return SegmentEncoder(ToyEncoder(seed, before)).eval()
 
 
-def cached(cache: ReferenceCache, encoder: PreparedEncoder, recording: Recording) -> Tensor | None:
+def cached(cache: ReferenceCache, encoder: SegmentEncoder, recording: Recording) -> Tensor | None:
     """What a cache has of this encoder and this recording."""
     return cache.get(encoder_key(encoder), recording)
 
 
-def kept(path: Path, encoder: PreparedEncoder, recordings: list[Recording]) -> set[str]:
+def kept(path: Path, encoder: SegmentEncoder, recordings: list[Recording]) -> set[str]:
     """The names of the recordings of which the file at `path` has what this encoder makes of them."""
     cache = ReferenceCache.load(path)
     return {recording.name for recording in recordings if cached(cache, encoder, recording) is not None}
