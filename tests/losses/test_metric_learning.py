@@ -10,6 +10,7 @@ from pytorch_metric_learning import losses as library
 
 from coqui_scl_plugin import SclVitsConfig, build_loss
 from coqui_scl_plugin.errors import ConfigError
+from coqui_scl_plugin.losses import metric_learning
 from coqui_scl_plugin.losses.metric_learning import usable
 
 SPEAKERS = torch.tensor([5, 2, 5, 2, 8, 5])
@@ -27,6 +28,8 @@ NO_REFERENCES = (
     "FastAPLoss", "HistogramLoss", "InstanceLoss", "NPairsLoss", "PNPLoss", "RankedListLoss", "SmoothAPLoss",
     "VICRegLoss",
 )  # fmt: skip
+NON_FINITE = ("TupletMarginLoss",)
+UNLISTED = "does not list it among the losses that take reference embeddings.*use the loss angular_margin"
 
 every_usable = pytest.mark.parametrize("name", USABLE)
 
@@ -194,7 +197,7 @@ def test_all_is_finite_float32_at_equal_and_opposite_vectors(name, autocast, sig
 
 @every_usable
 @pytest.mark.parametrize("items", [1, 4])
-def test_a_batch_with_one_speaker_counts_0_and_is_said_once(name, items, caplog):
+def test_a_batch_with_one_speaker_counts_0_and_is_reported_once(name, items, caplog):
     loss_function = metric(name)
     generated = random(items, 16).requires_grad_()
     with caplog.at_level(logging.WARNING, logger="coqui_scl_plugin"):
@@ -229,22 +232,42 @@ def test_nothing_is_remembered_and_nothing_is_kept_in_the_checkpoint(name):
 
 def test_exactly_these_losses_can_be_used():
     assert usable() == tuple(sorted(USABLE))
+    assert sorted(library.CrossBatchMemory.supported_losses()) == sorted(USABLE + NON_FINITE)
     others = {name for name in vars(library) if name.endswith(("Loss", "Losses", "Memory"))}
-    assert others == {*USABLE, *WEIGHTS, *WRAPPERS, *NO_REFERENCES} | {
-        "DynamicSoftMarginLoss", "GenericPairLoss", "ThresholdConsistentMarginLoss", "TupletMarginLoss"
+    assert others == {*USABLE, *NON_FINITE, *WEIGHTS, *WRAPPERS, *NO_REFERENCES} | {
+        "DynamicSoftMarginLoss", "GenericPairLoss", "ThresholdConsistentMarginLoss"
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", USABLE + NON_FINITE)
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_the_listed_losses_that_are_left_out_are_those_with_a_gradient_that_is_not_finite(name, sign):
+    bad = 0
+    for seed in range(20):
+        reference = torch.nn.functional.normalize(random(6, 192, seed=seed))
+        generated = (sign * reference).requires_grad_()
+        loss = getattr(library, name)()(generated, SPEAKERS, ref_emb=reference, ref_labels=SPEAKERS.clone())
+        (gradient,) = torch.autograd.grad(loss, generated)
+        bad += not gradient.isfinite().all()
+    assert bad == (20 if name in NON_FINITE else 0)
+
+
+def test_a_gradient_that_is_not_finite_is_found_by_trying_the_loss(monkeypatch):
+    monkeypatch.setattr(metric_learning, "_NON_FINITE_LOSSES", set())
+    with pytest.raises(ConfigError, match=r"'TupletMarginLoss' with .*not finite where embeddings equal or oppose"):
+        metric("TupletMarginLoss")
 
 
 @pytest.mark.parametrize(
     ("names", "reason"),
     [
-        (WEIGHTS, "learns weights of its own.*angular_margin"),
-        (WRAPPERS, "made of other losses"),
-        (NO_REFERENCES, "cannot compare.*not supported for this loss function"),
-        (("DynamicSoftMarginLoss",), "depends on earlier batches"),
-        (("ThresholdConsistentMarginLoss",), "does not depend on both"),
-        (("TupletMarginLoss",), "not finite"),
-        (("GenericPairLoss", "BaseMetricLossFunction"), "cannot compare"),
+        (WEIGHTS, UNLISTED),
+        (WRAPPERS, UNLISTED),
+        (NO_REFERENCES, UNLISTED),
+        (("DynamicSoftMarginLoss",), UNLISTED),  # remembers earlier batches
+        (("ThresholdConsistentMarginLoss",), UNLISTED),  # ignores the references
+        (NON_FINITE, "its gradient is not finite where an embedding equals or opposes"),
+        (("GenericPairLoss", "BaseMetricLossFunction"), UNLISTED),
     ],
 )
 def test_what_cannot_be_used_says_why_and_what_can(names, reason):
@@ -262,7 +285,7 @@ def test_what_cannot_be_used_says_why_and_what_can(names, reason):
     ],
 )
 def test_weights_are_refused_with_all_parameters_too(name, params):
-    with pytest.raises(ConfigError, match=r"learns weights of its own.*angular_margin"):
+    with pytest.raises(ConfigError, match=rf"{UNLISTED}|'{name}' with .*learns weights of its own.*angular_margin"):
         metric(name, **params)
 
 
@@ -276,15 +299,16 @@ def test_weights_are_refused_with_all_parameters_too(name, params):
         ("SupConLoss", {"temperature": "0.1"}, r"params\.params\.temperature = '0\.1'.*number"),
         ("SupConLoss", {"temperature": True}, r"params\.params\.temperature = True"),
         ("SupConLoss", {"temperature": math.nan}, r"params\.params\.temperature = nan"),
-        ("SupConLoss", {"temperature": 0.0}, r"'SupConLoss' with {'temperature': 0\.0}.*does not depend"),
-        ("SupConLoss", {"temperature": -0.1}, r"'SupConLoss' with {'temperature': -0\.1}.*does not fall"),
+        ("SupConLoss", {"temperature": 0.0}, r"'SupConLoss' with params\.params = {'temperature': 0\.0}.*not fall"),
+        ("SupConLoss", {"temperature": -0.1}, r"params\.loss = 'SupConLoss' .*{'temperature': -0\.1}.*does not fall"),
         ("SupConLoss", {"mat_based_loss": True}, r"params\.params\.mat_based_loss: .*Known: temperature\."),
         ("SupConLoss", {"distance": "LpDistance"}, r"params\.params\.distance: .*a config can hold"),
         ("SignalToNoiseRatioContrastiveLoss", {"margin": 1}, r"params\.params\.margin: .*neg_margin, pos_margin"),
         ("TripletMarginLoss", {"swap": 1}, r"params\.params\.swap = 1: .*boolean"),
-        ("TripletMarginLoss", {"triplets_per_anchor": "some"}, r"'TripletMarginLoss' with .*cannot compare"),
-        ("MarginLoss", {"num_classes": 3}, r"'MarginLoss' with {'num_classes': 3}.*IndexError"),
-        ("TripletMarginLoss", {"margin": -9}, r"'TripletMarginLoss' with {'margin': -9}.*does not depend"),
+        ("TripletMarginLoss", {"triplets_per_anchor": "some"}, r"'TripletMarginLoss' with .*'some'} .*TypeError"),
+        ("MarginLoss", {"num_classes": -1}, r"'MarginLoss' with .*{'num_classes': -1}.*RuntimeError"),
+        ("MarginLoss", {"num_classes": 3}, r"'MarginLoss' with .*{'num_classes': 3}.*IndexError"),
+        ("TripletMarginLoss", {"margin": -9}, r"'TripletMarginLoss' with .*{'margin': -9}.*does not fall"),
     ],
 )
 def test_wrong_parameters_are_named(name, params, message):
@@ -306,7 +330,7 @@ def test_the_adapters_own_parameters_are_checked(params, message):
         build_loss("metric_learning", params)
 
 
-def test_an_argument_that_is_missing_is_named_where_the_loss_could_be_used(monkeypatch):
+def test_an_argument_that_is_missing_is_named(monkeypatch):
     class NeedsMargin(library.TripletMarginLoss):
         def __init__(self, margin):
             super().__init__(margin=margin)
@@ -317,11 +341,10 @@ def test_an_argument_that_is_missing_is_named_where_the_loss_could_be_used(monke
 
     monkeypatch.setattr(library, "NeedsMargin", NeedsMargin, raising=False)
     monkeypatch.setattr(library, "NeedsWork", NeedsWork, raising=False)
-    usable.cache_clear()
-    assert usable() == tuple(sorted(USABLE))
-    with pytest.raises(ConfigError, match=r"params\.params: NeedsMargin needs margin, got none"):
+    monkeypatch.setattr(library.CrossBatchMemory, "supported_losses", lambda: ["NeedsMargin", "NeedsWork"])
+    with pytest.raises(ConfigError, match=r"'NeedsMargin' with params\.params = {} .*missing .* argument: 'margin'"):
         metric("NeedsMargin")
-    with pytest.raises(ConfigError, match=r"params\.params: NeedsWork refuses {}: 'a data set'"):
+    with pytest.raises(ConfigError, match=r"'NeedsWork' with params\.params = {} .*KeyError: 'a data set'"):
         metric("NeedsWork")
     metric("NeedsMargin", margin=0.1)
 
@@ -336,6 +359,7 @@ def test_building_one_leaves_the_random_state_as_it_was():
     before = torch.get_rng_state()
     for name in USABLE:
         metric(name)
+    metric("TripletMarginLoss", triplets_per_anchor=2)  # draws triplets at random
     assert torch.equal(torch.get_rng_state(), before)
 
 
