@@ -1,42 +1,43 @@
-"""Functions of the public interface that are no class of their own."""
+"""The functions of the public interface."""
 
 from collections.abc import Mapping
 from typing import Any, cast
 
 from torch import nn
 
+from coqui_scl_plugin.config import check_loss
 from coqui_scl_plugin.encoders.base import SpeakerEncoder
 from coqui_scl_plugin.plugins import parameters, registry
 
 
 def available() -> dict[str, list[str]]:
-    """The names that a config may use: `{"losses": [...], "encoders": [...], "freeze_policies": [...]}`."""
+    """Return the names that a config may use: `{"losses": [...], "encoders": [...], "freeze_policies": [...]}`."""
     known = registry.installed()
     return {kind: sorted(known.entries(kind)) for kind in registry.KINDS}
 
 
-def _build(kind: str, name: str, params: Mapping[str, Any] | None) -> nn.Module:
-    cls = registry.installed().get(kind, name, "name")
-    built: nn.Module = parameters.build(cls, params or {}, "params")
-    return built
-
-
 def build_loss(name: str, params: Mapping[str, Any] | None = None) -> nn.Module:
-    """Make a registered loss: `loss(generated, reference, speaker_ids=None, prototypes=None)`, scalar and float32.
+    """Build a registered loss: `loss(generated, reference, speaker_ids=None, prototypes=None)`, scalar and float32.
+
+    The loss `ensemble` takes mappings by alias in place of tensors, and the weights of its `encoders` by alias.
 
     Raises:
         ConfigError: the name is not registered, or `params` do not fit its constructor.
     """
-    return _build("losses", name, params)
+    cls = registry.installed().get("losses", name, "name")
+    check_loss(name, params or {}, "loss")
+    built: nn.Module = parameters.construct(cls, params or {}, "params")
+    return built
 
 
 def build_encoder(name: str, params: Mapping[str, Any] | None = None) -> SpeakerEncoder:
-    """Make a registered speaker encoder: `[B, T]` at its `sample_rate` to `[B, embedding_dim]`, unit length.
+    """Build a registered speaker encoder: `[B, T]` at its `sample_rate` to `[B, embedding_dim]`, unit length.
 
-    It is as it was loaded: whoever trains with it freezes it.
+    Nothing is frozen yet: freeze it before training a generator through it.
 
     Raises:
         ConfigError: the name is not registered, or `params` do not fit its constructor.
         EncoderError: its weights are missing or wrong.
     """
-    return cast(SpeakerEncoder, _build("encoders", name, params))
+    cls = registry.installed().get("encoders", name, "name")
+    return cast(SpeakerEncoder, parameters.build(cls, params or {}, "params"))

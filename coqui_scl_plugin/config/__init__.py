@@ -1,6 +1,7 @@
 """The `scl` section of a config: its keys (`schema.py`), and whether a section can be used (`validate.py`)."""
 
 from coqui_scl_plugin.config.schema import (
+    ENSEMBLE,
     SECTION,
     EncoderConfig,
     EvaluationConfig,
@@ -17,6 +18,7 @@ from coqui_scl_plugin.config.schema import (
 from coqui_scl_plugin.config.validate import check_config, check_loss
 
 __all__ = [
+    "ENSEMBLE",
     "SECTION",
     "EncoderConfig",
     "EvaluationConfig",

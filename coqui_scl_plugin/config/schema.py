@@ -16,6 +16,8 @@ from coqui_scl_plugin.plugins import parameters
 from coqui_scl_plugin.utils.suggest import did_you_mean
 
 SECTION = "scl"
+ENSEMBLE = "ensemble"
+"""Name of the loss that takes several encoders; any other takes one."""
 
 
 @dataclass
@@ -94,7 +96,12 @@ class SegmentConfig(StrictConfig):
     """The slice of generated speech that the encoders hear."""
 
     min_seconds: float = field(
-        default=1.0, metadata={"help": "Shorter slices are tiled to this length before embedding.", "ge": 0, "le": 60}
+        default=0.0,
+        metadata={
+            "help": "Shorter slices are tiled to this length. 0: to the encoder's own shortest length.",
+            "ge": 0,
+            "le": 60,
+        },
     )
     detach_posterior: bool = field(
         default=False,

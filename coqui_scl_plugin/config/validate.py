@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from coqui_scl_plugin.config.schema import SECTION, EncoderConfig, LossConfig, SclConfig, check_section
+from coqui_scl_plugin.config.schema import ENSEMBLE, SECTION, EncoderConfig, LossConfig, SclConfig, check_section
 from coqui_scl_plugin.errors import ConfigError, HoldoutError
 from coqui_scl_plugin.plugins import parameters, registry
 
@@ -22,7 +22,7 @@ def _check_encoders(config: SclConfig) -> None:
                 known.get("encoders", encoder.name, f"{path}.name"), encoder.params, f"{path}.params"
             )
             _check_policy(encoder, path, held_out=role == "holdout")
-            _check_levels(encoder, path)
+            _check_calibration(encoder, path)
             if not encoder.label.replace("_", "").replace("-", "").isalnum():
                 raise ConfigError(f"{path}.alias = {encoder.alias!r}: use letters, digits, '_' and '-' only.")
             if encoder.label in seen:
@@ -50,7 +50,7 @@ def _check_policy(encoder: EncoderConfig, path: str, *, held_out: bool) -> None:
         raise ConfigError(msg)
 
 
-def _check_levels(encoder: EncoderConfig, path: str) -> None:
+def _check_calibration(encoder: EncoderConfig, path: str) -> None:
     if (encoder.floor is None) != (encoder.ceiling is None):
         raise ConfigError(f"{path}: floor and ceiling belong together; give both, or none to have them measured.")
     if encoder.floor is not None and encoder.ceiling is not None and encoder.floor >= encoder.ceiling:
@@ -65,36 +65,42 @@ def check_loss(name: str, params: Mapping[str, Any], path: str) -> None:
     """
     cls = registry.installed().get("losses", name, f"{path}.name")
     parameters.check_params(cls, params, f"{path}.params")
-    member = params.get("member") if getattr(cls, "takes_ensemble", False) else None
-    if member is None:
-        return
-    member_path = f"{path}.params.member"
+    if name == ENSEMBLE and params.get("member") is not None:
+        _check_member(params["member"], f"{path}.params", calibrate=params.get("calibrate", True))
+
+
+def _check_member(member: Any, path: str, *, calibrate: bool) -> None:
+    member_path = f"{path}.member"
     check_section(LossConfig, member, member_path)
     if "name" not in member:
         raise ConfigError(f'{member_path} = {member!r}: needs a name, e.g. {{"name": "cosine"}}.')
-    member_cls = registry.installed().get("losses", member["name"], f"{member_path}.name")
-    if getattr(member_cls, "takes_ensemble", False):
-        raise ConfigError(f"{member_path}.name = {member['name']!r}: an ensemble cannot be a member of an ensemble.")
-    if params.get("calibrate", True) and not getattr(member_cls, "takes_levels", False):
-        raise ConfigError(
-            f"{path}.params.calibrate = true: {member['name']!r} cannot rescale its cosines, set it to false."
-        )
-    check_loss(member["name"], member.get("params", {}), member_path)
+    name = member["name"]
+    cls = registry.installed().get("losses", name, f"{member_path}.name")
+    if name == ENSEMBLE:
+        raise ConfigError(f"{member_path}.name = {name!r}: an ensemble cannot be a member of an ensemble.")
+    # a plugin of before says `takes_levels`
+    if calibrate and not (getattr(cls, "takes_calibration", False) or getattr(cls, "takes_levels", False)):
+        raise ConfigError(f"{path}.calibrate = true: {name!r} cannot rescale its cosines, set it to false.")
+    check_loss(name, member.get("params", {}), member_path)
 
 
 def _check_loss_fits(config: SclConfig) -> None:
-    cls = registry.installed().get("losses", config.loss.name, f"{SECTION}.loss.name")
-    if len(config.encoders) > 1 and not getattr(cls, "takes_ensemble", False):
-        member = f'{{"name": "ensemble", "params": {{"member": {{"name": "{config.loss.name}"}}}}}}'
+    name = config.loss.name
+    if name == ENSEMBLE and "encoders" in config.loss.params:
+        raise ConfigError(
+            "scl.loss.params.encoders: a run takes encoders and weights from scl.encoders. Remove the key."
+        )
+    if len(config.encoders) > 1 and name != ENSEMBLE:
+        member = f'{{"name": "ensemble", "params": {{"member": {{"name": "{name}"}}}}}}'
         msg = (
-            f"scl.loss.name = {config.loss.name!r} compares with one encoder, {len(config.encoders)} are given: "
+            f"scl.loss.name = {name!r} compares with one encoder, {len(config.encoders)} are given: "
             f"use {member}, or keep one encoder."
         )
         raise ConfigError(msg)
 
 
 def check_config(config: SclConfig) -> None:
-    """Check a config object, however it came to be: structure, ranges, registered names and their parameters.
+    """Check a config object, however it was made: structure, ranges, registered names and their parameters.
 
     Raises:
         ConfigError: with the path of the key, the value, and what is allowed.

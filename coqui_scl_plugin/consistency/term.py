@@ -1,232 +1,110 @@
-"""Encoders, references and a loss put together: from waveforms to the speaker consistency term."""
+"""The speaker consistency term: waveforms in, loss out."""
 
-import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Self, cast
 
-import torch
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity
 
-from coqui_scl_plugin.config import EncoderConfig, SclConfig, check_config
+from coqui_scl_plugin.consistency.encoder_bank import EncoderBank
 from coqui_scl_plugin.encoders.audio import ResampledAudio
-from coqui_scl_plugin.encoders.base import SpeakerEncoder
-from coqui_scl_plugin.encoders.segment_encoder import SegmentEncoder
-from coqui_scl_plugin.errors import ConfigError, EncoderError, HoldoutError, PreflightError
-from coqui_scl_plugin.freeze import FreezePolicy
+from coqui_scl_plugin.errors import PreflightError
 from coqui_scl_plugin.losses.calibration import Calibration
 from coqui_scl_plugin.losses.ensemble import EnsembleLoss
-from coqui_scl_plugin.plugins import parameters, registry
+from coqui_scl_plugin.references.cache import ReferenceCache
 from coqui_scl_plugin.references.embeddings import ReferenceEmbeddings
-from coqui_scl_plugin.references.sources import (
-    CrossUtteranceSource,
-    ReferenceBatch,
-    ReferenceSource,
-    SegmentSource,
-    build_reference_source,
-)
-from coqui_scl_plugin.utils.fingerprint import fingerprint
-
-logger = logging.getLogger(__name__)
+from coqui_scl_plugin.references.fill import embed_recordings
+from coqui_scl_plugin.references.recordings import Recording
+from coqui_scl_plugin.references.sources import ReferenceBatch, ReferenceSource
 
 
 @dataclass(frozen=True)
 class ConsistencyTerm:
-    """The loss of a batch, and what to log beside it."""
+    """The loss of a batch, and what to log beside it. By encoder, only the active ones are there."""
 
     loss: Tensor
     """Scalar, unweighted, with a gradient to the generated waveform."""
-    similarities: dict[str, Tensor]
-    """Mean cosine of generated and reference embeddings by encoder, no gradient."""
+    reference_cosines: dict[str, Tensor]
+    """Mean cosine of generated and reference embeddings by encoder, without a gradient."""
     calibrated: dict[str, Tensor]
-    """The same between the floor (0) and the ceiling (1) of each encoder for which they are known."""
+    """The same in calibrated units, for each encoder whose calibration is known."""
     members: dict[str, Tensor]
-    """Unweighted loss of each encoder, no gradient; empty unless the loss is an ensemble."""
-
-
-def build_encoder_of(spec: EncoderConfig, path: str) -> SpeakerEncoder:
-    """The encoder of a section, as it was loaded; `path` names the section in messages.
-
-    Raises:
-        ConfigError: its name, alias or parameters cannot be used.
-        EncoderError: its weights cannot be loaded.
-    """
-    if hasattr(nn.ModuleDict, spec.label):
-        raise ConfigError(f"{path}.alias = {spec.label!r}: torch reserves this name, choose another one.")
-    cls = registry.installed().get("encoders", spec.name, f"{path}.name")
-    encoder: SpeakerEncoder = parameters.build(cls, spec.params, f"{path}.params")
-    if missing := [name for name in ("sample_rate", "embedding_dim", "min_samples") if not hasattr(encoder, name)]:
-        raise EncoderError(f"{path}.name = {spec.name!r}: {cls.__name__} lacks the attribute {', '.join(missing)}.")
-    return encoder
-
-
-def _refuse_training_weights(config: SclConfig, encoders: Mapping[str, SegmentEncoder]) -> None:
-    """A held-out encoder must not be a training one under another name. Raises HoldoutError."""
-    if not config.holdout:
-        return
-    trained = {fingerprint(encoders[spec.label].encoder): spec.label for spec in config.encoders}
-    for index, spec in enumerate(config.holdout):
-        if twin := trained.get(fingerprint(encoders[spec.label].encoder)):
-            msg = (
-                f"scl.holdout.{index} ({spec.label!r}) has the weights of the training encoder {twin!r}: a held-out "
-                "encoder must take no part in training. Choose another one."
-            )
-            raise HoldoutError(msg)
+    """Unweighted loss of each encoder, without a gradient; empty where the loss has a single encoder."""
 
 
 class SpeakerConsistency(nn.Module):
-    """The loss with its encoders. Owns the policies that keep the encoders as they are."""
+    """The loss with its encoders and references."""
 
     def __init__(
         self,
-        loss: nn.Module,
-        encoders: Mapping[str, SegmentEncoder],
-        policies: Mapping[str, FreezePolicy],
+        loss: EnsembleLoss,
+        encoders: EncoderBank,
         references: ReferenceSource,
-        holdout: tuple[str, ...] = (),
-        levels: Mapping[str, Calibration] | None = None,
+        calibrations: Mapping[str, Calibration] | None = None,
     ) -> None:
         """Put the parts together.
 
         Args:
-            loss: Keeps the contract of `SpeakerConsistencyLoss`, or is an `EnsembleLoss` bound to the encoders.
-            encoders: By alias, the held-out ones too.
-            policies: By alias.
-            references: Where the real embeddings come from.
-            holdout: Aliases of encoders that only ever evaluate.
-            levels: Floor and ceiling by alias, where they are known beforehand.
+            loss: Has a member for each training encoder.
+            encoders: Training and held-out ones.
+            references: Gives the real embeddings.
+            calibrations: By alias, where they are known beforehand.
         """
         super().__init__()
         self.loss = loss
-        self.encoders = nn.ModuleDict(encoders)
-        self.policies = dict(policies)
+        self.encoders = encoders
         self.references = references
-        self.holdout = holdout
-        self.levels = dict(levels or {})
-        self.apply_policies()
+        self.calibrations = dict(calibrations or {})
         self._calibrate()
 
-    @classmethod
-    def from_config(cls, config: SclConfig) -> Self:
-        """Build everything that the section names.
-
-        Leaves the random state as it was, so that a model is initialised alike with and without the loss.
-
-        Raises:
-            ConfigError: the section is not valid.
-            EncoderError: the weights of an encoder cannot be loaded.
-        """
-        check_config(config)
-        known = registry.installed()
-        specs = [*config.encoders, *config.holdout]
-        encoders: dict[str, SegmentEncoder] = {}
-        with torch.random.fork_rng(devices=[]):
-            for role in ("encoders", "holdout"):
-                for index, spec in enumerate(cast(list[EncoderConfig], getattr(config, role))):
-                    encoder = build_encoder_of(spec, f"scl.{role}.{index}")
-                    encoders[spec.label] = SegmentEncoder(encoder, config.segment.min_seconds)
-            loss = parameters.build(
-                known.get("losses", config.loss.name, "scl.loss.name"), config.loss.params, "scl.loss.params"
-            )
-        _refuse_training_weights(config, encoders)
-        if isinstance(loss, EnsembleLoss):
-            loss.bind({spec.label: spec.weight for spec in config.encoders})
-        return cls(
-            loss,
-            encoders,
-            {spec.label: known.get("freeze_policies", spec.policy, "policy")() for spec in specs},
-            build_reference_source(config.reference.source),
-            holdout=tuple(spec.label for spec in config.holdout),
-            levels={
-                s.label: Calibration(s.floor, s.ceiling) for s in specs if s.floor is not None and s.ceiling is not None
-            },
-        )
-
-    # --- the encoders ---------------------------------------------------------------------------------------------
+    # --- real speech ----------------------------------------------------------------------------------------------
 
     @property
-    def training_aliases(self) -> list[str]:
-        """The encoders that the loss compares with."""
-        return [alias for alias in self.encoders if alias not in self.holdout]
-
-    @property
-    def segment_encoders(self) -> dict[str, SegmentEncoder]:
-        """All encoders by alias."""
-        return {alias: cast(SegmentEncoder, encoder) for alias, encoder in self.encoders.items()}
-
-    @property
-    def frozen_encoders(self) -> dict[str, nn.Module]:
-        """The encoders that must not move: all but those whose policy lets them train."""
-        return {alias: encoder for alias, encoder in self.encoders.items() if not self.policies[alias].trainable}
-
-    @property
-    def trained_encoders(self) -> dict[str, SegmentEncoder]:
-        """The encoders whose policy lets them train."""
-        return {alias: one for alias, one in self.segment_encoders.items() if self.policies[alias].trainable}
-
-    def train(self, mode: bool = True) -> Self:
-        """Switch the loss; the encoders follow their policies."""
-        super().train(mode)
-        self.apply_policies()
-        return self
-
-    def apply_policies(self) -> None:
-        """Enforce each encoder's policy."""
-        for alias, encoder in self.encoders.items():
-            self.policies[alias].apply(encoder)
-
-    # --- what real speech tells -----------------------------------------------------------------------------------
-
-    @property
-    def wants_prototypes(self) -> bool:
-        """Whether the loss compares with every speaker of the data set."""
-        return bool(getattr(self.loss, "wants_prototypes", False))
-
-    @property
-    def _calibrates(self) -> bool:
-        return isinstance(self.loss, EnsembleLoss) and self.loss.calibrate
-
-    @property
-    def _wants_levels(self) -> bool:
-        """Whether the loss needs the floor and ceiling of each encoder, and does not know them yet."""
-        return self._calibrates and not self.levels.keys() >= set(self.training_aliases)
+    def _lacks_calibrations(self) -> bool:
+        """Whether the loss calibrates, and the calibration of a training encoder is not known yet."""
+        return self.loss.calibrate and not self.calibrations.keys() >= set(self.encoders.training_aliases)
 
     @property
     def needs_recordings(self) -> bool:
         """Whether `hold` must be called before training."""
-        return self.references.needs_recordings or self.wants_prototypes or self._wants_levels
+        return self.references.needs_recordings or self.loss.wants_prototypes or self._lacks_calibrations
 
     @property
     def uses_recordings(self) -> bool:
-        """Whether a step is cheaper, or tells more, once `hold` was called."""
-        return self.needs_recordings or not isinstance(self.references, SegmentSource)
+        """Whether a step is cheaper, or logs more, once `hold` was called."""
+        return self.needs_recordings or self.references.uses_recordings
 
-    def hold(self, speech: ReferenceEmbeddings) -> None:
-        """Take the embedded data set: references, prototypes, and the levels that are not known yet.
+    def embed_references(self, recordings: Sequence[Recording], cache: ReferenceCache) -> None:
+        """Embed the recordings of the data set, from the cache where it has them, and hold the embeddings.
+
+        Raises:
+            ConfigError: a recording cannot be read, or the cache cannot be written.
+            EncoderError: an embedding is not finite.
+            PreflightError: see `hold`.
+        """
+        embeddings, _ = embed_recordings(self.encoders.segment_encoders, recordings, cache)
+        self.hold(embeddings)
+
+    def hold(self, embeddings: ReferenceEmbeddings) -> None:
+        """Take the embedded data set: references, prototypes, and the calibrations that are not known yet.
 
         Raises:
             PreflightError: the loss is to be calibrated, and the data is too small for it or the encoder unfit.
         """
-        self.references.speech = speech
-        for alias in self.encoders.keys() - self.levels.keys():
-            self._measure(alias, speech)
+        self.references.hold(embeddings)
+        for alias in self.encoders.keys() - self.calibrations.keys():
+            self._measure(alias, embeddings)
         self._calibrate()
-        alone = speech.with_one_recording()
-        if alone and isinstance(self.references, CrossUtteranceSource):
-            logger.warning(
-                "reference.source = cross_utterance: %d of %d speakers have one recording to train on, with which they "
-                "are compared (%s).", len(alone), len(speech.speakers), ", ".join(alone[:5]),
-            )  # fmt: skip
 
-    def _measure(self, alias: str, speech: ReferenceEmbeddings) -> None:
-        measured, required = speech.levels(alias), self._calibrates and alias not in self.holdout
+    def _measure(self, alias: str, embeddings: ReferenceEmbeddings) -> None:
+        measured = embeddings.calibration(alias)
+        required = self.loss.calibrate and alias not in self.encoders.holdout_aliases
         if measured is not None and measured.ceiling > measured.floor:
-            self.levels[alias] = measured
+            self.calibrations[alias] = measured
         elif required and measured is None:
             msg = (
                 "calibrate measures where the cosines of real speech lie, for which it needs two speakers to train on, "
-                f"and one of them with two recordings; the data has {speech.summary()}. Add recordings, set floor and "
+                f"one of them with two recordings; the data has {embeddings.summary()}. Add recordings, set floor and "
                 "ceiling of each encoder in the config, or set scl.loss.params.calibrate to false."
             )
             raise PreflightError(msg)
@@ -234,61 +112,57 @@ class SpeakerConsistency(nn.Module):
             msg = (
                 f"The speaker encoder {alias!r} finds recordings of one speaker no more alike (mean cosine "
                 f"{measured.ceiling:.4f}) than those of different speakers ({measured.floor:.4f}): it cannot tell "
-                "these speakers apart. Take another encoder, or look at the speaker names of the data."
+                "these speakers apart. Use another encoder, or check the speaker names of the data."
             )
             raise PreflightError(msg)
 
     def _calibrate(self) -> None:
-        if isinstance(self.loss, EnsembleLoss) and self._calibrates and not self._wants_levels:
-            self.loss.set_levels(self.levels)
+        if self.loss.calibrate and not self._lacks_calibrations:
+            self.loss.set_calibrations(self.calibrations)
 
     # --- the term -------------------------------------------------------------------------------------------------
 
-    def set_step(self, step: int) -> None:
-        """Tell the references, and a loss that asks for it, the training step."""
-        self.references.step = step
-        if (set_step := getattr(self.loss, "set_step", None)) is not None:
-            set_step(step)
-
     def can_teach(self, real: ReferenceBatch) -> bool:
-        """Whether the batch has the speakers that the loss needs."""
-        return self.wants_prototypes or len(set(real.speakers)) >= getattr(self.loss, "min_speakers", 1)
+        """Tell whether the batch has the speakers that the loss needs."""
+        return self.loss.wants_prototypes or len(set(real.speakers)) >= self.loss.min_speakers
 
-    def member_loss(self, alias: str, generated: Tensor, reference: Tensor, real: ReferenceBatch) -> Tensor:
-        """The unweighted loss as it compares `[B, D]` embeddings of this encoder alone."""
-        loss = self.loss.members[alias] if isinstance(self.loss, EnsembleLoss) else self.loss
-        prototypes = self.references.speech.centroids(alias) if self.wants_prototypes else None
-        value: Tensor = loss(generated, reference, self._speaker_ids(real), prototypes)
-        return value
+    def member_loss(
+        self, alias: str, generated: Tensor, reference: Tensor, real: ReferenceBatch, step: int = 0
+    ) -> Tensor:
+        """Return the unweighted loss of `[B, D]` embeddings of this encoder alone."""
+        prototypes = self._prototypes(alias) if self.loss.wants_prototypes else None
+        return self.loss.member_loss(alias, generated, reference, self._speaker_ids(real), prototypes, step)
+
+    def _prototypes(self, alias: str) -> Tensor:
+        return self.references.embeddings.centroids(alias)
 
     def _speaker_ids(self, real: ReferenceBatch) -> Tensor:
-        return self.references.speech.speaker_ids(real.speakers) if self.wants_prototypes else real.speaker_ids
+        if self.loss.wants_prototypes:
+            return self.references.embeddings.speaker_ids(real.speakers)
+        return real.speaker_ids
 
-    def embed_pair(self, alias: str, generated: ResampledAudio, real: ReferenceBatch) -> tuple[Tensor, Tensor]:
-        """Embeddings of generated speech, with its gradient, and of the references, without: each `[B, D]`."""
-        encoder = self.segment_encoders[alias]
-        return encoder(generated.at(encoder.sample_rate)), self.references.embed(alias, encoder, real)
+    def embed_pair(
+        self, alias: str, generated: ResampledAudio, real: ReferenceBatch, step: int
+    ) -> tuple[Tensor, Tensor]:
+        """Embed generated speech, with its gradient, and its references, without: each `[B, D]`."""
+        encoder = self.encoders[alias]
+        return encoder(generated.at(encoder.sample_rate)), self.references.embed(alias, encoder, real, step)
 
-    def forward(self, generated: ResampledAudio, real: ReferenceBatch) -> ConsistencyTerm:
-        """Compare generated speech with real speech of the same B items, in float32."""
-        active = self.loss.active() if isinstance(self.loss, EnsembleLoss) else self.training_aliases
-        pairs = {alias: self.embed_pair(alias, generated, real) for alias in active}
-        members: dict[str, Tensor] = {}
-        if isinstance(self.loss, EnsembleLoss):
-            members = self.loss.member_losses(
-                {alias: pairs[alias][0] for alias in active},
-                {alias: pairs[alias][1] for alias in active},
-                self._speaker_ids(real),
-                {alias: self.references.speech.centroids(alias) for alias in active} if self.wants_prototypes else None,
-            )
-            loss = self.loss.join(members)
-        else:
-            (alias,) = active
-            loss = self.member_loss(alias, *pairs[alias], real)
-        similarities = {alias: cosine_similarity(*pair).mean().detach() for alias, pair in pairs.items()}
+    def forward(self, generated: ResampledAudio, real: ReferenceBatch, step: int = 0) -> ConsistencyTerm:
+        """Compare generated speech with real speech of the same B items at a training step, in float32."""
+        pairs = {alias: self.embed_pair(alias, generated, real, step) for alias in self.loss.active(step)}
+        members = self.loss.member_losses(
+            {alias: embedded for alias, (embedded, _) in pairs.items()},
+            {alias: reference for alias, (_, reference) in pairs.items()},
+            self._speaker_ids(real),
+            {alias: self._prototypes(alias) for alias in pairs} if self.loss.wants_prototypes else None,
+            step,
+        )
+        cosines = {alias: cosine_similarity(*pair).mean().detach() for alias, pair in pairs.items()}
+        several = len(self.loss.weights) > 1
         return ConsistencyTerm(
-            loss=loss,
-            similarities=similarities,
-            calibrated={a: self.levels[a].rescale(value) for a, value in similarities.items() if a in self.levels},
-            members={alias: member.detach() for alias, member in members.items()},
+            loss=self.loss.join(members),
+            reference_cosines=cosines,
+            calibrated={a: self.calibrations[a].rescale(c) for a, c in cosines.items() if a in self.calibrations},
+            members={alias: member.detach() for alias, member in members.items()} if several else {},
         )

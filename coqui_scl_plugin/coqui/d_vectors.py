@@ -19,17 +19,28 @@ from coqui_scl_plugin.references.recordings import Recording
 from coqui_scl_plugin.utils.atomic import replacing
 
 SUFFIXES = (".pth", ".json")
-_CHECKED = 4  # recordings that are embedded again, to see whether the file is of this encoder
-_ALIKE = 0.8  # Coqui embeds ten slices of 2.5 s, not the whole: the same encoder then agrees to about 0.95
+_CHECKED_RECORDINGS = 4
+"""Recordings that are embedded again, to see whether this encoder made the file."""
+_MIN_SAME_ENCODER_COSINE = 0.8
+"""Coqui embeds ten slices of 2.5 s, not the whole: the same encoder then agrees to about 0.95."""
+
+
+def check_d_vector_files(import_file: Path | None, export_file: Path | None) -> None:
+    """Check the names of the files that options give. Raises ConfigError."""
+    for option, file in (("--import", import_file), ("--export", export_file)):
+        if file is not None and file.suffix not in SUFFIXES:
+            raise ConfigError(f"{option} {file}: must end in {' or '.join(SUFFIXES)}.")
+    if import_file is not None and not import_file.is_file():
+        raise ConfigError(f"--import {import_file}: there is no such file.")
 
 
 def _read(path: Path) -> dict[str, Tensor]:
-    """Embeddings by the name of the recording. Raises ConfigError."""
+    """Read embeddings by the name of the recording. Raises ConfigError."""
     try:
         content: dict[str, Any] = load_file(path)
         return {name: torch.as_tensor(entry["embedding"]).float().flatten() for name, entry in content.items()}
     except (*UNREADABLE, json.JSONDecodeError) as error:
-        msg = f"{path} is no d-vector file of Coqui's (speakers.pth or speakers.json): {type(error).__name__}: {error}"
+        msg = f"{path} is not a d-vector file of Coqui (speakers.pth or speakers.json): {type(error).__name__}: {error}"
         raise ConfigError(msg) from error
 
 
@@ -78,13 +89,13 @@ def _check_encoder(
                 f"{path}: {recording.name!r} has {len(vector)} numbers, expected {dim} finite ones that are not all 0."
             )
             raise ConfigError(msg)
-    for recording in known[:: max(1, len(known) // _CHECKED)][:_CHECKED]:
+    for recording in known[:: max(1, len(known) // _CHECKED_RECORDINGS)][:_CHECKED_RECORDINGS]:
         ((_, _, ours),) = embed_batch(encoder, Batch([recording], recording.seconds))
         cosine = float(torch.cosine_similarity(ours, d_vectors[recording.name], dim=0))
-        if cosine < _ALIKE:
+        if cosine < _MIN_SAME_ENCODER_COSINE:
             msg = (
                 f"{path}: the embedding of {recording.name!r} has a cosine of {cosine:.2f} with what this encoder "
-                f"makes of the recording, expected at least {_ALIKE}: another encoder made the file."
+                f"makes of the recording, expected at least {_MIN_SAME_ENCODER_COSINE}: another encoder made the file."
             )
             raise ConfigError(msg)
 

@@ -13,11 +13,11 @@ from coqui_scl_plugin.utils.atomic import replacing
 def record_measurements(config: SclConfig, consistency: SpeakerConsistency) -> None:
     """Put the SHA-256 of each encoder's weights, its floor and its ceiling into the section."""
     for spec in (*config.encoders, *config.holdout):
-        encoder = consistency.segment_encoders[spec.label].encoder
+        encoder = consistency.encoders[spec.label].encoder
         if (sha256 := getattr(encoder, "sha256", None)) is not None:
             spec.params = {**spec.params, "sha256": sha256}
-        if (levels := consistency.levels.get(spec.label)) is not None:
-            spec.floor, spec.ceiling = levels
+        if (calibration := consistency.calibrations.get(spec.label)) is not None:
+            spec.floor, spec.ceiling = calibration
 
 
 def write_section(path: Path, config: SclConfig) -> None:

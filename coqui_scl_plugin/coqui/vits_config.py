@@ -10,6 +10,7 @@ from TTS.tts.configs.vits_config import VitsConfig
 
 from coqui_scl_plugin.config import SECTION, EncoderConfig, ModuleRuleConfig, SclConfig, check_config
 from coqui_scl_plugin.errors import ConfigError
+from coqui_scl_plugin.preflight.checks import check_skipped
 from coqui_scl_plugin.utils.suggest import did_you_mean
 
 _FREEZE_FLAGS = {
@@ -81,6 +82,21 @@ class SclVitsConfig(VitsConfig):
         return Path(self.output_path) / cache if cache is not None else None
 
     @classmethod
+    def of(cls, config: VitsConfig) -> "SclVitsConfig":
+        """Return the config itself, or what a stock config means on which `--coqpit.model scl_vits` was set.
+
+        Raises:
+            ConfigError: it is any other config.
+        """
+        if isinstance(config, SclVitsConfig):
+            return config
+        if isinstance(config, VitsConfig) and config.model == "scl_vits":
+            return SclVitsConfig.from_stock(config)
+        raise ConfigError(
+            f"SclVits needs an SclVitsConfig, got {type(config).__name__}: use SclVitsConfig.from_stock(config)."
+        )
+
+    @classmethod
     def from_stock(cls, config: VitsConfig) -> Self:
         """The same config as an SclVitsConfig, with the section that it means."""
         return cls.new_from_dict({**config.to_dict(), "model": "scl_vits"})
@@ -100,8 +116,13 @@ class SclVitsConfig(VitsConfig):
         return self
 
     def check_values(self) -> None:
-        """Check the section. Raises ConfigError."""
+        """Check the section, the one place that does: after reading, after overrides, and before a model is built.
+
+        Raises:
+            ConfigError: it cannot be used.
+        """
         check_config(self.scl)
+        check_skipped(self.scl.preflight.skip, f"{SECTION}.preflight.skip")
 
     @classmethod
     def init_argparse(cls, **kwargs: Any) -> argparse.ArgumentParser:

@@ -1,4 +1,4 @@
-"""Rules for modules of generator and discriminator: what is frozen, until when, and how fast the rest learns."""
+"""Rules for modules of generator and discriminator: which are frozen, until when, and how fast the others learn."""
 
 import difflib
 from collections.abc import Iterable, Sequence
@@ -14,7 +14,7 @@ _NEAREST = 3
 
 
 def scale_at(rule: ModuleRuleConfig, step: int) -> float:
-    """The factor of the learning rate at a training step.
+    """Return the factor of the learning rate at a training step.
 
     >>> rule = ModuleRuleConfig(pattern="flow", until_step=20, lr_scale=0.1)
     >>> scale_at(rule, 19), scale_at(rule, 20)
@@ -23,12 +23,12 @@ def scale_at(rule: ModuleRuleConfig, step: int) -> float:
     return 1.0 if rule.until_step is not None and step >= rule.until_step else rule.lr_scale
 
 
-def _thaws(rule: ModuleRuleConfig) -> bool:
+def _unfreezes(rule: ModuleRuleConfig) -> bool:
     return rule.lr_scale == 0.0 and rule.until_step is not None
 
 
 def _ancestors(name: str) -> list[str]:
-    """The name itself and those of the modules that hold it.
+    """Return the name itself and the names of the modules that hold it.
 
     >>> _ancestors("a.b.c")
     ['a', 'a.b', 'a.b.c']
@@ -38,7 +38,7 @@ def _ancestors(name: str) -> list[str]:
 
 
 def _is_in(part: str, name: str) -> bool:
-    """Whether the module `part` is the module `name`, or one of its parts."""
+    """Tell whether the module `part` is the module `name`, or one of its parts."""
     return part == name or part.startswith(f"{name}.")
 
 
@@ -97,15 +97,15 @@ class ModuleRules:
         self._groups: list[list[int]] = []
 
     def rule_of(self, name: str) -> ModuleRuleConfig | None:
-        """The rule that holds for the module of this name."""
+        """Return the rule that holds for the module of this name, if there is one."""
         return self.rules[self._rule_of[name]] if name in self._rule_of else None
 
     def refuse_to_freeze_all(self, of: str, names: Iterable[str]) -> None:
-        """Each training step needs something to train, in the generator as in the discriminator.
+        """Refuse rules that leave a training step nothing to train.
 
         Args:
-            of: What the modules are together, for the message.
-            names: Of its outermost modules.
+            of: Name of all the modules together, for the message.
+            names: Names of its outermost modules.
 
         Raises:
             ConfigError: the rules freeze all of them, if only until some step.
@@ -118,16 +118,21 @@ class ModuleRules:
                 "it. Leave a module out, or give one a small lr_scale."
             )
 
-    def first_thaw(self, name: str, step: int) -> int | None:
-        """The step at which the module of this name, or the first part of it, thaws that is frozen at `step`."""
+    def first_unfreeze(self, name: str, step: int) -> int | None:
+        """Return the step at which the module, or the first part of it, unfreezes that is frozen at `step`."""
         rules = [self.rules[owner] for part, owner in self._rule_of.items() if _is_in(part, name)]
-        thawing = [rule.until_step for rule in rules if rule.until_step is not None and scale_at(rule, step) == 0.0]
-        return min(thawing, default=None)
+        unfreezing = [rule.until_step for rule in rules if rule.until_step is not None and scale_at(rule, step) == 0.0]
+        return min(unfreezing, default=None)
 
-    # --- freezing and thawing -------------------------------------------------------------------------------------
+    def unfreezes_after(self, step: int) -> list[int]:
+        """Return the steps after `step` at which modules unfreeze that are frozen until then."""
+        until = [rule.until_step for rule in self.rules if rule.lr_scale == 0.0]
+        return [later for later in until if later is not None and later > step]
+
+    # --- freezing and unfreezing -------------------------------------------------------------------------------------
 
     def apply(self, step: int, *, training: bool) -> None:
-        """Freeze what the rules freeze at a training step, and thaw what they froze until then.
+        """Freeze what the rules freeze at a training step, and unfreeze what they froze until then.
 
         What was never frozen by a rule is left as it is. `training` is the mode of the model.
         """
@@ -147,8 +152,8 @@ class ModuleRules:
     def divide(self, optimizers: Sequence[torch.optim.Optimizer]) -> None:
         """Leave out what is frozen for good, and give each rule with a factor for the learning rate its own group.
 
-        The first group holds all others, also what thaws later. Groups depend on the rules alone, not on the step, so
-        that a checkpoint fits at any step.
+        The first group holds all others, with what unfreezes later. Groups depend on the rules alone, not on the step,
+        so that a checkpoint fits at any step.
         """
         owner = {id(p): index for index, parameters in enumerate(self._parameters) for p in parameters}
         self._groups = []
@@ -158,7 +163,7 @@ class ModuleRules:
                 kept = []
                 for parameter in group["params"]:
                     index = owner.get(id(parameter))
-                    if index is None or _thaws(self.rules[index]):
+                    if index is None or _unfreezes(self.rules[index]):
                         kept.append(parameter)
                     elif self.rules[index].lr_scale > 0.0:
                         scaled.setdefault(index, []).append(parameter)

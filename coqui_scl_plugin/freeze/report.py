@@ -157,7 +157,7 @@ def _module_row(
     until = rule.until_step if rule is not None and scale != 1.0 else None
     return ModuleRow(
         module=name, parameters=parameters, trainable=trainable, optimizer=_holders(module, optimizers),
-        mode=_mode(module), lr_scale=scale, until_step=until if trainable else rules.first_thaw(name, step),
+        mode=_mode(module), lr_scale=scale, until_step=until if trainable else rules.first_unfreeze(name, step),
         pattern=rule.pattern if rule else None,
     )  # fmt: skip
 

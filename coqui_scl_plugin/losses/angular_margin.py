@@ -64,7 +64,7 @@ class AngularMarginLoss(SpeakerConsistencyLoss):
     """
 
     min_speakers = 2
-    takes_levels = True
+    takes_calibration = True
 
     def __init__(
         self,
@@ -97,7 +97,7 @@ class AngularMarginLoss(SpeakerConsistencyLoss):
             self.current_margin = self.margin * min(1.0, step / self.margin_warmup_steps)
 
     def compute(self, generated: Tensor, reference: Tensor, speaker_ids: Tensor, prototypes: Tensor | None) -> Tensor:
-        """The formula on checked inputs; shapes as in `forward`."""
+        """Compute the formula on checked inputs; shapes as in `forward`."""
         if prototypes is None and self.wants_prototypes:
             msg = 'prototypes = "centroid" needs the centroid of each speaker in the argument `prototypes`, got None'
             raise ValueError(msg)
@@ -107,7 +107,7 @@ class AngularMarginLoss(SpeakerConsistencyLoss):
             self._said_one_speaker = True
             logger.warning("angular_margin: a batch holds one speaker, so no negatives; such batches count 0.")
         # the floor is the same in all logits of a softmax: what is left of calibrated cosines is their scale
-        scale = self.scale / (self.levels.ceiling - self.levels.floor)
+        scale = self.scale / (self.calibration.ceiling - self.calibration.floor)
         return angular_margin_loss(
             generated, prototypes, speaker_ids, margin=self.current_margin, scale=scale, kind=self.kind
         )

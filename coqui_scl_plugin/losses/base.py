@@ -1,4 +1,4 @@
-"""What every loss of this package does before its formula: check shapes, leave autocast, go to float32."""
+"""The contract of a loss, and the work before each formula: check shapes, leave autocast, go to float32."""
 
 import torch
 from torch import Tensor, nn
@@ -16,14 +16,14 @@ class SpeakerConsistencyLoss(nn.Module):
     """Speakers that a batch must hold for the loss to teach anything; with `wants_prototypes`, the data set."""
     wants_prototypes = False
     """Whether `forward` needs `prototypes`: the centroid of each speaker of the data set."""
-    takes_levels = False
-    """Whether `set_levels` changes anything, so that an ensemble may calibrate the loss."""
-    levels = UNCALIBRATED
-    """Cosines of real speech, by which the loss rescales its own; as they stand, they change nothing."""
+    takes_calibration = False
+    """Whether `set_calibration` changes anything, so that an ensemble may calibrate the loss."""
+    calibration = UNCALIBRATED
+    """Floor and ceiling by which the loss rescales its cosines; until `set_calibration` they change nothing."""
 
-    def set_levels(self, levels: Calibration) -> None:
-        """Compute in calibrated units from now on: cosines 0 at the floor and 1 at the ceiling."""
-        self.levels = levels
+    def set_calibration(self, calibration: Calibration) -> None:
+        """Compute in calibrated units from now on: cosines are 0 at the floor and 1 at the ceiling."""
+        self.calibration = calibration
 
     def forward(
         self,
@@ -64,12 +64,18 @@ class SpeakerConsistencyLoss(nn.Module):
             )
 
     def compute(self, generated: Tensor, reference: Tensor, speaker_ids: Tensor, prototypes: Tensor | None) -> Tensor:
-        """The formula, on checked float32 inputs; shapes as in `forward`."""
+        """Compute the formula on checked float32 inputs; shapes as in `forward`."""
         raise NotImplementedError
 
 
+def calibrate_loss(loss: nn.Module, calibration: Calibration) -> None:
+    """Give a loss its calibration; plugins of before call the method `set_levels`."""
+    take = getattr(loss, "set_calibration", None) or loss.set_levels
+    take(calibration)  # type: ignore[operator]  # torch types attributes of a module as tensors or modules
+
+
 def cosines(left: Tensor, right: Tensor) -> Tensor:
-    """Cosine of every row of `left` `[B, D]` with every row of `right` `[S, D]`: `[B, S]`, in [-1, 1].
+    """Return the cosine of every row of `left` `[B, D]` with every row of `right` `[S, D]`: `[B, S]`, in [-1, 1].
 
     >>> cosines(torch.tensor([[2.0, 0.0]]), torch.tensor([[1.0, 0.0], [0.0, 3.0]])).tolist()
     [[1.0, 0.0]]

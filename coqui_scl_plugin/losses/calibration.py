@@ -1,4 +1,4 @@
-"""Where cosines of real speech lie for one encoder: what makes the cosines of two encoders comparable."""
+"""The calibration of an encoder: its mean cosines on real speech, which make two encoders comparable."""
 
 from collections.abc import Sequence
 from typing import NamedTuple, TypeVar
@@ -11,15 +11,15 @@ Cosine = TypeVar("Cosine", Tensor, float)
 
 
 class Calibration(NamedTuple):
-    """Mean cosines of real recordings."""
+    """Mean cosines of real recordings by one encoder."""
 
     floor: float
-    """Of different speakers."""
+    """Mean cosine of different speakers."""
     ceiling: float
-    """Of one speaker, in different recordings."""
+    """Mean cosine of different recordings of one speaker."""
 
     def rescale(self, cosine: Cosine) -> Cosine:
-        """The cosine in calibrated units: 0 at the floor, 1 at the ceiling.
+        """Return the cosine in calibrated units: 0 at the floor, 1 at the ceiling.
 
         >>> Calibration(0.5, 0.75).rescale(torch.tensor([0.5, 0.75, 1.0])).tolist()
         [0.0, 1.0, 2.0]
@@ -28,13 +28,14 @@ class Calibration(NamedTuple):
 
 
 UNCALIBRATED = Calibration(0.0, 1.0)
-"""Levels that leave a cosine as it is."""
+"""The calibration that leaves a cosine as it is."""
 
 
 def measure_calibration(embeddings: Tensor, speakers: Sequence[str]) -> Calibration | None:
-    """Mean cosines over all pairs of rows of `[N, D]`; N names of speakers.
+    """Measure the mean cosines over all pairs of rows of `[N, D]`, whose speakers are N names.
 
-    From sums of unit vectors, whose squared length is the sum of all their cosines: O(N D), no [N, N] matrix.
+    Computed from sums of unit vectors, whose squared length is the sum of all their cosines: O(N D), without an
+    [N, N] matrix.
 
     Returns:
         None where a mean has no pair: fewer than two speakers, or no speaker with two recordings.

@@ -36,7 +36,7 @@ class ContrastiveLoss(SpeakerConsistencyLoss):
     """Draw each generated item to its speaker's references and away from those of the other speakers in the batch."""
 
     min_speakers = 2
-    takes_levels = True
+    takes_calibration = True
 
     def __init__(self, temperature: Annotated[float, Field(gt=0)] = 0.1) -> None:
         """Choose the temperature that divides the cosines; small ones look at the nearest negatives only."""
@@ -44,7 +44,7 @@ class ContrastiveLoss(SpeakerConsistencyLoss):
         self.temperature = temperature
 
     def compute(self, generated: Tensor, reference: Tensor, speaker_ids: Tensor, prototypes: Tensor | None) -> Tensor:
-        """The formula on checked inputs; shapes as in `forward`."""
+        """Compute the formula on checked inputs; shapes as in `forward`."""
         # the floor is the same in all logits of a softmax: what is left of calibrated cosines is their scale
-        temperature = self.temperature * (self.levels.ceiling - self.levels.floor)
+        temperature = self.temperature * (self.calibration.ceiling - self.calibration.floor)
         return contrastive_loss(generated, reference, speaker_ids, temperature)

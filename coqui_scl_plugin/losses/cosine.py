@@ -7,11 +7,11 @@ from coqui_scl_plugin.losses.base import SpeakerConsistencyLoss
 from coqui_scl_plugin.losses.calibration import UNCALIBRATED, Calibration
 
 
-def cosine_loss(generated: Tensor, reference: Tensor, levels: Calibration = UNCALIBRATED) -> Tensor:
+def cosine_loss(generated: Tensor, reference: Tensor, calibration: Calibration = UNCALIBRATED) -> Tensor:
     """Mean of 1 - cos over the rows of two `[B, D]` tensors: scalar, in [0, 2] where the cosine is not rescaled.
 
-    With `levels` of real speech it is 1 at their floor and 0 at their ceiling: a negative value means more alike than
-    two recordings of one speaker.
+    With a `calibration` it is 1 at the floor and 0 at the ceiling: a negative value means more alike than two
+    recordings of one speaker.
 
     The value of stock Coqui (Casanova et al., "YourTTS", ICML 2022, section 2.2) is this minus 1; gradients are equal.
 
@@ -19,14 +19,14 @@ def cosine_loss(generated: Tensor, reference: Tensor, levels: Calibration = UNCA
     >>> float(cosine_loss(torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]])))
     1.0
     """
-    return (1.0 - levels.rescale(cosine_similarity(generated, reference, dim=-1))).mean()
+    return (1.0 - calibration.rescale(cosine_similarity(generated, reference, dim=-1))).mean()
 
 
 class CosineLoss(SpeakerConsistencyLoss):
     """Mean of 1 - cos between each generated embedding and its reference."""
 
-    takes_levels = True
+    takes_calibration = True
 
     def compute(self, generated: Tensor, reference: Tensor, speaker_ids: Tensor, prototypes: Tensor | None) -> Tensor:
-        """The formula on checked inputs; shapes as in `forward`."""
-        return cosine_loss(generated, reference, self.levels)
+        """Compute the formula on checked inputs; shapes as in `forward`."""
+        return cosine_loss(generated, reference, self.calibration)

@@ -1,38 +1,73 @@
-"""Any loss over several speaker encoders."""
+"""A member loss for each speaker encoder, combined to one scalar: the shape of every loss that a run computes."""
 
 import copy
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal, cast
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, Literal, NamedTuple
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from coqui_scl_plugin.config import check_loss
-from coqui_scl_plugin.losses.base import SpeakerConsistencyLoss
+from coqui_scl_plugin.losses.base import calibrate_loss
 from coqui_scl_plugin.losses.calibration import Calibration
 from coqui_scl_plugin.plugins import parameters, registry
 
 Combine = Literal["mean", "worst", "random"]
+Weights = Mapping[str, float]
+"""Weight by alias of the encoder; their mean is 1."""
 
-_MEMBER = "scl.loss.params.member"
+
+def _all(weights: Weights, seed: int, step: int) -> list[str]:
+    return list(weights)
 
 
-def _build_member(member: Mapping[str, Any]) -> nn.Module:
-    cls = registry.installed().get("losses", member["name"], f"{_MEMBER}.name")
-    built: nn.Module = parameters.build(cls, member.get("params", {}), f"{_MEMBER}.params")
-    return built
+def _draw_one(weights: Weights, seed: int, step: int) -> list[str]:
+    generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
+    return [list(weights)[int(torch.multinomial(torch.tensor(list(weights.values())), 1, generator=generator))]]
+
+
+def _weighted(losses: Mapping[str, Tensor], weights: Weights) -> Tensor:
+    return torch.stack([weights[alias] * loss for alias, loss in losses.items()])
+
+
+def _mean(losses: Mapping[str, Tensor], weights: Weights) -> Tensor:
+    return _weighted(losses, weights).mean()
+
+
+def _largest(losses: Mapping[str, Tensor], weights: Weights) -> Tensor:
+    return _weighted(losses, weights).max()
+
+
+def _only(losses: Mapping[str, Tensor], weights: Weights) -> Tensor:
+    (drawn,) = losses.values()
+    return drawn
+
+
+class Combination(NamedTuple):
+    """One way to combine the members."""
+
+    choose: Callable[[Weights, int, int], list[str]]
+    """Return the aliases that a step needs; takes weights, seed and step."""
+    join: Callable[[Mapping[str, Tensor], Weights], Tensor]
+    """Return one scalar of the unweighted losses of these."""
+
+
+COMBINATIONS: Mapping[Combine, Combination] = {
+    "mean": Combination(_all, _mean),
+    "worst": Combination(_all, _largest),
+    "random": Combination(_draw_one, _only),
+}
 
 
 class EnsembleLoss(nn.Module):
-    """A member loss for each encoder, combined to one scalar. A third party's ensemble derives from it.
+    """Compare with several speaker encoders, each through a loss of its own, the member.
 
     `mean`: the mean of the members by the encoders' weights; its gradient is that mean of their gradients.
     `worst`: the largest of the weighted members alone. `random`: one encoder a step, drawn by weight from the seed
     and the step, so that the same run draws the same encoders.
-    """
 
-    takes_ensemble = True
+    A loss for one encoder is an ensemble of one, whose weight is exactly 1.
+    """
 
     def __init__(
         self,
@@ -40,59 +75,47 @@ class EnsembleLoss(nn.Module):
         combine: Combine = "mean",
         calibrate: bool = True,
         seed: Annotated[int, Field(ge=0)] = 0,
+        encoders: Mapping[str, Annotated[float, Field(gt=0)]] | None = None,
     ) -> None:
-        """Choose the member loss and how members combine.
+        """Build a member for each encoder.
 
         Args:
             member: `{"name": ..., "params": {...}}` of the loss for each encoder. Default: `cosine`.
             combine: `mean`, `worst` or `random`.
-            calibrate: Rescale the cosines of each encoder by its own floor and ceiling on real speech, since one voice
-                can score 0.33 on one encoder and 0.77 on another.
-            seed: Of the draw of `random`.
+            calibrate: Calibrate the cosines of each encoder by its own floor and ceiling on real speech, since one
+                voice can score 0.33 on one encoder and 0.77 on another.
+            seed: Seed of the draw of `random`.
+            encoders: Weight by alias; only their ratios matter. A run takes them from its config.
 
         Raises:
-            ConfigError: `member` names no loss, or its parameters do not fit.
+            ConfigError: no loss is registered under the member's name, or its constructor refuses the parameters.
         """
         super().__init__()
-        check_loss("ensemble", {"member": member, "calibrate": calibrate}, "scl.loss")
         self.combine: Combine = combine
         self.calibrate = calibrate
         self.seed = seed
-        template = _build_member({"name": "cosine"} if member is None else member)
-        self._template = [template]  # in a list, so that it is no submodule beside its copies
-        self.min_speakers = getattr(template, "min_speakers", 1)
-        self.wants_prototypes = getattr(template, "wants_prototypes", False)
+        weights = encoders or {}
+        scale = len(weights) / sum(weights.values()) if weights else 1.0
+        self.weights = {alias: weight * scale for alias, weight in weights.items()}
+        template = _build_member(member or {"name": "cosine"})
+        self.name = type(template).__name__
+        """Class of the members, for messages."""
+        self.min_speakers = int(getattr(template, "min_speakers", 1))
+        self.wants_prototypes = bool(getattr(template, "wants_prototypes", False))
         self.members = nn.ModuleDict()
-        self.weights: dict[str, float] = {}
-        self._step = 0
+        for index, alias in enumerate(weights):
+            self.members[alias] = template if index == 0 else copy.deepcopy(template)
         self._calibrated = not calibrate
 
-    def bind(self, weights: Mapping[str, float]) -> None:
-        """Tell the ensemble its encoders, by alias, and their weights, which are scaled to a mean of 1."""
-        scale = len(weights) / sum(weights.values())
-        self.weights = {alias: weight * scale for alias, weight in weights.items()}
-        self.members.update({alias: copy.deepcopy(self._template[0]) for alias in weights})
-
-    def set_levels(self, levels: Mapping[str, Calibration]) -> None:
+    def set_calibrations(self, calibrations: Mapping[str, Calibration]) -> None:
         """Give each member the floor and ceiling of its encoder, by alias."""
         for alias, member in self.members.items():
-            cast(SpeakerConsistencyLoss, member).set_levels(levels[alias])
+            calibrate_loss(member, calibrations[alias])
         self._calibrated = True
 
-    def set_step(self, step: int) -> None:
-        """Pass the training step to the members, and draw by it."""
-        self._step = step
-        for member in self.members.values():
-            if (set_step := getattr(member, "set_step", None)) is not None:
-                set_step(step)
-
-    def active(self) -> list[str]:
-        """The aliases that this step needs: all of them, or the one that `random` draws."""
-        aliases = list(self.weights)
-        if self.combine != "random":
-            return aliases
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self._step)
-        return [aliases[int(torch.multinomial(torch.tensor(list(self.weights.values())), 1, generator=generator))]]
+    def active(self, step: int) -> list[str]:
+        """Return the aliases that a training step needs: all of them, or the one that `random` draws."""
+        return COMBINATIONS[self.combine].choose(self.weights, self.seed, step)
 
     def forward(
         self,
@@ -100,9 +123,10 @@ class EnsembleLoss(nn.Module):
         reference: Mapping[str, Tensor],
         speaker_ids: Tensor | None = None,
         prototypes: Mapping[str, Tensor] | None = None,
+        step: int = 0,
     ) -> Tensor:
-        """Combine the members' losses to a float32 scalar; arguments as for a member, by alias."""
-        return self.join(self.member_losses(generated, reference, speaker_ids, prototypes))
+        """Combine the members' losses to a float32 scalar; arguments as for a member, by alias, and the step."""
+        return self.join(self.member_losses(generated, reference, speaker_ids, prototypes, step))
 
     def member_losses(
         self,
@@ -110,26 +134,45 @@ class EnsembleLoss(nn.Module):
         reference: Mapping[str, Tensor],
         speaker_ids: Tensor | None = None,
         prototypes: Mapping[str, Tensor] | None = None,
+        step: int = 0,
     ) -> dict[str, Tensor]:
-        """The unweighted loss of each active encoder, by alias.
+        """Return the unweighted loss of each encoder that is active in this step, by alias.
 
         Raises:
-            ValueError: `calibrate` is on, and `set_levels` was not called.
+            ValueError: `calibrate` is on, and `set_calibrations` was not called.
         """
         if not self._calibrated:
-            msg = "calibrate is on, but no floor and ceiling are known: call set_levels, or set calibrate to false"
+            msg = "calibrate is on, but no calibration is known: call set_calibrations, or set calibrate to false"
             raise ValueError(msg)
         return {
-            alias: self.members[alias](
-                generated[alias], reference[alias], speaker_ids, prototypes[alias] if prototypes else None
+            alias: self.member_loss(
+                alias, generated[alias], reference[alias], speaker_ids, prototypes[alias] if prototypes else None, step
             )
-            for alias in self.active()
+            for alias in self.active(step)
         }
+
+    def member_loss(
+        self,
+        alias: str,
+        generated: Tensor,
+        reference: Tensor,
+        speaker_ids: Tensor | None = None,
+        prototypes: Tensor | None = None,
+        step: int = 0,
+    ) -> Tensor:
+        """Return the unweighted loss of one encoder, whether or not it is active; arguments as for a member."""
+        member = self.members[alias]
+        if (set_step := getattr(member, "set_step", None)) is not None:
+            set_step(step)
+        loss: Tensor = member(generated, reference, speaker_ids, prototypes)
+        return loss
 
     def join(self, losses: Mapping[str, Tensor]) -> Tensor:
         """Combine member losses as `combine` says."""
-        if self.combine == "random":
-            (chosen,) = losses.values()
-            return chosen
-        weighted = torch.stack([self.weights[alias] * loss for alias, loss in losses.items()])
-        return weighted.max() if self.combine == "worst" else weighted.mean()
+        return COMBINATIONS[self.combine].join(losses, self.weights)
+
+
+def _build_member(member: Mapping[str, Any]) -> nn.Module:
+    cls = registry.installed().get("losses", member["name"], "member.name")
+    built: nn.Module = parameters.construct(cls, member.get("params", {}), "member.params")
+    return built

@@ -39,12 +39,15 @@ class SimilarityMonitor:
             folder: Of the run; None writes nothing.
         """
         self._consistency = consistency
-        self._encoders = {**consistency.segment_encoders, **_as_they_are(consistency.trained_encoders)}
+        self._encoders = {
+            **consistency.encoders.segment_encoders,
+            **_as_they_are(consistency.encoders.trained_encoders),
+        }
         self._config = config
         self._folder = folder
         self.rows: list[Row] = read_history(folder) if folder is not None else []
-        self.roles = dict.fromkeys(consistency.training_aliases, "training")
-        self.roles |= dict.fromkeys(consistency.holdout, "holdout")
+        self.roles = dict.fromkeys(consistency.encoders.training_aliases, "training")
+        self.roles |= dict.fromkeys(consistency.encoders.holdout_aliases, "holdout")
         self._step: int | None = None
         self._heard: dict[str, list[tuple[float, float]]] = defaultdict(list)
         self._originals: dict[tuple[str, str], Tensor] = {}
@@ -77,7 +80,7 @@ class SimilarityMonitor:
                 key = alias, real.names[item]
                 if key not in self._originals:
                     self._originals[key] = encoder(originals.at(encoder.sample_rate))[0].cpu()
-                others = self._consistency.references.speech.others(alias, real.names[item], real.speakers[item])
+                others = self._consistency.references.embeddings.others(alias, real.names[item], real.speakers[item])
                 compared = self._originals[key][None] if others is None else others
                 secs, of_real = ((compared @ one).mean().item() for one in (copied, self._originals[key]))
                 said[alias].append(secs)
@@ -85,7 +88,7 @@ class SimilarityMonitor:
         return self.named({alias: mean(values) for alias, values in said.items()})
 
     def _scaled(self, secs: Mapping[str, float]) -> dict[str, float]:
-        levels = self._consistency.levels
+        levels = self._consistency.calibrations
         return {alias: levels[alias].rescale(value) for alias, value in secs.items() if alias in levels}
 
     def named(self, secs: Mapping[str, float]) -> dict[str, float]:
@@ -106,7 +109,7 @@ class SimilarityMonitor:
         self._heard.clear()
         row = Row(step, epoch, secs, self._scaled(secs))
         earlier = [before for before in self.rows if before.step < step]
-        ceilings = ceilings_of(self._consistency.levels, real)
+        ceilings = ceilings_of(self._consistency.calibrations, real)
         flags = find_flags(earlier, row, self.roles, ceilings, self._config)
         self.rows = [*earlier, replace(row, flags=flags)]
         if self._folder is not None:

@@ -20,11 +20,12 @@ def scl_losses() -> Mapping[str, type]:
     """Losses: `nn.Module` classes with `forward(generated, reference, speaker_ids=None, prototypes=None)`.
 
     `generated` and `reference` are `[B, D]` embeddings, `speaker_ids` is `[B]`, `prototypes` `[S, D]`; the result is
-    a scalar float32 tensor. Optional: `set_step(step)` is called before each training step; the attribute
-    `min_speakers` says how many speakers a batch must hold for the loss to teach anything; with `wants_prototypes` the
-    loss is given the centroid of each speaker of the data set as `prototypes`, and `speaker_ids` are its rows; with
-    `takes_levels` and `set_levels(levels)`, where `levels.floor` and `levels.ceiling` are cosines of real speech, an
-    ensemble can calibrate it.
+    a scalar float32 tensor. Optional: `set_step(step)` is called with the training step before `forward`; the
+    attribute `min_speakers` says how many speakers a batch must hold for the loss to teach anything; with
+    `wants_prototypes` the loss is given the centroid of each speaker of the data set as `prototypes`, and
+    `speaker_ids` are its rows; with `takes_calibration` and `set_calibration(calibration)`, where `calibration.floor`
+    and `calibration.ceiling` are mean cosines of real speech, an ensemble can calibrate it (`takes_levels` and
+    `set_levels`, their former names, work as well).
     """
 
 

@@ -73,13 +73,18 @@ def check_params(cls: type, params: Mapping[str, Any], path: str) -> None:
 
 
 def build(cls: type, params: Mapping[str, Any], path: str) -> Any:
-    """Check `params` and call `cls` with them; what the constructor finds wrong is named by its config key.
+    """Check `params`, and make an object of them; see `check_params` and `construct` for the errors."""
+    check_params(cls, params, path)
+    return construct(cls, params, path)
+
+
+def construct(cls: type, params: Mapping[str, Any], path: str) -> Any:
+    """Call `cls` with checked `params`; an error of the constructor names `path`, their config key.
 
     Raises:
-        ConfigError: `params` do not fit, or the constructor refuses one with a ValueError or TypeError.
-        SclError: what the constructor itself raises, such as an EncoderError about missing weights.
+        ConfigError: the constructor refuses a value with a ValueError or TypeError.
+        SclError: the constructor itself raises one, such as an EncoderError about missing weights.
     """
-    check_params(cls, params, path)
     try:
         return cls(**params)
     except SclError:

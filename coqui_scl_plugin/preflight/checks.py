@@ -3,10 +3,10 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from coqui_scl_plugin.errors import ConfigError
+from coqui_scl_plugin.errors import ConfigError, EvaluationSetError, HoldoutError
 from coqui_scl_plugin.preflight import encoders, environment, recordings, settings, speakers
 from coqui_scl_plugin.preflight.facts import RunFacts
-from coqui_scl_plugin.preflight.report import Finding, PreflightReport, Result, judge
+from coqui_scl_plugin.preflight.report import Finding, PreflightReport, Result, result_of
 from coqui_scl_plugin.utils.suggest import did_you_mean
 
 
@@ -19,11 +19,11 @@ class Check:
     needs: tuple[str, ...] = ()
     """Ids of earlier checks without which it cannot be run."""
     costly: bool = False
-    """Whether it makes the generator and the encoders work."""
+    """Whether it runs the generator or the encoders."""
 
     @property
     def checks(self) -> str:
-        """What it looks at."""
+        """A sentence that holds when the check passes."""
         return (self.run.__doc__ or "").strip().partition("\n")[0]
 
 
@@ -46,7 +46,7 @@ CHECKS = (
     Check("restored-weights", settings.check_restored_weights),
     Check("optimizer-state", settings.check_optimizer_state),
     Check("trains", settings.check_trains),
-    Check("thaw", settings.check_thaw),
+    Check("unfreeze", settings.check_unfreeze),
     Check("policies", encoders.check_policies),
     Check("optimizers", encoders.check_optimizers),
     Check("eval-mode", encoders.check_eval_mode),
@@ -58,28 +58,31 @@ CHECKS = (
 """In the order in which they are run."""
 
 IDS = tuple(check.id for check in CHECKS)
+FORMER_IDS = {"thaw": "unfreeze"}
+"""Ids that configs of before may name, and those of today."""
 
 
 def check_skipped(ids: Iterable[str], path: str) -> None:
     """Raise a ConfigError for an id, named by the config key or option `path`, that no check has."""
     for id_ in ids:
-        if id_ not in IDS:
+        if id_ not in IDS and id_ not in FORMER_IDS:
             raise ConfigError(f"{path} = {id_!r}: there is no such check. {did_you_mean(id_, IDS)}")
 
 
-def run_checks(setup: RunFacts, skip: Sequence[str], *, costly: bool, before: PreflightReport) -> PreflightReport:
-    """Run the cheap checks, or those that make the generator and the encoders work.
+def run_checks(facts: RunFacts, skip: Sequence[str], *, costly: bool, before: PreflightReport) -> PreflightReport:
+    """Run the cheap checks, or those that run the generator and the encoders.
 
     Args:
-        setup: The run.
-        skip: Ids of checks that are run, and reported, but may fail.
-        costly: Which of the two.
-        before: What was run already; a check is not run if one that it needs failed.
+        facts: The run.
+        skip: Ids of checks that are run and reported, but may fail.
+        costly: Whether to run the latter.
+        before: Earlier results; a check is not run if one that it needs failed.
 
     Returns:
-        `before`, and the results of these.
+        `before`, followed by the results of these.
     """
     report = PreflightReport(list(before.results))
+    skipped = {FORMER_IDS.get(id_, id_) for id_ in skip}
     for check in CHECKS:
         if check.costly is not costly:
             continue
@@ -88,5 +91,17 @@ def run_checks(setup: RunFacts, skip: Sequence[str], *, costly: bool, before: Pr
             why = f"It needs {', '.join(unmet)}."
             report.results.append(Result(check.id, check.checks, "not run", why_not_run=why))
         else:
-            report.results.append(judge(check.id, check.checks, check.run(setup), skip=check.id in skip))
+            report.results.append(result_of(check.id, check.checks, check.run(facts), skip=check.id in skipped))
     return report
+
+
+def found_early(error: HoldoutError | EvaluationSetError) -> PreflightReport:
+    """Return the report of a run whose defect showed before it could be set up: one check failed, no other was run."""
+    return PreflightReport(
+        [
+            result_of(check.id, check.checks, [Finding(str(error), "")], skip=False)
+            if check.id == error.check
+            else Result(check.id, check.checks, "not run", why_not_run=f"It needs {error.check}.")
+            for check in CHECKS
+        ]
+    )

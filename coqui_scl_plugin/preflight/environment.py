@@ -1,4 +1,4 @@
-"""Checks of what is installed."""
+"""Checks of the environment: installed versions and FFmpeg."""
 
 import importlib.metadata
 import tempfile
@@ -17,11 +17,11 @@ from coqui_scl_plugin.preflight.report import Finding
 
 DISTRIBUTION = "coqui-scl-plugin"
 _SEAM = {"coqui-tts": "<0.29", "coqui-tts-trainer": "<0.5"}
-"""The newest that was tested of what this package hooks into; all else has lower bounds alone."""
+"""The newest tested versions of the packages that this one hooks into; all others have lower bounds alone."""
 
 
-def check_ffmpeg(setup: RunFacts) -> list[Finding]:
-    """Audio can be read, the way Coqui's data loader does it."""
+def check_ffmpeg(facts: RunFacts) -> list[Finding]:
+    """Audio can be read the way Coqui's data loader reads it."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "tone.flac"
         soundfile.write(file, 0.1 * np.sin(np.arange(1600) / 5), 16_000)
@@ -39,7 +39,7 @@ def check_ffmpeg(setup: RunFacts) -> list[Finding]:
 
 
 def outside(requirements: Iterable[Requirement]) -> list[str]:
-    """A sentence for each requirement that the installed version does not meet."""
+    """Return a sentence for each requirement that the installed version does not meet."""
     sentences = []
     for requirement in requirements:
         if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
@@ -55,8 +55,8 @@ def outside(requirements: Iterable[Requirement]) -> list[str]:
     return sentences
 
 
-def check_versions(setup: RunFacts) -> list[Finding]:
-    """What is installed is within what this package was tested with."""
+def check_versions(facts: RunFacts) -> list[Finding]:
+    """Installed versions are within the tested range."""
     wrong = outside(map(Requirement, importlib.metadata.requires(DISTRIBUTION) or ()))
     change = f"Install a version in that range, or a newer {DISTRIBUTION}."
     return [Finding(" ".join(wrong), change)] if wrong else []

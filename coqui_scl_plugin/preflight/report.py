@@ -1,4 +1,4 @@
-"""What checks found, and how it is shown, kept and acted on."""
+"""The findings of checks: how they are shown, kept and acted on."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -13,14 +13,14 @@ from coqui_scl_plugin.errors import PreflightError
 from coqui_scl_plugin.utils.atomic import replacing
 
 FILE_NAME = "preflight.json"
-_FEW = 5  # names in a finding
+_MAX_LISTED_NAMES = 5
 
 Status = Literal["passed", "warning", "failed", "skipped", "not run"]
 
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that a check found, and what to change. An error stops the run, a warning does not."""
+    """A defect that a check found, and what to change. An error stops the run, a warning does not."""
 
     found: str
     change: str
@@ -28,28 +28,28 @@ class Finding:
 
 
 def some(names: Iterable[str]) -> str:
-    """The first few names.
+    """List the first few names.
 
     >>> some(["b", "a"]), some("abcdefg")
     ("'a', 'b'", "'a', 'b', 'c', 'd', 'e' and 2 more")
     """
     ordered = sorted(names)
-    more = f" and {len(ordered) - _FEW} more" if len(ordered) > _FEW else ""
-    return ", ".join(map(repr, ordered[:_FEW])) + more
+    more = f" and {len(ordered) - _MAX_LISTED_NAMES} more" if len(ordered) > _MAX_LISTED_NAMES else ""
+    return ", ".join(map(repr, ordered[:_MAX_LISTED_NAMES])) + more
 
 
 def warning(found: str, change: str) -> Finding:
-    """A finding that does not stop the run."""
+    """Make a finding that does not stop the run."""
     return Finding(found, change, is_error=False)
 
 
 @dataclass(frozen=True)
 class Result:
-    """What one check came to."""
+    """The outcome of one check."""
 
     id: str
     checks: str
-    """What it looks at, as a sentence that holds when it passes."""
+    """A sentence that holds when the check passes."""
     status: Status
     findings: list[Finding] = field(default_factory=list)
     why_not_run: str = ""
@@ -60,8 +60,8 @@ class Result:
         return "\n".join(f"{finding.found} {finding.change}" for finding in self.findings)
 
 
-def judge(id_: str, checks: str, findings: list[Finding], *, skip: bool) -> Result:
-    """The result of a check that was run."""
+def result_of(id_: str, checks: str, findings: list[Finding], *, skip: bool) -> Result:
+    """Return the result of a check that was run."""
     failed = any(finding.is_error for finding in findings)
     status: Status = "passed" if not findings else "warning" if not failed else "skipped" if skip else "failed"
     return Result(id_, checks, status, findings)
@@ -74,8 +74,12 @@ class PreflightReport:
     results: list[Result] = field(default_factory=list)
 
     def of(self, *statuses: Status) -> list[Result]:
-        """The results of these statuses."""
+        """Return the results of these statuses."""
         return [result for result in self.results if result.status in statuses]
+
+    def was_not_run(self, id_: str) -> bool:
+        """Tell whether a check was not run, since one that it needs failed."""
+        return any(result.id == id_ for result in self.of("not run"))
 
     @property
     def passed(self) -> bool:
@@ -83,7 +87,7 @@ class PreflightReport:
         return not self.of("failed")
 
     def raise_failures(self) -> None:
-        """Raise a PreflightError with all that failed, unless nothing did."""
+        """Raise a PreflightError with everything that failed, if anything did."""
         failed = self.of("failed")
         if not failed:
             return
@@ -91,11 +95,11 @@ class PreflightReport:
         heading = "" if len(lines) == 1 else f"{len(lines)} checks failed.\n"
         ids = " ".join(f"--skip {result.id}" for result in failed)
         raise PreflightError(
-            f"{heading}{chr(10).join(lines)}\nTo train all the same: coqui-scl train {ids}, or scl.preflight.skip."
+            f"{heading}{chr(10).join(lines)}\nTo train anyway: coqui-scl train {ids}, or scl.preflight.skip."
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """What `preflight.json` holds, and what `--json` prints."""
+        """Return the content of `preflight.json`, which `--json` prints."""
         return {"passed": self.passed, "checks": [asdict(result) for result in self.results]}
 
     def write(self, folder: Path, more: Mapping[str, Any]) -> None:
@@ -103,9 +107,17 @@ class PreflightReport:
         with replacing(folder / FILE_NAME) as temporary:
             temporary.write_text(json.dumps({**self.to_dict(), **more}, indent=2), encoding="utf-8")
 
+    def summary(self) -> str:
+        """Count the results by status, in a sentence."""
+        statuses: tuple[Status, ...] = ("passed", "warning", "failed", "skipped", "not run")
+        counts = [f"{len(found)} {status}" for status in statuses if (found := self.of(status))]
+        return f"{len(self.results)} checks: {', '.join(counts)}."
+
     def table(self) -> Table:
-        """What is not in order, for the console."""
+        """Return the results that are not in order, for the console."""
         table = Table("check", "status", "what was found, and what to change", show_lines=True)
         for result in self.of("failed", "warning", "skipped", "not run"):
-            table.add_row(result.id, result.status, Text(result.text or result.why_not_run))  # brackets are no markup
+            table.add_row(
+                result.id, result.status, Text(result.text or result.why_not_run)
+            )  # Text, so that brackets are not read as markup
         return table

@@ -1,4 +1,4 @@
-"""Checks of speakers: enough of them in a batch, and each known under its name."""
+"""Checks of the speakers: enough of them in a batch, and each one known by name."""
 
 import difflib
 from collections import Counter
@@ -8,12 +8,12 @@ from typing import Any
 from coqui_scl_plugin.preflight.facts import RunFacts
 from coqui_scl_plugin.preflight.report import Finding, some, warning
 
-_NAMES = 5_000  # among which the nearest one is looked for
+_SEARCHED_NAMES = 5_000  # among which the nearest one is looked for
 
 
-def _shares(setup: RunFacts, counts: Mapping[str, int]) -> dict[str, float]:
-    """Which part of what is in batches each speaker makes, with Coqui's weighted sampler where it is on."""
-    config, weights = setup.config, dict(counts)
+def _shares(facts: RunFacts, counts: Mapping[str, int]) -> dict[str, float]:
+    """Return each speaker's share of the samples in batches, with Coqui's weighted sampler where it is on."""
+    config, weights = facts.config, dict(counts)
     if config.use_weighted_sampler and list(config.weighted_sampler_attrs)[-1:] == ["speaker_name"]:
         multipliers = (config.weighted_sampler_multipliers or {}).get("speaker_name") or {}
         weights = {speaker: multipliers.get(speaker, 1.0) for speaker in counts}
@@ -21,13 +21,13 @@ def _shares(setup: RunFacts, counts: Mapping[str, int]) -> dict[str, float]:
     return {speaker: weight / total for speaker, weight in weights.items()}
 
 
-def check_speakers(setup: RunFacts) -> list[Finding]:
-    """The loss gets the speakers in a batch that it needs."""
-    if setup.consistency is None or not setup.train_samples:
+def check_speakers(facts: RunFacts) -> list[Finding]:
+    """Batches contain as many speakers as the loss needs."""
+    if facts.consistency is None or not facts.train_samples:
         return []
-    loss, batch_size = setup.consistency.loss, setup.config.batch_size
-    name, needed = type(loss).__name__, getattr(loss, "min_speakers", 1)
-    counts = Counter(sample["speaker_name"] for sample in setup.train_samples)
+    loss, batch_size = facts.consistency.loss, facts.config.batch_size
+    name, needed = loss.name, loss.min_speakers
+    counts = Counter(sample["speaker_name"] for sample in facts.train_samples)
     if len(counts) < needed:
         return [
             Finding(
@@ -36,7 +36,7 @@ def check_speakers(setup: RunFacts) -> list[Finding]:
                 "Use the loss 'cosine', or add speakers.",
             )
         ]
-    if setup.consistency.wants_prototypes or needed < 2:
+    if loss.wants_prototypes or needed < 2:
         return []
     if batch_size < needed:
         return [
@@ -44,7 +44,7 @@ def check_speakers(setup: RunFacts) -> list[Finding]:
                 f"{name} needs at least {needed} speakers in a batch, batch_size is {batch_size}.", "Raise batch_size."
             )
         ]
-    shares = _shares(setup, counts)
+    shares = _shares(facts, counts)
     alone = sum(share**batch_size for share in shares.values())
     most = max(shares, key=lambda speaker: shares[speaker])
     found = (
@@ -58,7 +58,7 @@ def check_speakers(setup: RunFacts) -> list[Finding]:
 def _nearest(name: str, known: Iterable[str]) -> str:
     names = list(known)
     ends = [key for key in names if key.endswith(name) or name.endswith(key)]
-    near = ends[:1] or difflib.get_close_matches(name, names[:_NAMES], n=1)
+    near = ends[:1] or difflib.get_close_matches(name, names[:_SEARCHED_NAMES], n=1)
     return f" Nearest to {name!r}: {near[0]!r}." if near else ""
 
 
@@ -75,43 +75,43 @@ def _speakers_of(d_vectors: Mapping[str, Mapping[str, Any]]) -> set[str]:
     return {str(entry["name"]) for entry in d_vectors.values()}
 
 
-def check_d_vectors(setup: RunFacts) -> list[Finding]:
-    """Each recording and each speaker of the data is in the file of d-vectors, which have the model's size."""
-    if setup.d_vectors is None or setup.train_samples is None:
+def check_d_vectors(facts: RunFacts) -> list[Finding]:
+    """The d-vector file contains every recording and speaker of the data, and its d-vectors have the model's size."""
+    if facts.d_vectors is None or facts.train_samples is None:
         return []
-    samples, args = setup.all_samples, setup.config.model_args
+    samples, args = facts.all_samples, facts.config.model_args
     change = (
-        "The names of the data set (datasets.dataset_name, the formatter) must be those that the file was computed "
-        "with: compute it again with this config, e.g. coqui-scl embed --export."
+        "The file must be computed with the same names of the data set (datasets.dataset_name, the formatter): compute "
+        "it again with this config, e.g. with coqui-scl embed --export."
     )
     where = f"model_args.d_vector_file ({args.d_vector_file})"
-    findings = _missing("recordings", {s["audio_unique_name"] for s in samples}, setup.d_vectors, where, change)
+    findings = _missing("recordings", {s["audio_unique_name"] for s in samples}, facts.d_vectors, where, change)
     speakers = {s["speaker_name"] for s in samples}
-    findings += _missing("speakers", speakers, _speakers_of(setup.d_vectors), where, change)
-    sizes = {len(entry["embedding"]) for entry in setup.d_vectors.values()} - {args.d_vector_dim}
+    findings += _missing("speakers", speakers, _speakers_of(facts.d_vectors), where, change)
+    sizes = {len(entry["embedding"]) for entry in facts.d_vectors.values()} - {args.d_vector_dim}
     if sizes:
         found = f"model_args.d_vector_dim = {args.d_vector_dim}, but {where} has embeddings of {sorted(sizes)} numbers."
         findings.append(Finding(found, f"Set model_args.d_vector_dim to {max(sizes)}."))
     return findings
 
 
-def check_known_speakers(setup: RunFacts) -> list[Finding]:
+def check_known_speakers(facts: RunFacts) -> list[Finding]:
     """The model has an embedding for each speaker of the data."""
-    if setup.speakers is None or setup.train_samples is None:
+    if facts.speakers is None or facts.train_samples is None:
         return []
-    wanted = {sample["speaker_name"] for sample in setup.all_samples}
-    change = "Name all speakers in `speakers` of the config, spelled as in the data."
-    return _missing("speakers", wanted, setup.speakers, "the model's table of speakers", change)
+    wanted = {sample["speaker_name"] for sample in facts.all_samples}
+    change = "List all speakers in `speakers` of the config, spelled as in the data."
+    return _missing("speakers", wanted, facts.speakers, "the model's table of speakers", change)
 
 
-def check_test_sentences(setup: RunFacts) -> list[Finding]:
+def check_test_sentences(facts: RunFacts) -> list[Finding]:
     """The speakers of the test sentences exist."""
-    config = setup.config
-    if config.test_delay_epochs >= config.epochs or (setup.speakers is None and setup.d_vectors is None):
+    config = facts.config
+    if config.test_delay_epochs >= config.epochs or (facts.speakers is None and facts.d_vectors is None):
         return []
-    known = setup.speakers if setup.speakers is not None else _speakers_of(setup.d_vectors or {})
+    known = facts.speakers if facts.speakers is not None else _speakers_of(facts.d_vectors or {})
     wanted = {
         sentence[1] for sentence in config.test_sentences if not isinstance(sentence, str) and len(sentence) > 1
     } - {None}
-    change = "Correct test_sentences: the run would end when it speaks them, after an epoch."
+    change = "Correct test_sentences: the run would end when it synthesises them, after an epoch."
     return _missing("speakers of test_sentences", wanted, known, "the model", change)

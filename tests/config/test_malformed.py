@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from coqui_scl_plugin import SclVitsConfig
-from coqui_scl_plugin.consistency.term import SpeakerConsistency
+from coqui_scl_plugin.consistency.build import build_consistency
 from coqui_scl_plugin.errors import ConfigError
 
 NAN, INFINITY = float("nan"), float("inf")
@@ -217,7 +217,7 @@ def test_a_held_out_encoder_is_told_by_its_weights() -> None:
     spelt_out = {"name": "ge2e", "alias": "judge", "params": {"model_path": None}}
     config.from_dict({"scl": encoder() | {"holdout": [spelt_out]}})
     with pytest.raises(ConfigError, match=r"^scl\.holdout\.0 \('judge'\) has the weights of .*'ge2e'"):
-        SpeakerConsistency.from_config(config.scl)
+        build_consistency(config.scl)
 
 
 def test_a_section_is_as_strict_in_a_file(tmp_path: Path) -> None:

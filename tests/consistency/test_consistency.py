@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from coqui_scl_plugin import SclVitsConfig
-from coqui_scl_plugin.consistency.term import SpeakerConsistency
+from coqui_scl_plugin.consistency.build import build_consistency
 from coqui_scl_plugin.encoders.audio import ResampledAudio
 from coqui_scl_plugin.errors import ConfigError, EncoderError
 from coqui_scl_plugin.plugins import registry
@@ -14,7 +14,7 @@ from coqui_scl_plugin.references.sources import ReferenceBatch
 def built(section):
     config = SclVitsConfig()
     config.from_dict({"scl": section})
-    return SpeakerConsistency.from_config(config.scl)
+    return build_consistency(config.scl)
 
 
 def test_an_alias_that_torch_reserves():
@@ -38,13 +38,12 @@ def test_random_hears_the_encoder_that_it_draws_alone():
         {**both, "loss": {"name": "ensemble", "params": {"combine": "random", "seed": 3, "calibrate": False}}}
     )
     speech = 0.1 * torch.randn(2, 16_000, generator=torch.Generator().manual_seed(0))
-    heard = ResampledAudio(speech, 16_000)
-    real = ReferenceBatch(heard, list(speech), ["a", "b"], ["x", "y"])
+    generated = ResampledAudio(speech, 16_000)
+    real = ReferenceBatch(generated, list(speech), ["a", "b"], ["x", "y"])
     drawn = set()
     for step in range(12):
-        consistency.set_step(step)
-        term = consistency(heard, real)
-        assert len(term.similarities) == 1
-        assert term.similarities.keys() == term.members.keys()
-        drawn |= term.similarities.keys()
+        term = consistency(generated, real, step)
+        assert len(term.reference_cosines) == 1
+        assert term.reference_cosines.keys() == term.members.keys()
+        drawn |= term.reference_cosines.keys()
     assert drawn == {"ge2e", "dvector"}

@@ -1,4 +1,4 @@
-"""Rules of modules through Coqui's trainer: what is frozen does not move, and what thaws does."""
+"""Rules of modules through Coqui's trainer: what is frozen does not move, and what unfreezes does."""
 
 import json
 
@@ -82,7 +82,7 @@ def test_frozen_modules_stay_bit_by_bit_in_eval_mode_and_in_no_optimizer(tiny_co
         assert {name for name in names_in_eval if not name.startswith("speaker_encoder_loss")} == still
 
 
-def test_a_module_thaws_at_its_step_and_not_before(tiny_config, make_trainer):
+def test_a_module_unfreezes_at_its_step_and_not_before(tiny_config, make_trainer):
     section = rules(
         {"pattern": "text_encoder", "until_step": 2},
         {"pattern": "disc.nets.0", "until_step": 3},
@@ -97,7 +97,7 @@ def test_a_module_thaws_at_its_step_and_not_before(tiny_config, make_trainer):
         note.before = seen[-1][1]
 
     note.before = bits_of(model)
-    model.before_gradient_clipping = lambda: None  # no norms: what thaws later is in the optimizer without gradients
+    model.before_gradient_clipping = lambda: None  # no norms: what unfreezes later is in the optimizer without gradients
     trainer = make_trainer(model, count=8, callbacks={"on_train_step_end": note})
     trainer.fit()
     prefixes = {"text_encoder.": 2, "disc.nets.0.": 3, "emb_g.": 1, "flow.": 0, "disc.nets.1.": 0}
@@ -182,7 +182,7 @@ def test_stock_flags_become_rules_that_hold_from_the_first_step_on(tiny_config, 
     trainer = make_trainer(model, count=4)
     trainer.fit()
     changed = {name for name, before in frozen.items() if moved(before, getattr(model, name))}
-    assert changed == {"flow"}  # the section's rule comes last, and thaws it
+    assert changed == {"flow"}  # the section's rule comes last, and unfreezes it
 
     written = json.loads((trainer.output_path / "config.json").read_text())
     patterns = [rule["pattern"] for rule in written["scl"]["freeze"]["modules"]]
@@ -288,11 +288,11 @@ def test_the_report_counts_what_is_there(tiny_config, make_trainer, capsys, monk
 
 @pytest.mark.filterwarnings("ignore:.*CUDA is not available")
 @pytest.mark.parametrize("grad_clip", [[0.0, 0.0], [1000.0, 1000.0]])
-def test_what_thaws_later_needs_clipping_where_a_scaler_is_used(tiny_config, make_trainer, grad_clip):
+def test_what_unfreezes_later_needs_clipping_where_a_scaler_is_used(tiny_config, make_trainer, grad_clip):
     rule = {"pattern": "text_encoder", "until_step": 2}
     config = tiny_config({"freeze": {"modules": [rule]}}, use_grad_scaler=True, grad_clip=grad_clip)
     if min(grad_clip) > 0:
         make_trainer(QuickVits(config), count=4)
     else:
-        with pytest.raises(PreflightError, match=r"until step 2.*gradient scaler.*check 'thaw'"):
+        with pytest.raises(PreflightError, match=r"until step 2.*gradient scaler.*check 'unfreeze'"):
             make_trainer(QuickVits(config), count=4)

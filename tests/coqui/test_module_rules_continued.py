@@ -1,4 +1,4 @@
-"""A run that is killed and continued ends as the run that was not: thaws, rates, weights and optimizers.
+"""A run that is killed and continued ends as the run that was not: unfreezes, rates, weights and optimizers.
 
 Coqui restores neither random numbers nor the position within an epoch. Here an epoch is one batch, and each step draws
 its random numbers from its own number, so that a step does the same whenever it is done.

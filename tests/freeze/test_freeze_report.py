@@ -131,7 +131,7 @@ def test_console_and_markdown_show_every_row():
         assert any(all(cell in line for cell in row) for line in shown.getvalue().splitlines())
 
 
-def test_a_module_whose_parts_all_thaw_is_not_called_frozen_for_good():
+def test_a_module_whose_parts_all_unfreeze_is_not_called_frozen_for_good():
     model = Model()
     rules = ModuleRules(model, [ModuleRuleConfig(pattern="flow.*", until_step=20)], "rules", ignored=())
     rules.apply(0, training=True)

@@ -99,7 +99,7 @@ def test_a_wider_rule_that_comes_later_takes_all_back():
 # --- modes, and steps -------------------------------------------------------------------------------------------------
 
 
-def test_frozen_modules_are_in_eval_mode_until_they_thaw():
+def test_frozen_modules_are_in_eval_mode_until_they_unfreeze():
     model = Model().train()
     rules = rules_for(model, {"pattern": "text_encoder", "until_step": 5}, {"pattern": "emb_g", "eval_mode": False})
     for step in (0, 4):
@@ -113,7 +113,7 @@ def test_frozen_modules_are_in_eval_mode_until_they_thaw():
     assert frozen(model) == {"emb_g.weight"}
 
 
-def test_what_thaws_while_the_model_evaluates_stays_in_eval_mode():
+def test_what_unfreezes_while_the_model_evaluates_stays_in_eval_mode():
     model = Model().eval()
     rules = rules_for(model, {"pattern": "text_encoder", "until_step": 5})
     rules.apply(4, training=False)

@@ -13,7 +13,7 @@ from coqui_scl_plugin.errors import ConfigError
 from coqui_scl_plugin.losses.calibration import Calibration
 from coqui_scl_plugin.plugins import registry
 
-LEVELS = [Calibration(0.5, 0.8), Calibration(-0.1, 0.3), Calibration(0.0, 1.0), Calibration(-1.0, 1.0)]
+CALIBRATIONS = [Calibration(0.5, 0.8), Calibration(-0.1, 0.3), Calibration(0.0, 1.0), Calibration(-1.0, 1.0)]
 KINDS = ("additive_angle", "additive_cosine")
 SPEAKERS = torch.tensor([3, 1, 1, 7, 3])
 
@@ -27,20 +27,20 @@ def unit(vectors: Tensor) -> np.ndarray:
     return rows / np.linalg.norm(rows, axis=-1, keepdims=True)
 
 
-def calibrated(cosine: float | np.ndarray, levels: Calibration) -> float | np.ndarray:
-    return (cosine - levels.floor) / (levels.ceiling - levels.floor)
+def calibrated(cosine: float | np.ndarray, calibration: Calibration) -> float | np.ndarray:
+    return (cosine - calibration.floor) / (calibration.ceiling - calibration.floor)
 
 
 # --- the formulas, in float64 and item by item ------------------------------------------------------------------------
 
 
-def slow_cosine(generated: Tensor, reference: Tensor, levels: Calibration) -> float:
+def slow_cosine(generated: Tensor, reference: Tensor, calibration: Calibration) -> float:
     pairs = zip(unit(generated), unit(reference), strict=True)
-    return float(np.mean([1 - calibrated(one @ other, levels) for one, other in pairs]))
+    return float(np.mean([1 - calibrated(one @ other, calibration) for one, other in pairs]))
 
 
-def slow_contrastive(generated: Tensor, reference: Tensor, levels: Calibration, temperature: float) -> float:
-    scores = np.exp(calibrated(unit(generated) @ unit(reference).T, levels) / temperature)
+def slow_contrastive(generated: Tensor, reference: Tensor, calibration: Calibration, temperature: float) -> float:
+    scores = np.exp(calibrated(unit(generated) @ unit(reference).T, calibration) / temperature)
     speakers, losses = SPEAKERS.tolist(), []
     for item, row in enumerate(scores):
         others = sum(score for score, speaker in zip(row, speakers, strict=True) if speaker != speakers[item])
@@ -60,7 +60,7 @@ def slow_angular_margin(
     generated: Tensor,
     prototypes: Tensor,
     rows: list[int],
-    levels: Calibration,
+    calibration: Calibration,
     *,
     margin: float,
     scale: float,
@@ -70,7 +70,7 @@ def slow_angular_margin(
     losses = []
     for item, own in zip(unit(generated) @ unit(prototypes).T, rows, strict=True):
         item[own] = psi(item[own], margin, kind)
-        logits = scale * calibrated(item, levels)
+        logits = scale * calibrated(item, calibration)
         losses.append(math.log(np.exp(logits - logits.max()).sum()) + logits.max() - logits[own])
     return float(np.mean(losses))
 
@@ -85,44 +85,44 @@ def batch_prototypes(reference: Tensor) -> tuple[Tensor, list[int]]:
 # --- each loss --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("levels", LEVELS, ids=str)
-def test_cosine_is_1_minus_the_calibrated_cosine(levels):
+@pytest.mark.parametrize("calibration", CALIBRATIONS, ids=str)
+def test_cosine_is_1_minus_the_calibrated_cosine(calibration):
     generated, reference = random(5, 8), random(5, 8, seed=1)
     loss = build_loss("cosine")
-    loss.set_levels(levels)
-    assert loss(generated, reference).item() == pytest.approx(slow_cosine(generated, reference, levels), rel=1e-5)
+    loss.set_calibration(calibration)
+    assert loss(generated, reference).item() == pytest.approx(slow_cosine(generated, reference, calibration), rel=1e-5)
 
 
 def test_cosine_is_1_at_the_floor_and_0_at_the_ceiling():
     loss = build_loss("cosine")
-    loss.set_levels(Calibration(0.5, 0.8))
+    loss.set_calibration(Calibration(0.5, 0.8))
     for cosine, expected in ((0.5, 1.0), (0.8, 0.0), (1.0, -2 / 3), (-1.0, 6.0)):
         generated = torch.tensor([[cosine, math.sqrt(1 - cosine**2)]])
         assert loss(generated, torch.tensor([[1.0, 0.0]])).item() == pytest.approx(expected, abs=1e-5)
 
 
-@pytest.mark.parametrize("levels", LEVELS, ids=str)
+@pytest.mark.parametrize("calibration", CALIBRATIONS, ids=str)
 @pytest.mark.parametrize("temperature", [0.1, 1.0])
-def test_contrastive_is_the_same_formula_on_calibrated_cosines(levels, temperature):
+def test_contrastive_is_the_same_formula_on_calibrated_cosines(calibration, temperature):
     generated, reference = random(5, 8), random(5, 8, seed=1)
     loss = build_loss("contrastive", {"temperature": temperature})
-    loss.set_levels(levels)
-    expected = slow_contrastive(generated, reference, levels, temperature)
+    loss.set_calibration(calibration)
+    expected = slow_contrastive(generated, reference, calibration, temperature)
     assert loss(generated, reference, SPEAKERS).item() == pytest.approx(expected, rel=1e-4)
 
 
-@pytest.mark.parametrize("levels", LEVELS, ids=str)
+@pytest.mark.parametrize("calibration", CALIBRATIONS, ids=str)
 @pytest.mark.parametrize("kind", KINDS)
-def test_angular_margin_is_the_same_formula_on_calibrated_cosines(levels, kind):
+def test_angular_margin_is_the_same_formula_on_calibrated_cosines(calibration, kind):
     generated, reference, given = random(5, 8), random(5, 8, seed=1), random(4, 8, seed=2)
     loss = build_loss("angular_margin", {"kind": kind, "margin": 0.3, "scale": 7.0})
-    loss.set_levels(levels)
+    loss.set_calibration(calibration)
     prototypes, rows = batch_prototypes(reference)
     settings = {"margin": 0.3, "scale": 7.0, "kind": kind}
-    expected = slow_angular_margin(generated, prototypes, rows, levels, **settings)
+    expected = slow_angular_margin(generated, prototypes, rows, calibration, **settings)
     assert loss(generated, reference, SPEAKERS).item() == pytest.approx(expected, rel=1e-4)
     rows = [3, 0, 0, 1, 3]
-    expected = slow_angular_margin(generated, given, rows, levels, **settings)
+    expected = slow_angular_margin(generated, given, rows, calibration, **settings)
     assert loss(generated, reference, torch.tensor(rows), given).item() == pytest.approx(expected, rel=1e-4)
 
 
@@ -133,10 +133,10 @@ SOFT = {"cosine": {}, "contrastive": {"temperature": 1.0}, "angular_margin": {"s
 def test_raw_levels_change_nothing_and_narrow_ones_raise_the_gradient(name):
     generated, reference = random(5, 8).requires_grad_(), random(5, 8, seed=1)
 
-    def value_and_gradient(levels: Calibration | None) -> tuple[float, float]:
+    def value_and_gradient(calibration: Calibration | None) -> tuple[float, float]:
         loss = build_loss(name, SOFT[name])
-        if levels is not None:
-            loss.set_levels(levels)
+        if calibration is not None:
+            loss.set_calibration(calibration)
         value = loss(generated, reference, SPEAKERS)
         return value.item(), torch.autograd.grad(value, generated)[0].norm().item()
 
@@ -149,7 +149,7 @@ def test_the_levels_of_one_loss_are_not_those_of_another():
     one, other = build_loss("cosine"), build_loss("cosine")
     generated, reference = random(5, 8), random(5, 8, seed=1)
     before = other(generated, reference).item()
-    one.set_levels(Calibration(0.5, 0.8))
+    one.set_calibration(Calibration(0.5, 0.8))
     assert other(generated, reference).item() == before == build_loss("cosine")(generated, reference).item()
 
 
@@ -159,9 +159,8 @@ ENCODERS = {"near": Calibration(0.6, 0.9), "far": Calibration(0.0, 0.4)}
 
 
 def ensemble(member: dict | None = None, *, weights: dict[str, float] | None = None, **params) -> nn.Module:
-    loss = build_loss("ensemble", {"member": member or {"name": "cosine"}, **params})
-    loss.bind(weights or {"near": 1.0, "far": 1.0})
-    return loss
+    encoders = weights or {"near": 1.0, "far": 1.0}
+    return build_loss("ensemble", {"member": member or {"name": "cosine"}, "encoders": encoders, **params})
 
 
 def pairs() -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -175,7 +174,7 @@ def pairs() -> tuple[dict[str, Tensor], dict[str, Tensor]]:
 
 def test_each_member_is_calibrated_by_its_own_encoder():
     loss = ensemble(combine="mean")
-    loss.set_levels(ENCODERS)
+    loss.set_calibrations(ENCODERS)
     members = loss.member_losses(*pairs())
     assert members["near"].item() == pytest.approx(1 - 0.1 / 0.3, abs=1e-5)
     assert members["far"].item() == pytest.approx(1 - 0.3 / 0.4, abs=1e-5)
@@ -192,17 +191,17 @@ def test_each_member_is_calibrated_by_its_own_encoder():
 )
 def test_members_of_every_kind_are_calibrated(member):
     loss = ensemble(member, weights={"near": 3.0, "far": 1.0})
-    loss.set_levels(ENCODERS)
+    loss.set_calibrations(ENCODERS)
     generated = {alias: random(5, 8, seed=seed) for seed, alias in enumerate(ENCODERS)}
     reference = {alias: random(5, 8, seed=10 + seed) for seed, alias in enumerate(ENCODERS)}
     expected = {}
-    for alias, levels in ENCODERS.items():
+    for alias, calibration in ENCODERS.items():
         if member["name"] == "contrastive":
-            expected[alias] = slow_contrastive(generated[alias], reference[alias], levels, 0.5)
+            expected[alias] = slow_contrastive(generated[alias], reference[alias], calibration, 0.5)
         else:
             prototypes, rows = batch_prototypes(reference[alias])
             expected[alias] = slow_angular_margin(
-                generated[alias], prototypes, rows, levels, margin=0.3, scale=7.0, kind="additive_angle"
+                generated[alias], prototypes, rows, calibration, margin=0.3, scale=7.0, kind="additive_angle"
             )
     mean = 0.75 * expected["near"] + 0.25 * expected["far"]
     assert loss(generated, reference, SPEAKERS).item() == pytest.approx(mean, rel=1e-4)
@@ -213,7 +212,7 @@ def test_worst_in_calibrated_units_is_another_than_in_raw_cosines():
     for calibrate in (False, True):
         loss, (generated, reference) = ensemble(combine="worst", calibrate=calibrate), pairs()
         if calibrate:
-            loss.set_levels(ENCODERS)
+            loss.set_calibrations(ENCODERS)
         value = loss(generated, reference)
         gradients = torch.autograd.grad(value, list(generated.values()), allow_unused=True)
         taught[calibrate] = [
@@ -225,21 +224,20 @@ def test_worst_in_calibrated_units_is_another_than_in_raw_cosines():
 
 def test_random_is_calibrated_too():
     loss = ensemble(combine="random")
-    loss.set_levels(ENCODERS)
+    loss.set_calibrations(ENCODERS)
     seen = {}
     for step in range(20):
-        loss.set_step(step)
-        (alias,) = loss.active()
-        seen[alias] = loss(*pairs()).item()
+        (alias,) = loss.active(step)
+        seen[alias] = loss(*pairs(), step=step).item()
     assert seen == pytest.approx({"near": 2 / 3, "far": 1 / 4}, abs=1e-5)
 
 
 @pytest.mark.parametrize("combine", ["mean", "worst", "random"])
 def test_without_levels_a_calibrated_ensemble_gives_no_value(combine):
     loss = ensemble(combine=combine)
-    with pytest.raises(ValueError, match="set_levels"):
+    with pytest.raises(ValueError, match="set_calibrations"):
         loss(*pairs())
-    loss.set_levels(ENCODERS)
+    loss.set_calibrations(ENCODERS)
     assert loss(*pairs()).isfinite()
 
 
@@ -250,7 +248,7 @@ def test_calibration_is_what_one_gets_unless_it_is_switched_off():
 
 
 class Plain(nn.Module):
-    """A loss of a third party, which knows nothing of levels."""
+    """A loss of a third party, which knows nothing of calibrations."""
 
     def forward(self, generated, reference, speaker_ids=None, prototypes=None):
         return (generated - reference).square().sum(dim=-1).mean() / 2
@@ -276,6 +274,29 @@ def test_a_member_that_cannot_be_calibrated_works_uncalibrated(plain):
     assert loss(*pairs()).item() == pytest.approx((0.3 + 0.7) / 2, abs=1e-5)
 
 
+class CalibratedBefore(nn.Module):
+    """A loss of a plugin of before, which calls its calibration levels."""
+
+    takes_levels = True
+
+    def __init__(self):
+        super().__init__()
+        self.scale = 1.0
+
+    def set_levels(self, levels):
+        self.scale = levels.ceiling - levels.floor
+
+    def forward(self, generated, reference, speaker_ids=None, prototypes=None):
+        return (generated - reference).square().sum(dim=-1).mean() / 2 / self.scale
+
+
+def test_a_plugin_that_names_its_calibration_as_before_is_calibrated(monkeypatch):
+    monkeypatch.setitem(registry.installed().losses, "before", registry.Entry(CalibratedBefore, "a test"))
+    loss = ensemble({"name": "before"})
+    loss.set_calibrations(ENCODERS)
+    assert loss(*pairs()).item() == pytest.approx((0.3 / 0.3 + 0.7 / 0.4) / 2, abs=1e-5)
+
+
 # --- prototypes of the whole data set ---------------------------------------------------------------------------------
 
 
@@ -284,15 +305,15 @@ def centroid(**params) -> nn.Module:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("levels", LEVELS[:3], ids=str)
-def test_every_speaker_of_the_data_set_is_a_negative(kind, levels):
+@pytest.mark.parametrize("calibration", CALIBRATIONS[:3], ids=str)
+def test_every_speaker_of_the_data_set_is_a_negative(kind, calibration):
     generated, reference, centroids = random(5, 8), random(5, 8, seed=1), random(9, 8, seed=2)
     rows = [8, 2, 2, 0, 5]  # five speakers of nine are not in the batch
     loss = centroid(kind=kind, margin=0.25, scale=9.0)
-    loss.set_levels(levels)
+    loss.set_calibration(calibration)
     found = loss(generated, reference, torch.tensor(rows), centroids).item()
     settings = {"margin": 0.25, "scale": 9.0, "kind": kind}
-    assert found == pytest.approx(slow_angular_margin(generated, centroids, rows, levels, **settings), rel=1e-4)
+    assert found == pytest.approx(slow_angular_margin(generated, centroids, rows, calibration, **settings), rel=1e-4)
     # one more speaker is one more negative, and the references of the batch count for nothing
     more = torch.cat([centroids, generated[:1]])
     assert loss(generated, reference, torch.tensor(rows), more).item() > found

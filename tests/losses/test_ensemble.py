@@ -23,9 +23,7 @@ def embeddings(seed: int) -> dict[str, torch.Tensor]:
 
 def ensemble(combine: str, weights: dict[str, float] = WEIGHTS, member: dict | None = None, seed: int = 0):
     params = {"combine": combine, "member": member or {"name": "cosine"}, "seed": seed, "calibrate": False}
-    loss = build_loss("ensemble", params)
-    loss.bind(weights)
-    return loss
+    return build_loss("ensemble", {**params, "encoders": weights})
 
 
 def member_loss(member: dict, *args) -> torch.Tensor:
@@ -36,8 +34,7 @@ def draws(steps: range, weights: dict[str, float] = WEIGHTS, seed: int = 0) -> l
     loss = ensemble("random", weights, seed=seed)
     drawn = []
     for step in steps:
-        loss.set_step(step)
-        (alias,) = loss.active()
+        (alias,) = loss.active(step)
         drawn.append(alias)
     return drawn
 
@@ -142,15 +139,14 @@ def test_random_is_the_drawn_members_own_loss():
     generated, reference = embeddings(0), embeddings(100)
     loss = ensemble("random")
     for step in range(10):
-        loss.set_step(step)
-        (alias,) = loss.active()
-        drawn = loss({alias: generated[alias]}, {alias: reference[alias]}, SPEAKERS)
+        (alias,) = loss.active(step)
+        drawn = loss({alias: generated[alias]}, {alias: reference[alias]}, SPEAKERS, step=step)
         assert drawn.item() == pytest.approx(member_loss({"name": "cosine"}, generated[alias], reference[alias]).item())
 
 
 def test_mean_and_worst_need_every_encoder():
-    assert ensemble("mean").active() == list(WEIGHTS)
-    assert ensemble("worst").active() == list(WEIGHTS)
+    assert ensemble("mean").active(7) == list(WEIGHTS)
+    assert ensemble("worst").active(7) == list(WEIGHTS)
 
 
 @pytest.mark.parametrize(("step", "margin"), [(0, 0.0), (50, 0.2), (100, 0.4)])
@@ -158,10 +154,9 @@ def test_members_get_the_step(step, margin):
     generated, reference = embeddings(0), embeddings(100)
     params = {"margin": 0.4, "margin_warmup_steps": 100}
     warming = ensemble("mean", member={"name": "angular_margin", "params": params})
-    warming.set_step(step)
     fixed = ensemble("mean", member={"name": "angular_margin", "params": {"margin": margin}})
     expected = fixed(generated, reference, SPEAKERS).item()
-    assert warming(generated, reference, SPEAKERS).item() == pytest.approx(expected, rel=1e-6)
+    assert warming(generated, reference, SPEAKERS, step=step).item() == pytest.approx(expected, rel=1e-6)
 
 
 def test_prototypes_go_to_their_own_encoder():
@@ -197,9 +192,24 @@ def test_random_takes_the_drawn_encoder_of_all_that_are_given():
     loss, generated, reference = ensemble("random"), embeddings(1), embeddings(2)
     drawn = set()
     for step in range(40):
-        loss.set_step(step)
-        (chosen,) = loss.active()
+        (chosen,) = loss.active(step)
         drawn.add(chosen)
         expected = build_loss("cosine")(generated[chosen], reference[chosen])
-        assert loss(generated, reference).item() == pytest.approx(expected.item(), abs=1e-6)
+        assert loss(generated, reference, step=step).item() == pytest.approx(expected.item(), abs=1e-6)
     assert drawn == set(DIMS)
+
+
+@pytest.mark.parametrize("member", MEMBERS, ids=lambda member: member["name"])
+def test_an_ensemble_of_one_is_its_member_bit_by_bit(member):
+    generated, reference = random(4, 32, seed=1).requires_grad_(), random(4, 32, seed=2)
+    alone = member_loss(member, generated, reference, SPEAKERS)
+    one = ensemble("mean", {"only": 0.3}, member)
+    assert one.weights == {"only": 1.0}
+    value = one({"only": generated}, {"only": reference}, SPEAKERS)
+    assert torch.equal(value, alone)
+    assert torch.equal(torch.autograd.grad(value, generated)[0], torch.autograd.grad(alone, generated)[0])
+
+
+def test_an_encoder_of_weight_0_is_refused():
+    with pytest.raises(ConfigError, match=r"params\.encoders"):
+        build_loss("ensemble", {"encoders": {"a": 1.0, "b": 0.0}})

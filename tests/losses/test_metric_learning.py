@@ -395,8 +395,8 @@ def test_serves_as_a_section_of_the_config():
 
 def test_a_member_of_an_ensemble():
     member = {"name": "metric_learning", "params": {"loss": "SupConLoss"}}
-    ensemble = build_loss("ensemble", {"member": member, "calibrate": False})
-    ensemble.bind({"one": 1.0, "other": 3.0})
+    encoders = {"one": 1.0, "other": 3.0}
+    ensemble = build_loss("ensemble", {"member": member, "calibrate": False, "encoders": encoders})
     generator = torch.Generator().manual_seed(0)
     generated = {alias: torch.randn(4, 8, generator=generator).requires_grad_() for alias in ("one", "other")}
     reference = {alias: torch.randn(4, 8, generator=generator) for alias in generated}

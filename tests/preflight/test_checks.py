@@ -13,11 +13,13 @@ from rich.console import Console
 from torch import nn
 
 from coqui_scl_plugin import SclVitsConfig
+from coqui_scl_plugin.consistency.build import build_consistency
 from coqui_scl_plugin.consistency.term import SpeakerConsistency
+from coqui_scl_plugin.coqui.run_facts import read_restored
 from coqui_scl_plugin.errors import ConfigError, PreflightError
 from coqui_scl_plugin.preflight import checks, encoders, environment, recordings, settings, speakers
 from coqui_scl_plugin.preflight.facts import Restored, RunFacts
-from coqui_scl_plugin.preflight.report import Finding, PreflightReport, judge, warning
+from coqui_scl_plugin.preflight.report import Finding, PreflightReport, result_of, warning
 
 PARAMETER = nn.Parameter(torch.zeros(2))
 
@@ -31,7 +33,7 @@ def optimizer(*parameters: nn.Parameter, steps: int = 0) -> torch.optim.Optimize
     return made
 
 
-def setup(**changes: Any) -> RunFacts:
+def facts(**changes: Any) -> RunFacts:
     """A run in which nothing is wrong, as far as it goes."""
     nothing: Any = None
     sound = RunFacts(
@@ -41,7 +43,7 @@ def setup(**changes: Any) -> RunFacts:
         optimizers={},
         train_samples=[],
         eval_samples=[],
-        own_eval_loader=False,
+        has_eval_loader=False,
         model_sizes={},
         speakers=None,
         d_vectors=None,
@@ -50,6 +52,7 @@ def setup(**changes: Any) -> RunFacts:
         count_eval_batches=lambda: 1,
         generate=nothing,
         prepare_references=lambda: None,
+        probe_gradients=dict,
     )
     return dataclasses.replace(sound, **changes)
 
@@ -57,7 +60,7 @@ def setup(**changes: Any) -> RunFacts:
 def with_loss(**section: Any) -> SpeakerConsistency:
     config = SclVitsConfig()
     config.from_dict({"scl": section})
-    return SpeakerConsistency.from_config(config.scl)
+    return build_consistency(config.scl)
 
 
 def found(findings: list[Finding]) -> str:
@@ -69,8 +72,8 @@ def found(findings: list[Finding]) -> str:
 
 
 def test_what_is_installed_here_is_in_the_tested_range() -> None:
-    assert environment.check_versions(setup()) == []
-    assert environment.check_ffmpeg(setup()) == []
+    assert environment.check_versions(facts()) == []
+    assert environment.check_ffmpeg(facts()) == []
 
 
 @pytest.mark.parametrize(
@@ -87,7 +90,7 @@ def test_what_is_installed_here_is_in_the_tested_range() -> None:
 def test_a_version_outside_the_tested_range(monkeypatch: pytest.MonkeyPatch, installed: str, says: str | None) -> None:
     real = importlib.metadata.version
     monkeypatch.setattr(importlib.metadata, "version", lambda name: installed if name == "coqui-tts" else real(name))
-    findings = environment.check_versions(setup())
+    findings = environment.check_versions(facts())
     if says is None:
         assert findings == []
     else:
@@ -114,15 +117,15 @@ def test_a_local_build_of_torch_is_the_version_that_it_is_built_from(monkeypatch
 
 def test_an_optimizer_with_nothing_that_trains() -> None:
     frozen = nn.Parameter(torch.zeros(2), requires_grad=False)
-    run = setup(optimizers={"discriminator": optimizer(PARAMETER), "generator": optimizer(frozen)})
+    run = facts(optimizers={"discriminator": optimizer(PARAMETER), "generator": optimizer(frozen)})
     assert "The whole generator is frozen" in found(settings.check_trains(run))
-    run = setup(optimizers={"discriminator": optimizer(PARAMETER), "generator": optimizer(frozen, PARAMETER)})
+    run = facts(optimizers={"discriminator": optimizer(PARAMETER), "generator": optimizer(frozen, PARAMETER)})
     assert settings.check_trains(run) == []
 
 
 def test_an_optimizer_whose_state_was_not_restored() -> None:
     restored = Restored("run/checkpoint_5.pth", {}, continues_optimizers=True)
-    run = setup(
+    run = facts(
         restored=restored,
         optimizers={"discriminator": optimizer(PARAMETER, steps=1), "generator": optimizer(PARAMETER)},
     )
@@ -136,7 +139,7 @@ def test_an_optimizer_whose_state_was_not_restored() -> None:
 
 
 def test_a_checkpoint_that_fits_the_generator_in_part() -> None:
-    run = setup(model_sizes={"flow.a": 6, "flow.b": 4, "disc.a": 90})
+    run = facts(model_sizes={"flow.a": 6, "flow.b": 4, "disc.a": 90})
     for sizes, share in (({"flow.a": 6, "disc.a": 90}, None), ({"flow.b": 4, "flow.a": 5, "disc.a": 90}, "40%")):
         findings = settings.check_restored_weights(dataclasses.replace(run, restored=Restored("a.pth", sizes)))
         assert (findings == []) if share is None else (f"{share} are in a.pth" in found(findings))
@@ -149,16 +152,18 @@ def test_a_checkpoint_is_read_by_name_and_size(tmp_path: Path) -> None:
     model = {"flow.a": torch.zeros(2, 3), "note": 5}
     for state, continues in (({0: {}}, True), ({}, False)):
         torch.save({"model": model, "step": 1, "epoch": 0, "optimizer": [{"state": state}]}, path)
-        assert Restored.read(str(path), continues=True) == Restored(str(path), {"flow.a": 6}, continues)
-        assert Restored.read(str(path), continues=False) == Restored(str(path), {"flow.a": 6})
-    assert Restored.read("https://example.org/checkpoint.pth", continues=False) is None
+        assert read_restored(str(path), continues=True) == Restored(str(path), {"flow.a": 6}, continues)
+        assert read_restored(str(path), continues=False) == Restored(str(path), {"flow.a": 6})
+    assert read_restored("https://example.org/checkpoint.pth", continues=False) is None
 
 
 @pytest.mark.parametrize(
-    ("uses", "thaws_at", "fires"), [(True, [7, 9], True), (True, [], False), (False, [7, 9], False)]
+    ("uses", "unfreezes_at", "fires"), [(True, [7, 9], True), (True, [], False), (False, [7, 9], False)]
 )
-def test_modules_that_thaw_where_the_trainer_needs_all_gradients(uses: bool, thaws_at: list[int], fires: bool) -> None:
-    findings = settings.check_thaw(setup(needs_all_gradients=uses, thaws_at=thaws_at))
+def test_modules_that_unfreeze_where_the_trainer_needs_all_gradients(
+    uses: bool, unfreezes_at: list[int], fires: bool
+) -> None:
+    findings = settings.check_unfreeze(facts(needs_all_gradients=uses, unfreezes_at=unfreezes_at))
     assert ("until step 9" in found(findings)) if fires else findings == []
 
 
@@ -172,13 +177,13 @@ def sample(name: str, speaker: str = "a", file: str | None = None) -> dict[str, 
 @pytest.mark.parametrize("section", [{"reference": {"source": "centroid"}}, {"reference": {"source": "segment"}}])
 def test_a_data_loader_of_ones_own_lists_no_recordings(section: dict[str, Any]) -> None:
     findings = recordings.check_recordings(
-        setup(consistency=with_loss(**section), train_samples=None, eval_samples=None)
+        facts(consistency=with_loss(**section), train_samples=None, eval_samples=None)
     )
     assert ("no train_samples" in found(findings)) if section["reference"]["source"] == "centroid" else findings == []
 
 
 def test_no_recordings_at_all() -> None:
-    assert "no recording to train on" in found(recordings.check_recordings(setup()))
+    assert "no recording to train on" in found(recordings.check_recordings(facts()))
 
 
 def test_one_recording_listed_twice_is_one_recording() -> None:
@@ -189,7 +194,7 @@ def test_one_recording_listed_twice_is_one_recording() -> None:
 
 
 def test_a_speaker_of_the_data_that_the_model_does_not_know() -> None:
-    run = setup(speakers=["p225", "p226"], train_samples=[sample("x", "p225")], eval_samples=[sample("y", "VCTK_p226")])
+    run = facts(speakers=["p225", "p226"], train_samples=[sample("x", "p225")], eval_samples=[sample("y", "VCTK_p226")])
     said = found(speakers.check_known_speakers(run))
     assert "1 of 2 speakers" in said
     assert "Nearest to 'VCTK_p226': 'p226'" in said
@@ -198,9 +203,9 @@ def test_a_speaker_of_the_data_that_the_model_does_not_know() -> None:
 
 
 def test_an_evaluation_set_that_nobody_asks_for_may_be_empty() -> None:
-    run = setup(config=SclVitsConfig(run_eval=True), train_samples=[sample("x")], eval_samples=[])
+    run = facts(config=SclVitsConfig(run_eval=True), train_samples=[sample("x")], eval_samples=[])
     assert "evaluation set is empty" in found(recordings.check_evaluation_set(run))
-    assert recordings.check_evaluation_set(dataclasses.replace(run, own_eval_loader=True)) == []
+    assert recordings.check_evaluation_set(dataclasses.replace(run, has_eval_loader=True)) == []
     assert recordings.check_evaluation_set(dataclasses.replace(run, config=SclVitsConfig(run_eval=False))) == []
 
 
@@ -214,7 +219,7 @@ def test_an_evaluation_set_that_nobody_asks_for_may_be_empty() -> None:
 )
 def test_sentences_that_are_spoken_after_two_epochs(epochs: int, sentences: list[Any], fires: bool) -> None:
     config = SclVitsConfig(epochs=epochs, test_delay_epochs=2, test_sentences=sentences)
-    findings = speakers.check_test_sentences(setup(config=config, speakers=["a"]))
+    findings = speakers.check_test_sentences(facts(config=config, speakers=["a"]))
     assert ("'nobody'" in found(findings)) if fires else findings == []
 
 
@@ -226,12 +231,12 @@ def test_speakers_in_batches_of_four(weights: dict[str, int], status: str | None
     samples = [sample(f"{speaker}{take}", speaker) for speaker, count in weights.items() for take in range(count)]
     config = SclVitsConfig(batch_size=4)
     for loss in ("angular_margin", "contrastive"):
-        run = setup(config=config, consistency=with_loss(loss={"name": loss}), train_samples=samples)
+        run = facts(config=config, consistency=with_loss(loss={"name": loss}), train_samples=samples)
         assert [finding.is_error for finding in speakers.check_speakers(run)] == {
             "failed": [True], "warning": [False], None: []
         }[status]  # fmt: skip
     for section in ({}, {"loss": {"name": "angular_margin", "params": {"prototypes": "centroid"}}}):
-        run = setup(config=config, consistency=with_loss(**section), train_samples=samples)
+        run = facts(config=config, consistency=with_loss(**section), train_samples=samples)
         assert speakers.check_speakers(run) == []
 
 
@@ -241,9 +246,9 @@ def test_speakers_in_batches_of_four(weights: dict[str, int], status: str | None
 def test_an_encoder_that_an_optimizer_holds() -> None:
     consistency = with_loss()
     held = next(consistency.encoders["ge2e"].parameters())
-    run = setup(
+    run = facts(
         consistency=consistency,
-        frozen_encoders=consistency.frozen_encoders,
+        frozen_encoders=consistency.encoders.frozen_encoders,
         optimizers={"generator": optimizer(PARAMETER, held)},
     )
     said = found(encoders.check_optimizers(run))
@@ -253,16 +258,16 @@ def test_an_encoder_that_an_optimizer_holds() -> None:
 
 def test_an_encoder_that_asks_for_a_gradient() -> None:
     consistency = with_loss()
-    run = setup(consistency=consistency, frozen_encoders=consistency.frozen_encoders)
+    run = facts(consistency=consistency, frozen_encoders=consistency.encoders.frozen_encoders)
     next(consistency.encoders["ge2e"].parameters()).requires_grad_()
-    assert "ask for a gradient" in found(encoders.check_optimizers(run))
+    assert "require a gradient" in found(encoders.check_optimizers(run))
 
 
 def test_an_encoder_that_is_put_back_may_be_held() -> None:
     consistency = with_loss(encoders=[{"name": "ge2e", "policy": "restore"}])
-    run = setup(
+    run = facts(
         consistency=consistency,
-        frozen_encoders=consistency.frozen_encoders,
+        frozen_encoders=consistency.encoders.frozen_encoders,
         optimizers={"generator": optimizer(*consistency.encoders["ge2e"].parameters())},
     )
     assert encoders.check_optimizers(run) == []
@@ -270,7 +275,7 @@ def test_an_encoder_that_is_put_back_may_be_held() -> None:
 
 def test_the_encoder_of_coquis_speaker_manager_is_watched_too() -> None:
     stock = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
-    run = setup(frozen_encoders={"stock": stock.requires_grad_(False)}, train_mode=stock.train)
+    run = facts(frozen_encoders={"stock": stock.requires_grad_(False)}, train_mode=stock.train)
     said = [f.found for f in encoders.check_eval_mode(run)]
     assert ["'stock'" in text and "train mode" in text for text in said] == [True]
     assert encoders.check_eval_mode(dataclasses.replace(run, train_mode=stock.eval)) == []
@@ -280,8 +285,8 @@ def test_references_that_the_data_does_not_suffice_for() -> None:
     def refuse() -> None:
         raise PreflightError("calibrate measures on two recordings")
 
-    assert "calibrate measures" in found(encoders.check_references(setup(prepare_references=refuse)))
-    assert encoders.check_references(setup()) == []
+    assert "calibrate measures" in found(encoders.check_references(facts(prepare_references=refuse)))
+    assert encoders.check_references(facts()) == []
 
 
 def test_a_file_that_the_config_names_wrongly_stays_an_error_of_the_config() -> None:
@@ -289,7 +294,7 @@ def test_a_file_that_the_config_names_wrongly_stays_an_error_of_the_config() -> 
         raise ConfigError("no reference cache")
 
     with pytest.raises(ConfigError, match="no reference cache"):
-        encoders.check_references(setup(prepare_references=refuse))
+        encoders.check_references(facts(prepare_references=refuse))
 
 
 # --- the report -------------------------------------------------------------------------------------------------------
@@ -307,12 +312,12 @@ def test_a_file_that_the_config_names_wrongly_stays_an_error_of_the_config() -> 
     ],
 )
 def test_what_findings_come_to(findings: list[Finding], skip: bool, status: str) -> None:
-    result = judge("gradient", "It reaches.", findings, skip=skip)
+    result = result_of("gradient", "It reaches.", findings, skip=skip)
     assert (result.status, result.findings) == (status, findings)
 
 
 def test_all_failures_are_raised_with_their_ids() -> None:
-    results = [judge(id_, "", [Finding(f"{id_} is wrong.", "Mend it.")], skip=id_ == "weight") for id_ in
+    results = [result_of(id_, "", [Finding(f"{id_} is wrong.", "Mend it.")], skip=id_ == "weight") for id_ in
                ("trains", "weight", "gradient")]  # fmt: skip
     with pytest.raises(PreflightError) as caught:
         PreflightReport(results).raise_failures()
@@ -324,7 +329,7 @@ def test_all_failures_are_raised_with_their_ids() -> None:
 
 
 def test_brackets_in_a_finding_are_shown() -> None:
-    report = PreflightReport([judge("gradient", "", [Finding("shape [b, t] of [/data]/x.wav", "")], skip=False)])
+    report = PreflightReport([result_of("gradient", "", [Finding("shape [b, t] of [/data]/x.wav", "")], skip=False)])
     console = Console(width=100, record=True, file=io.StringIO())
     console.print(report.table())
     assert "shape [b, t] of [/data]/x.wav" in console.export_text()
@@ -339,9 +344,9 @@ def test_every_check_says_what_it_looks_at_and_needs_earlier_ones() -> None:
 
 
 def test_a_check_whose_needs_were_skipped_is_run() -> None:
-    earlier = PreflightReport([judge(id_, "", [Finding("f", "")], skip=True) for id_ in ("recordings", "speakers")])
+    earlier = PreflightReport([result_of(id_, "", [Finding("f", "")], skip=True) for id_ in ("recordings", "speakers")])
     calls: list[str] = []
-    run = setup(prepare_references=lambda: calls.append("prepared"))
+    run = facts(prepare_references=lambda: calls.append("prepared"))
     report = checks.run_checks(run, (), costly=True, before=earlier)
     assert calls == ["prepared"]
     assert [result.status for result in report.results] == ["skipped", "skipped", *["passed"] * 4]

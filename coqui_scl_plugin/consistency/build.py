@@ -1,0 +1,95 @@
+"""The one place that builds the speaker consistency term of a section."""
+
+from collections.abc import Mapping
+
+import torch
+
+from coqui_scl_plugin.config import ENSEMBLE, EncoderConfig, SclConfig
+from coqui_scl_plugin.consistency.encoder_bank import EncoderBank
+from coqui_scl_plugin.consistency.term import SpeakerConsistency
+from coqui_scl_plugin.encoders.base import SpeakerEncoder
+from coqui_scl_plugin.encoders.segment_encoder import SegmentEncoder
+from coqui_scl_plugin.errors import ConfigError, EncoderError, HoldoutError
+from coqui_scl_plugin.freeze import FreezePolicy
+from coqui_scl_plugin.losses.calibration import Calibration
+from coqui_scl_plugin.losses.ensemble import EnsembleLoss
+from coqui_scl_plugin.plugins import parameters, registry
+from coqui_scl_plugin.references.sources import build_reference_source
+from coqui_scl_plugin.utils.fingerprint import fingerprint
+
+_ATTRIBUTES = ("sample_rate", "embedding_dim", "min_samples")
+
+
+def build_consistency(config: SclConfig) -> SpeakerConsistency:
+    """Build everything that a checked section names; see `config.check_config`.
+
+    Leaves the random state as it was, so that a model is initialised alike with and without the loss.
+
+    Raises:
+        ConfigError: a constructor refuses its parameters, or an alias cannot be used.
+        EncoderError: the weights of an encoder cannot be loaded.
+        HoldoutError: a held-out encoder has the weights of a training one.
+    """
+    specs = [*config.encoders, *config.holdout]
+    with torch.random.fork_rng(devices=[]):
+        encoders = {
+            spec.label: SegmentEncoder(build_encoder_of(spec, f"scl.{role}.{index}"), config.segment.min_seconds)
+            for role, own in (("encoders", config.encoders), ("holdout", config.holdout))
+            for index, spec in enumerate(own)
+        }
+        loss = _build_loss(config)
+    _refuse_training_weights(config, encoders)
+    policies = {spec.label: _build_policy(spec) for spec in specs}
+    return SpeakerConsistency(
+        loss,
+        EncoderBank(encoders, policies, holdout=[spec.label for spec in config.holdout]),
+        build_reference_source(config.reference.source),
+        calibrations={
+            s.label: Calibration(s.floor, s.ceiling) for s in specs if s.floor is not None and s.ceiling is not None
+        },
+    )
+
+
+def build_encoder_of(spec: EncoderConfig, path: str) -> SpeakerEncoder:
+    """Build the encoder of a section, as it was loaded; `path` names the section in messages.
+
+    Raises:
+        ConfigError: its name, alias or parameters cannot be used.
+        EncoderError: its weights cannot be loaded, or its class does not keep the contract.
+    """
+    if hasattr(EncoderBank, spec.label):
+        raise ConfigError(f"{path}.alias = {spec.label!r}: this name is reserved, choose another one.")
+    cls = registry.installed().get("encoders", spec.name, f"{path}.name")
+    encoder: SpeakerEncoder = parameters.construct(cls, spec.params, f"{path}.params")
+    if missing := [name for name in _ATTRIBUTES if not hasattr(encoder, name)]:
+        raise EncoderError(f"{path}.name = {spec.name!r}: {cls.__name__} lacks the attribute {', '.join(missing)}.")
+    return encoder
+
+
+def _build_loss(config: SclConfig) -> EnsembleLoss:
+    """Build the loss over the training encoders; one for a single encoder becomes an ensemble of one."""
+    params = dict(config.loss.params)
+    if config.loss.name != ENSEMBLE:
+        params = {"member": {"name": config.loss.name, "params": params}, "calibrate": False}
+    weights = {spec.label: spec.weight for spec in config.encoders}
+    loss: EnsembleLoss = parameters.construct(EnsembleLoss, {**params, "encoders": weights}, "scl.loss.params")
+    return loss
+
+
+def _build_policy(spec: EncoderConfig) -> FreezePolicy:
+    policy: FreezePolicy = registry.installed().get("freeze_policies", spec.policy, "policy")()
+    return policy
+
+
+def _refuse_training_weights(config: SclConfig, encoders: Mapping[str, SegmentEncoder]) -> None:
+    """Raise a HoldoutError where a held-out encoder is a training one under another name."""
+    if not config.holdout:
+        return
+    trained = {fingerprint(encoders[spec.label].encoder): spec.label for spec in config.encoders}
+    for index, spec in enumerate(config.holdout):
+        if twin := trained.get(fingerprint(encoders[spec.label].encoder)):
+            msg = (
+                f"scl.holdout.{index} ({spec.label!r}) has the weights of the training encoder {twin!r}: a held-out "
+                "encoder must take no part in training. Choose another one."
+            )
+            raise HoldoutError(msg)

@@ -1,0 +1,75 @@
+"""The speaker encoders of a run by alias, with the role and the policy of each."""
+
+from collections.abc import Collection, Mapping
+from typing import Self, cast
+
+from torch import nn
+
+from coqui_scl_plugin.encoders.segment_encoder import SegmentEncoder
+from coqui_scl_plugin.freeze import FreezePolicy
+
+
+class EncoderBank(nn.ModuleDict):
+    """Speaker encoders by alias. Keeps each as its policy demands, also after the model switches its mode."""
+
+    def __init__(
+        self,
+        encoders: Mapping[str, SegmentEncoder],
+        policies: Mapping[str, FreezePolicy],
+        holdout: Collection[str] = (),
+    ) -> None:
+        """Apply the policies.
+
+        Args:
+            encoders: By alias, training and held-out ones.
+            policies: By alias.
+            holdout: Aliases of the held-out encoders, which only ever evaluate.
+        """
+        super().__init__(encoders)
+        self._policies = dict(policies)
+        self._holdout = tuple(holdout)
+        self.apply_policies()
+
+    def __getitem__(self, alias: str) -> SegmentEncoder:
+        return cast(SegmentEncoder, super().__getitem__(alias))
+
+    @property
+    def policies(self) -> dict[str, FreezePolicy]:
+        """The policy of each encoder by alias."""
+        return self._policies
+
+    @property
+    def training_aliases(self) -> list[str]:
+        """The encoders that the loss compares with."""
+        return [alias for alias in self if alias not in self._holdout]
+
+    @property
+    def holdout_aliases(self) -> tuple[str, ...]:
+        """The encoders that only ever evaluate."""
+        return self._holdout
+
+    @property
+    def segment_encoders(self) -> dict[str, SegmentEncoder]:
+        """All encoders by alias, as a plain dictionary."""
+        return {alias: self[alias] for alias in self}
+
+    @property
+    def frozen_encoders(self) -> dict[str, SegmentEncoder]:
+        """The encoders that must not move: all but those whose policy lets them train."""
+        return {alias: self[alias] for alias in self if not self._policies[alias].trainable}
+
+    @property
+    def trained_encoders(self) -> dict[str, SegmentEncoder]:
+        """The encoders whose policy lets them train."""
+        return {alias: self[alias] for alias in self if self._policies[alias].trainable}
+
+    def train(self, mode: bool = True) -> Self:
+        """Switch the mode, then let each encoder follow its policy."""
+        super().train(mode)
+        self.apply_policies()
+        return self
+
+    def apply_policies(self) -> None:
+        """Enforce each encoder's policy."""
+        for alias, encoder in self.items():
+            self._policies[alias].apply(encoder)

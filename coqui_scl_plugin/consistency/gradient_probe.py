@@ -1,0 +1,131 @@
+"""The gradient that the loss sends to a waveform through each encoder, tried out before step 1."""
+
+import contextlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from coqui_scl_plugin.consistency.term import SpeakerConsistency
+from coqui_scl_plugin.encoders.audio import ResampledAudio
+from coqui_scl_plugin.errors import PreflightError
+from coqui_scl_plugin.references.sources import ReferenceBatch
+
+_QUIET_RMS = 1e-3  # -60 dBFS
+
+REAL_SPEECH = "real speech"
+"""Name of the waveform of a probe that fails on the reference."""
+
+ENCODER_FAILURES = (
+    RuntimeError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, AssertionError,
+)  # fmt: skip
+"""What the forward of a third party's encoder may raise."""
+
+
+@dataclass(frozen=True)
+class GradientProbe:
+    """One waveform through one encoder and the loss."""
+
+    waveform: str
+    """The name of the waveform, for messages."""
+    gradient: Tensor | None = None
+    """`[B, T]`; None where none came."""
+    failure: str = ""
+    """Why the encoder failed on the waveform, or on the reference, where it did."""
+    reference_failure: str = ""
+    """Why there is no reference to compare with."""
+
+    @property
+    def norm(self) -> float:
+        """Norm of the gradient; 0 where none came."""
+        return 0.0 if self.gradient is None else float(self.gradient.norm())
+
+    @property
+    def arrives(self) -> bool:
+        """Whether the gradient is there, finite, and not 0."""
+        return self.gradient is not None and bool(self.gradient.isfinite().all() and self.gradient.any())
+
+
+def describe_error(error: Exception) -> str:
+    """Return the message of an error without its full stop, or its type where it has none."""
+    return str(error).strip().rstrip(".") or repr(error)
+
+
+@contextlib.contextmanager
+def buffers_put_back(encoders: Iterable[nn.Module]) -> Iterator[None]:
+    """Undo what embedding does to buffers."""
+    kept = [(buffer, buffer.clone()) for encoder in encoders for buffer in encoder.buffers()]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for buffer, original in kept:
+                buffer.copy_(original)
+
+
+def probe_gradients(
+    consistency: SpeakerConsistency, generated: Tensor, real: ReferenceBatch, step: int = 0
+) -> dict[str, list[GradientProbe]]:
+    """Send the generated waveform, a quiet and a half-silent one through each training encoder.
+
+    Args:
+        consistency: Encoders, references and loss.
+        generated: `[B, T]`, with its graph.
+        real: The real half.
+        step: The training step.
+
+    Returns:
+        By alias, probes up to the first whose gradient does not arrive; the first is of `generated` itself.
+    """
+    with buffers_put_back(consistency.encoders.values()):
+        return {
+            alias: list(_probe_encoder(consistency, alias, generated, real, step))
+            for alias in consistency.encoders.training_aliases
+        }
+
+
+def _probe_encoder(
+    consistency: SpeakerConsistency, alias: str, generated: Tensor, real: ReferenceBatch, step: int
+) -> Iterator[GradientProbe]:
+    try:
+        reference = consistency.references.embed(alias, consistency.encoders[alias], real, step)
+    except PreflightError as error:
+        yield GradientProbe(REAL_SPEECH, reference_failure=str(error))
+        return
+    except ENCODER_FAILURES as error:
+        yield GradientProbe(REAL_SPEECH, failure=describe_error(error))
+        return
+    for name, waveform in _waveforms(generated).items():
+        try:
+            probe = GradientProbe(name, _gradient(consistency, alias, waveform, reference, real, step))
+        except ENCODER_FAILURES as error:  # such as numpy on a tensor that carries a gradient
+            probe = GradientProbe(name, failure=describe_error(error))
+        yield probe
+        if not probe.arrives:
+            return
+
+
+def _waveforms(generated: Tensor) -> dict[str, Tensor]:
+    """Return the waveforms that the gradient must come through, `[B, T]` each."""
+    samples = generated.detach()
+    rms = samples.square().mean(dim=-1, keepdim=True).sqrt().clamp_min(1e-12)
+    half_silent = samples.clone()
+    half_silent[:, : samples.shape[1] // 2] = 0.0
+    return {
+        "the generated waveform": generated,
+        "a quiet segment (-60 dBFS)": (samples * (_QUIET_RMS / rms)).requires_grad_(),
+        "a half-silent segment": half_silent.requires_grad_(),
+    }
+
+
+def _gradient(
+    consistency: SpeakerConsistency, alias: str, waveform: Tensor, reference: Tensor, real: ReferenceBatch, step: int
+) -> Tensor | None:
+    encoder = consistency.encoders[alias]
+    with torch.autocast(waveform.device.type, enabled=False):
+        embedded = encoder(ResampledAudio(waveform, real.segments.sample_rate).at(encoder.sample_rate))
+        loss = consistency.member_loss(alias, embedded, reference, real, step)
+    if not loss.requires_grad:
+        return None
+    return torch.autograd.grad(loss, waveform, retain_graph=True, allow_unused=True)[0]

@@ -1,0 +1,84 @@
+"""The checks of a run without the run."""
+
+import functools
+
+import torch
+from trainer.generic_utils import set_partial_state_dict
+
+from coqui_scl_plugin.consistency.term import SpeakerConsistency
+from coqui_scl_plugin.coqui.run_facts import RunInputs, collect_facts, read_restored, report_freezing, undisturbed
+from coqui_scl_plugin.coqui.samples import Samples, dataset_that_fits, list_samples, small_batch
+from coqui_scl_plugin.coqui.vits import SclVits
+from coqui_scl_plugin.coqui.vits_config import SclVitsConfig
+from coqui_scl_plugin.freeze.report import FreezeReport
+from coqui_scl_plugin.preflight.checks import run_checks
+from coqui_scl_plugin.preflight.report import PreflightReport
+from coqui_scl_plugin.references.cache import ReferenceCache
+from coqui_scl_plugin.references.recordings import recordings_of
+from coqui_scl_plugin.utils.checkpoint import read_checkpoint
+
+_MAX_SPEAKERS, _MAX_RECORDINGS_EACH = 8, 2
+"""Recordings that stand for the data set, so that the checks need not wait for all to be embedded."""
+
+
+def check_run(
+    config: SclVitsConfig, restore_path: str | None, *, names_stock_loss: bool
+) -> tuple[PreflightReport, FreezeReport]:
+    """Run every check on a model of the config, and report what would train. Writes nothing.
+
+    Args:
+        config: Of the run.
+        restore_path: Checkpoint to start from, which can be read.
+        names_stock_loss: Whether the config names Coqui's own model, with stock's own loss on.
+
+    Raises:
+        ConfigError: the config or the data cannot be used.
+        EncoderError: an encoder cannot be loaded.
+    """
+    train, evaluation = list_samples(config)
+    torch.manual_seed(config.training_seed)  # as `coqui-scl train` does, so that the same is checked each time
+    model = SclVits(config)
+    model.parts.build_consistency()
+    optimizers = model.get_optimizer()
+    if restore_path:
+        _restore(model, restore_path)
+
+    @functools.cache
+    def few_samples() -> Samples:  # the batch is taken from those that were embedded
+        return _few_samples(dataset_that_fits(model, model.config, train).samples)
+
+    def prepare_references(consistency: SpeakerConsistency) -> None:
+        if consistency.uses_recordings:
+            consistency.embed_references(recordings_of(few_samples()), ReferenceCache())
+
+    inputs = RunInputs(
+        config=model.config,
+        optimizers=optimizers,
+        train_samples=train,
+        eval_samples=evaluation,
+        small_batch=lambda: small_batch(model, model.config, few_samples()),
+        prepare_references=prepare_references,
+        restored=read_restored(restore_path, continues=False) if restore_path else None,
+        names_stock_loss=names_stock_loss,
+    )
+    facts = collect_facts(model.parts, inputs)
+    model.train()
+    checks = PreflightReport()
+    with undisturbed(model.config):
+        for costly in (False, True):
+            checks = run_checks(facts, config.scl.preflight.skip, costly=costly, before=checks)
+    return checks, report_freezing(model.parts, optimizers, step=0)
+
+
+def _restore(model: SclVits, path: str) -> None:
+    weights = read_checkpoint(path)["model"]
+    model.load_state_dict(set_partial_state_dict(model.state_dict(), weights, model.config))
+
+
+def _few_samples(samples: Samples) -> Samples:
+    """Return a few samples of the speakers that have most."""
+    by_speaker: dict[str, Samples] = {}
+    for sample in samples:
+        by_speaker.setdefault(sample["speaker_name"], []).append(sample)
+    speakers = sorted(by_speaker.values(), key=len, reverse=True)[:_MAX_SPEAKERS]
+    return [sample for own in speakers for sample in own[:_MAX_RECORDINGS_EACH]]

@@ -1,0 +1,144 @@
+"""The start of a run, between the set-up of Coqui's trainer and step 1: checks, references, records and reports."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from trainer import Trainer
+
+from coqui_scl_plugin.consistency.term import SpeakerConsistency
+from coqui_scl_plugin.coqui.distributed import is_main_process
+from coqui_scl_plugin.coqui.parts import VitsParts
+from coqui_scl_plugin.coqui.run_facts import RunInputs, collect_facts, read_restored, report_freezing, undisturbed
+from coqui_scl_plugin.coqui.run_folder import record_measurements, write_evaluation_set, write_section
+from coqui_scl_plugin.coqui.samples import small_batch
+from coqui_scl_plugin.coqui.vits_config import SclVitsConfig
+from coqui_scl_plugin.freeze.report import FreezeReport
+from coqui_scl_plugin.preflight.checks import run_checks
+from coqui_scl_plugin.preflight.facts import Restored, RunFacts
+from coqui_scl_plugin.preflight.report import PreflightReport
+from coqui_scl_plugin.references.cache import ReferenceCache
+from coqui_scl_plugin.references.recordings import recordings_of
+
+
+def prepare_run(parts: VitsParts, trainer: Trainer) -> FreezeReport:
+    """Check the run, embed its references, and say in console, TensorBoard and run folder what it is.
+
+    Returns:
+        What trains and what is frozen.
+
+    Raises:
+        PreflightError: a check failed. A run folder that holds nothing yet is removed.
+    """
+    parts.model.train()  # as the trainer does before each epoch
+    config = _config_of(parts, trainer)
+    try:
+        with undisturbed(config):
+            facts = collect_facts(parts, _inputs(parts, config, trainer))
+            checks = _check(facts, parts.skipped_checks)
+    except BaseException:
+        _discard_empty_run(trainer)
+        raise
+    report = report_freezing(parts, trainer.optimizer, trainer.total_steps_done)
+    if is_main_process(trainer):
+        folder = Path(trainer.output_path)
+        if trainer.eval_samples:
+            write_evaluation_set(folder, trainer.eval_samples)
+        checks.write(folder, {"step": report.step, "skip": list(parts.skipped_checks)})
+        _publish(trainer, checks, facts, report)
+    return report
+
+
+def _config_of(parts: VitsParts, trainer: Trainer) -> SclVitsConfig:
+    """Return the trainer's config, since overrides of single values reach it alone; the model has a copy."""
+    config = trainer.config
+    return config if isinstance(config, SclVitsConfig) else parts.model.config
+
+
+def _inputs(parts: VitsParts, config: SclVitsConfig, trainer: Trainer) -> RunInputs:
+    return RunInputs(
+        config=config,
+        optimizers=trainer.optimizer,
+        train_samples=trainer.train_samples,
+        eval_samples=trainer.eval_samples,
+        small_batch=lambda: _batch_of(parts, config, trainer),
+        prepare_references=lambda consistency: _embed_references(config, consistency, trainer),
+        step=trainer.total_steps_done,
+        has_eval_loader=trainer.eval_loader is not None,
+        restored=_restored(trainer),
+        needs_all_gradients=_needs_all_gradients(trainer),
+    )
+
+
+def _check(facts: RunFacts, skip: tuple[str, ...]) -> PreflightReport:
+    """Run the cheap checks, then those that make the generator and the encoders work. Raises PreflightError."""
+    checks = PreflightReport()
+    for costly in (False, True):
+        checks = run_checks(facts, skip, costly=costly, before=checks)
+        checks.raise_failures()
+    return checks
+
+
+def _needs_all_gradients(trainer: Trainer) -> bool:
+    """Tell whether Coqui's trainer computes the norm of all gradients, which fails where one is None."""
+    clips = trainer.config.grad_clip  # for several optimizers, Coqui takes a list alone
+    all_clipped = isinstance(clips, list) and min(clips, default=0.0) > 0.0
+    return bool(trainer.use_accelerate or (trainer.use_amp_scaler and not all_clipped))
+
+
+def _restored(trainer: Trainer) -> Restored | None:
+    path = trainer.args.restore_path
+    return read_restored(str(path), continues=trainer.continue_run) if path else None
+
+
+def _batch_of(parts: VitsParts, config: SclVitsConfig, trainer: Trainer) -> dict[str, Any]:
+    if trainer.train_samples is not None:
+        return small_batch(parts.model, config, trainer.train_samples)
+    # the user brought a loader
+    loader = trainer.train_loader or parts.model.get_data_loader(trainer.config, verbose=False)
+    batch: dict[str, Any] = trainer.format_batch(next(iter(loader)))
+    return batch
+
+
+def _embed_references(config: SclVitsConfig, consistency: SpeakerConsistency, trainer: Trainer) -> None:
+    """Embed all real speech before training, from the cache where it is there, and record what was measured."""
+    if trainer.train_samples and (consistency.uses_recordings or config.run_eval):
+        recordings = recordings_of(trainer.train_samples, trainer.eval_samples or [])
+        consistency.embed_references(recordings, ReferenceCache.load(config.reference_cache))
+    record_measurements(config.scl, consistency)
+    if is_main_process(trainer):
+        write_section(trainer.output_path / "config.json", config.scl)
+
+
+def _publish(trainer: Trainer, checks: PreflightReport, facts: RunFacts, report: FreezeReport) -> None:
+    """Say what the run is: in the console, in TensorBoard and in its folder."""
+    step = trainer.total_steps_done
+    report.write(Path(trainer.output_path))
+    trainer.dashboard_logger.add_text("freeze_report", report.markdown(), step)
+    console = Console()
+    console.print(report.table())
+    if checks.of("warning", "skipped"):
+        console.print(checks.table())
+    probed = facts.probe_gradients() if not checks.was_not_run("gradient") else {}
+    norms = {alias: probes[0].norm for alias, probes in probed.items() if probes[0].arrives}
+    if norms:
+        reached = ", ".join(f"{alias} {norm:.2e}" for alias, norm in norms.items())
+        console.print(f"Speaker consistency: gradient norm at the generated waveform: {reached}", highlight=False)
+    calibrations = facts.consistency.calibrations if facts.consistency is not None else {}
+    for alias, (floor, ceiling) in calibrations.items():
+        console.print(
+            f"Real speech by {alias}: mean cosine {floor:.3f} of different speakers, {ceiling:.3f} of the same.",
+            highlight=False,
+        )
+        scalars = {f"floor_{alias}": floor, f"ceiling_{alias}": ceiling}
+        trainer.dashboard_logger.add_scalars("SpeakerReferences", scalars, step)
+
+
+def _discard_empty_run(trainer: Trainer) -> None:
+    """Remove the folder of a run that did not start; one that holds a model, or is continued, stays."""
+    folder = Path(trainer.output_path)
+    models = [*folder.glob("checkpoint_*.pth"), *folder.glob("best_model*.pth")]
+    if is_main_process(trainer) and not trainer.continue_run and not models:
+        trainer.dashboard_logger.finish()
+        shutil.rmtree(folder, ignore_errors=True)

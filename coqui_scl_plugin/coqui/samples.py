@@ -1,0 +1,124 @@
+"""The samples of a config as Coqui lists and splits them, and a small batch of them."""
+
+import contextlib
+import copy
+import io
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+from TTS.tts.configs.shared_configs import BaseTTSConfig
+from TTS.tts.datasets import load_tts_samples
+from TTS.tts.models.vits import Vits
+
+from coqui_scl_plugin.coqui.vits_config import SclVitsConfig
+from coqui_scl_plugin.errors import ConfigError, EvaluationSetError
+from coqui_scl_plugin.utils.log_level import log_level
+
+Samples = list[dict[str, Any]]
+Sample = Mapping[str, Any]
+
+_BATCH_SIZE = 4
+_SPREAD_SAMPLES = 200
+"""Recordings, evenly spread over the data set, of which the small batch is taken."""
+
+
+def list_samples(config: SclVitsConfig) -> tuple[Samples, Samples]:
+    """List the samples to train on and to evaluate with, as Coqui will split them. Raises ConfigError."""
+    sizes = {"eval_split_max_size": config.eval_split_max_size, "eval_split_size": config.eval_split_size}
+    with _reading(config):
+        _check_split(config)
+        train, evaluation = load_tts_samples(config, eval_split=True, **sizes)
+    return train, evaluation
+
+
+def list_all_samples(config: SclVitsConfig) -> Samples:
+    """List the samples of all datasets, with those of `meta_file_val`, without a split. Raises ConfigError."""
+    with _reading(config):
+        samples, _ = load_tts_samples(config, eval_split=False)
+        if apart := [dataset for dataset in config.datasets if dataset.meta_file_val]:
+            samples += load_tts_samples(BaseTTSConfig(datasets=apart), eval_split=True)[1]
+    return list(samples)
+
+
+@contextlib.contextmanager
+def _reading(config: SclVitsConfig) -> Iterator[None]:
+    """Say in a ConfigError why samples cannot be listed."""
+    if not config.datasets:
+        example = '[{"formatter": "coqui", "path": "DIR", "meta_file_train": "metadata.csv"}]'
+        raise ConfigError(f"datasets = []: name at least one, e.g. {example}.")
+    for index, dataset in enumerate(config.datasets):
+        if not Path(dataset.path).is_dir():
+            raise ConfigError(f"datasets.{index}.path = {dataset.path!r}: there is no such folder.")
+    try:
+        with log_level(logging.ERROR, "TTS"):
+            yield
+    except ConfigError:
+        raise
+    except (OSError, LookupError, AssertionError, ValueError, TypeError) as error:
+        folders = ", ".join(str(Path(dataset.path) / dataset.meta_file_train) for dataset in config.datasets)
+        raise ConfigError(
+            f"datasets: no samples could be read from {folders}: {str(error).strip() or repr(error)}."
+        ) from error
+
+
+def _check_split(config: SclVitsConfig) -> None:
+    """Refuse a split that Coqui refuses, or for which it would search for ever. Raises ConfigError."""
+    share = config.eval_split_size
+    for index, dataset in enumerate(config.datasets):
+        if dataset.meta_file_val:
+            continue
+        samples, _ = load_tts_samples(BaseTTSConfig(datasets=[dataset]), eval_split=False)
+        speakers = {sample["speaker_name"] for sample in samples}
+        wanted, spare = int(share if share > 1 else len(samples) * share), len(samples) - len(speakers)
+        if share <= 1 and config.eval_split_max_size:
+            wanted = min(wanted, config.eval_split_max_size // len(config.datasets))
+        if wanted < 1:
+            msg = (
+                f"eval_split_size = {share}: the evaluation set of datasets.{index} would be empty, of {len(samples)} "
+                f"recordings. Set it to at least {1 / max(1, len(samples)):.2g}, or name meta_file_val."
+            )
+            raise EvaluationSetError(msg)
+        if len(speakers) > 1 and wanted > spare:
+            msg = (
+                f"eval_split_size = {share}: {wanted} recordings are to be held out of datasets.{index}, but with one "
+                f"left to train on for each of its {len(speakers)} speakers, {spare} of {len(samples)} can be. Lower "
+                "it, add recordings, or name meta_file_val."
+            )
+            raise ConfigError(msg)
+
+
+# --- batches ----------------------------------------------------------------------------------------------------------
+
+
+def data_loader(model: Vits, config: SclVitsConfig, samples: Sequence[Sample], **changes: Any) -> Any:
+    """Make Coqui's loader for evaluation, without its bars, and without phonemes of all samples computed beforehand."""
+    config = copy.copy(config)
+    for name, value in {"precompute_num_workers": 0, **changes}.items():
+        setattr(config, name, value)
+    with log_level(logging.WARNING, "TTS"), contextlib.redirect_stderr(io.StringIO()):
+        return model.get_data_loader(config, is_eval=True, samples=[dict(s) for s in samples], verbose=False)
+
+
+def dataset_that_fits(model: Vits, config: SclVitsConfig, samples: Sequence[Sample]) -> Any:
+    """Make a data set of recordings whose length Coqui accepts; not of all of them, since it opens each file."""
+    try:
+        spread = samples[:: max(1, len(samples) // _SPREAD_SAMPLES)]
+        return data_loader(model, config, spread, use_weighted_sampler=False).dataset
+    except RuntimeError:  # No samples left
+        return data_loader(model, config, samples, use_weighted_sampler=False).dataset
+
+
+def small_batch(model: Vits, config: SclVitsConfig, samples: Sequence[Sample]) -> dict[str, Any]:
+    """Make a small real batch on the model's device, of different speakers where there are some."""
+    dataset = dataset_that_fits(model, config, samples)
+    by_speaker: dict[str, int] = {}
+    for index, sample in enumerate(dataset.samples):
+        by_speaker.setdefault(sample["speaker_name"], index)
+    batch = model.format_batch(dataset.collate_fn([dataset[i] for i in list(by_speaker.values())[:_BATCH_SIZE]]))
+    device = next(model.parameters()).device
+    moved = {key: value.to(device) if isinstance(value, Tensor) else value for key, value in batch.items()}
+    formatted: dict[str, Any] = model.format_batch_on_device(moved)
+    return formatted
