@@ -135,8 +135,8 @@ def check_segment_length(facts: RunFacts) -> list[Finding]:
     if seconds < _MIN_SEGMENT_SECONDS:
         findings.append(
             Finding(
-                f"The generator makes slices of {seconds:.3f} s. Tiled to the length that an encoder needs, they become "
-                "a buzz in which no speaker can be recognised.",
+                f"The generator makes slices of {seconds:.3f} s. Tiled to the length that an encoder needs, they "
+                "become a buzz in which no speaker can be recognised.",
                 f"Raise model_args.spec_segment_size to at least {_MIN_SEGMENT_SECONDS} s.",
             )
         )

@@ -269,9 +269,12 @@ DEFECTS = {
             "evaluation-set": failed("None of the 6 samples"),
         },
     ),
-    "a recording that is no audio": Case(data("broken.csv"), {"recordings": failed("broken/0.wav", "not readable audio")}),
+    "a recording that is no audio": Case(
+        data("broken.csv"), {"recordings": failed("broken/0.wav", "not readable audio")}
+    ),
     "a recording that is no audio, without the loss": Case(
-        data("broken.csv") | scl(enabled=False, weight=0.0), {"recordings": warned("broken/0.wav", "not readable audio")}
+        data("broken.csv") | scl(enabled=False, weight=0.0),
+        {"recordings": warned("broken/0.wav", "not readable audio")},
     ),
     "one speaker": Case(
         data("one_speaker.csv") | scl(loss=MARGIN), {"speakers": failed("at least 2 speakers", "has 1", "'cosine'")}

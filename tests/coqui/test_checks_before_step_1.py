@@ -1,6 +1,7 @@
 """A run that would train something else than its config says does not start, and says why."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,8 @@ import torch
 from trainer import Trainer, TrainerArgs
 
 from coqui_scl_plugin import SclVits, SclVitsConfig
-from coqui_scl_plugin.cli import preflight as preflight_command
+from coqui_scl_plugin.cli import main
+from coqui_scl_plugin.coqui import dry_run
 from coqui_scl_plugin.errors import ConfigError, PreflightError
 from coqui_scl_plugin.preflight.checks import IDS
 from coqui_scl_plugin.utils.fingerprint import named_tensors
@@ -23,7 +25,7 @@ def runs_left(config):
 def with_broken_encoder(config, break_it):
     """A model whose encoder `break_it` has had its way with, as a third party's might come."""
     model = SclVits(config)
-    model.setup_speaker_consistency()
+    model.parts.build_consistency()
     break_it(model.speaker_encoder_loss.encoders["ge2e"].encoder)
     return model
 
@@ -185,7 +187,7 @@ def test_an_encoder_that_raises_what_it_likes_leaves_no_run(tiny_config, make_tr
 
 def test_an_error_that_no_check_expects_leaves_no_run(tiny_config, make_trainer):
     class Careless(SclVits):
-        def generate_pair(self, batch):
+        def forward(self, *args, **kwargs):
             raise ZeroDivisionError
 
     config = tiny_config()
@@ -205,7 +207,7 @@ def test_checks_leave_encoders_as_they_were(tiny_config, make_trainer):
         "preflight": {"skip": ["eval-mode"]},
     }
     model = SclVits(tiny_config(section))
-    model.setup_speaker_consistency()
+    model.parts.build_consistency()
     consistency = model.speaker_encoder_loss
     norm_in_eval(consistency.encoders["ge2e"].encoder)
     trained = consistency.encoders["dvector"].encoder
@@ -224,7 +226,7 @@ def test_checks_leave_encoders_as_they_were(tiny_config, make_trainer):
 def test_a_holdout_check_leaves_encoders_that_train_as_they_were(tiny_config, make_trainer):
     section = {"encoders": [{"name": "ge2e", "policy": "trainable"}], "holdout": [{"name": "dvector"}]}
     model = SclVits(tiny_config(section))
-    model.setup_speaker_consistency()
+    model.parts.build_consistency()
     trained = model.speaker_encoder_loss.encoders["ge2e"].encoder
     trained.norm = torch.nn.BatchNorm1d(1)
     forward = trained.forward
@@ -299,11 +301,16 @@ def test_checks_leave_the_cache_of_phonemes_alone(tiny_config, make_trainer, tmp
 
 
 def test_the_command_leaves_the_cache_of_phonemes_alone(tiny_config, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(preflight_command, "SclVits", Spelling)
+    monkeypatch.setattr(dry_run, "SclVits", Spelling)
     fields = {"phoneme_cache_path": str(tmp_path / "phonemes"), "eval_split_size": 4}
     tiny_config(**fields).save_json(tmp_path / "config.json")
     before = Spelling.letters.asked
-    preflight_command.run_preflight(str(tmp_path / "config.json"), [], None, [], as_json=True)
+    monkeypatch.setattr(
+        sys, "argv", ["coqui-scl", "preflight", "--config_path", str(tmp_path / "config.json"), "--json"]
+    )
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert not ended.value.code
     assert json.loads(capsys.readouterr().out)["passed"] is True
     assert Spelling.letters.asked > before
     assert [path.name for path in tmp_path.iterdir()] == ["config.json"]

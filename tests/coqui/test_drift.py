@@ -122,7 +122,7 @@ class ByModel(QuickVits):
     size = "encoder.linear.weight 2.5e-01, encoder.mel.mel_scale.fb"
 
     def train_step(self, batch, criterion, optimizer_idx=None):
-        if self.training and self._step == CHANGED and optimizer_idx == 1:
+        if self.training and self.training_run.step == CHANGED and optimizer_idx == 1:
             encoder = ge2e_of(self)
             with torch.no_grad():
                 encoder.linear.weight[1, 2] += 0.25

@@ -97,7 +97,7 @@ def test_a_module_unfreezes_at_its_step_and_not_before(tiny_config, make_trainer
         note.before = seen[-1][1]
 
     note.before = bits_of(model)
-    model.before_gradient_clipping = lambda: None  # no norms: what unfreezes later is in the optimizer without gradients
+    model.before_gradient_clipping = lambda: None  # no norms: some parameters have no gradients yet
     trainer = make_trainer(model, count=8, callbacks={"on_train_step_end": note})
     trainer.fit()
     prefixes = {"text_encoder.": 2, "disc.nets.0.": 3, "emb_g.": 1, "flow.": 0, "disc.nets.1.": 0}
@@ -192,7 +192,7 @@ def test_stock_flags_become_rules_that_hold_from_the_first_step_on(tiny_config, 
     }  # fmt: skip
     assert not any(written["model_args"][flag] for flag in FLAGS)
     again = QuickVits(load_config(str(trainer.output_path / "config.json")))
-    assert again.module_rules.rules == model.module_rules.rules
+    assert again.parts.module_rules.rules == model.parts.module_rules.rules
 
 
 @pytest.mark.parametrize(("flag", "module"), FLAGS.items())
@@ -211,7 +211,7 @@ def test_each_flag_freezes_what_it_freezes_in_stock(tiny_config, tiny_stock_conf
 def test_the_embedding_of_languages_goes_with_the_encoder(tiny_config):
     args = {"freeze_encoder": True, "use_language_embedding": True}
     model = QuickVits(tiny_config(OFF, args=args, languages=["de", "en"]))
-    assert [rule.pattern for rule in model.module_rules.rules] == ["text_encoder", "emb_l"]
+    assert [rule.pattern for rule in model.parts.module_rules.rules] == ["text_encoder", "emb_l"]
     optimizers = model.get_optimizer()
     held = {id(p) for o in optimizers for group in o.param_groups for p in group["params"]}
     assert id(model.emb_l.weight) not in held

@@ -157,7 +157,7 @@ def test_a_checkpoint_of_a_run_that_trained_the_encoder_does_not_reach_a_frozen_
     tiny_config, make_trainer, tmp_path, policy
 ):
     trained = QuickVits(tiny_config(section("trainable")))
-    trained.setup_speaker_consistency()
+    trained.parts.build_consistency()
     start = bits_of(encoder_of(trained))
     with torch.no_grad():
         for p in trained.parameters():
@@ -225,6 +225,10 @@ def register(monkeypatch):
     return add
 
 
+def applied(model):
+    return model.speaker_encoder_loss.encoders.policies["ge2e"].applied
+
+
 def test_a_policy_of_a_third_party_is_applied_before_and_after_each_step(tiny_config, make_trainer, register):
     register("counting", Counting)
     model = QuickVits(tiny_config(section("counting"), batch_size=2))
@@ -233,8 +237,10 @@ def test_a_policy_of_a_third_party_is_applied_before_and_after_each_step(tiny_co
         model,
         count=6,
         callbacks={
-            "on_train_step_start": lambda _: counts.append(model.speaker_encoder_loss.policies["ge2e"].applied),
-            "on_train_step_end": lambda _: counts.append(model.speaker_encoder_loss.policies["ge2e"].applied),
+            "on_train_step_start": lambda _: counts.append(
+                model.speaker_encoder_loss.encoders.policies["ge2e"].applied
+            ),
+            "on_train_step_end": lambda _: counts.append(model.speaker_encoder_loss.encoders.policies["ge2e"].applied),
         },
     )
     trainer.fit()

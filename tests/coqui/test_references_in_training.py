@@ -28,7 +28,7 @@ ENSEMBLE = {"encoders": BOTH, "loss": {"name": "ensemble"}}
 CENTROID_PROTOTYPES = {"name": "angular_margin", "params": {"prototypes": "centroid"}}
 
 
-class EmbeddedRecording(NamedTuple):
+class EncoderCall(NamedTuple):
     """A forward call of an encoder."""
 
     alias: str
@@ -40,7 +40,7 @@ class Step(NamedTuple):
     """A training or evaluation step."""
 
     batch: dict
-    heard: list[EmbeddedRecording]
+    heard: list[EncoderCall]
     generated: list[torch.Tensor]
     logged: dict[str, float]
     gradient: list[torch.Tensor]
@@ -51,15 +51,15 @@ class Watched(SclVits):
 
     def __init__(self, config):
         super().__init__(config)
-        self.heard_before: list[EmbeddedRecording] = []
+        self.heard_before: list[EncoderCall] = []
         self.steps: list[Step] = []
-        self.setup_speaker_consistency()
-        for alias, prepared in self.speaker_encoder_loss.segment_encoders.items():
+        self.parts.build_consistency()
+        for alias, prepared in self.speaker_encoder_loss.encoders.segment_encoders.items():
             prepared.encoder.register_forward_hook(functools.partial(self.note, alias))
 
     def note(self, alias, encoder, arguments, output):
         heard = self.steps[-1].heard if self.steps else self.heard_before
-        heard.append(EmbeddedRecording(alias, arguments[0].detach().clone(), output.requires_grad))
+        heard.append(EncoderCall(alias, arguments[0].detach().clone(), output.requires_grad))
 
     def train_step(self, batch, criterion, optimizer_idx=None):
         if optimizer_idx == 0:
@@ -89,7 +89,7 @@ class Watched(SclVits):
         return rows
 
 
-def is_generated(heard: EmbeddedRecording, step: Step) -> bool:
+def is_generated(heard: EncoderCall, step: Step) -> bool:
     """Whether it is what was generated in this step, repeated up to the length that the encoder needs."""
     (generated,) = step.generated
     length = generated.shape[1]
@@ -172,7 +172,7 @@ def test_a_step_runs_no_encoder_on_real_speech(source, tiny_config, make_trainer
             made_of = other_recordings(source, by_name[name], train)
             reference = sum(alone("ge2e", s["audio_file"]) for s in made_of)
             cosines.append(torch.cosine_similarity(row, reference, dim=0).item())
-        assert step.logged["secs_ge2e"] == pytest.approx(sum(cosines) / 4, abs=1e-4)
+        assert step.logged["reference_cosine_ge2e"] == pytest.approx(sum(cosines) / 4, abs=1e-4)
         assert step.logged["loss_spk_encoder"] == pytest.approx(1 - sum(cosines) / 4, abs=1e-4)
         assert step.gradient[0].norm() > 0
 
@@ -234,7 +234,7 @@ def test_held_out_encoders_hear_whole_recordings_at_evaluation_alone(tiny_config
     # then each recording of the evaluation set: its copy and, once in a run, itself, by both encoders
     assert [heard.alias for heard in of_whole_recordings] == ["ge2e", "ge2e", "dvector", "dvector"] * 4
     assert not any(heard.with_gradient for heard in evaluation.heard)
-    assert trainer.keep_avg_eval.avg_values.keys() >= {"avg_secs_ge2e", "avg_secs_dvector"}
+    assert trainer.keep_avg_eval.avg_values.keys() >= {"avg_cross_utterance_ge2e", "avg_cross_utterance_dvector"}
 
 
 def test_an_ensemble_is_logged_raw_and_calibrated(tiny_config, make_trainer, shared_cache):
@@ -255,7 +255,7 @@ def test_an_ensemble_is_logged_raw_and_calibrated(tiny_config, make_trainer, sha
     for alias, (floor, ceiling) in levels.items():
         assert logged[f"floor_{alias}"] == pytest.approx([floor])
         assert logged[f"ceiling_{alias}"] == pytest.approx([ceiling])
-        raw, calibrated = logged[f"secs_{alias}"], logged[f"secs_calibrated_{alias}"]
+        raw, calibrated = logged[f"reference_cosine_{alias}"], logged[f"calibrated_reference_cosine_{alias}"]
         assert len(raw) == len(calibrated) == 2
         assert calibrated == pytest.approx([(cosine - floor) / (ceiling - floor) for cosine in raw], abs=1e-4)
         members[alias] = [1 - value for value in calibrated]
@@ -263,7 +263,7 @@ def test_an_ensemble_is_logged_raw_and_calibrated(tiny_config, make_trainer, sha
     total = [2.0 * sum(values) / 2 for values in zip(*members.values(), strict=True)]
     assert logged["loss_spk_encoder"] == pytest.approx(total, abs=1e-3)
     console = (trainer.output_path / "trainer_0_log.txt").read_text()
-    assert console.count("secs_calibrated_dvector: ") >= 2
+    assert console.count("calibrated_reference_cosine_dvector: ") >= 2
 
 
 # --- what is embedded before ------------------------------------------------------------------------------------------
@@ -395,8 +395,8 @@ def test_a_run_from_that_config_measures_nothing_anew(tiny_config, make_trainer,
     batch, criteria = batch_of(model), model.get_criterion()
     model.train_step(batch, criteria[0], 0)
     _, losses = model.train_step(batch, criteria[1], 1)
-    raw = losses["secs_ge2e"].item()
-    assert losses["secs_calibrated_ge2e"].item() == pytest.approx((raw - 0.25) / 0.25, abs=1e-5)
+    raw = losses["reference_cosine_ge2e"].item()
+    assert losses["calibrated_reference_cosine_ge2e"].item() == pytest.approx((raw - 0.25) / 0.25, abs=1e-5)
     assert losses["loss_spk_encoder"].item() == pytest.approx(1 - (raw - 0.25) / 0.25, abs=1e-5)
 
 

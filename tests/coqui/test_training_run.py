@@ -28,7 +28,13 @@ def test_an_ensemble_is_logged_member_by_member(tiny_config, make_trainer):
     trainer.fit()
     logged = scalars(trainer.output_path)
     console = (trainer.output_path / "trainer_0_log.txt").read_text()
-    for name in ("loss_spk_encoder", "secs_ge2e", "secs_dvector", "loss_spk_encoder_ge2e", "loss_spk_encoder_dvector"):
+    for name in (
+        "loss_spk_encoder",
+        "reference_cosine_ge2e",
+        "reference_cosine_dvector",
+        "loss_spk_encoder_ge2e",
+        "loss_spk_encoder_dvector",
+    ):
         (tag,) = [tag for tag in logged if tag.endswith(f"/{name}") and "TrainIter" in tag]
         assert len(logged[tag]) == 2
         assert console.count(f" | > {name}: ") == 2
@@ -45,7 +51,7 @@ def test_the_weight_follows_its_schedule(tiny_config, make_trainer):
     logged = scalars(trainer.output_path)
     steps = {tag.rpartition("/")[2]: values for tag, values in logged.items() if "TrainIter" in tag}
     assert steps["loss_spk_encoder"][0] == 0.0
-    weights = [t / (1 - s) for t, s in zip(steps["loss_spk_encoder"][1:], steps["secs_ge2e"], strict=True)]
+    weights = [t / (1 - s) for t, s in zip(steps["loss_spk_encoder"][1:], steps["reference_cosine_ge2e"], strict=True)]
     assert weights == pytest.approx([4.0, 8.0, 8.0], rel=1e-4)
 
 
@@ -53,7 +59,7 @@ def test_held_out_encoders_are_heard_in_evaluation_alone(tiny_config, make_train
     trainer = make_trainer(SclVits(tiny_config({"holdout": [{"name": "dvector"}]}, run_eval=True)), count=8)
     trainer.fit()
     tags = scalars(trainer.output_path)
-    assert any(tag.endswith("secs_dvector") for tag in tags)
+    assert any(tag.endswith("cross_utterance_dvector") for tag in tags)
     assert not any("Train" in tag and "dvector" in tag for tag in tags)
 
 
@@ -76,9 +82,9 @@ def test_a_run_continues_where_it_ended(tiny_config, make_trainer):
 
 def test_stock_loads_the_checkpoint(tiny_config, tiny_stock_config, make_trainer, tmp_path):
     model = SclVits(tiny_config())
-    model.setup_speaker_consistency()
-    model.speaker_encoder_loss.loss.own_weight = torch.nn.Parameter(torch.ones(3))
-    assert "speaker_encoder_loss.loss.own_weight" in model.state_dict()
+    model.parts.build_consistency()
+    model.speaker_encoder_loss.loss.members["ge2e"].own_weight = torch.nn.Parameter(torch.ones(3))
+    assert "speaker_encoder_loss.loss.members.ge2e.own_weight" in model.state_dict()
     torch.save({"model": model.state_dict()}, tmp_path / "model.pth")
     config = tiny_stock_config()
     stock = Vits(config)
@@ -106,8 +112,10 @@ def test_inference_needs_no_encoder(tiny_config):
 
 def test_a_loss_with_weights_trains_them(tiny_config, make_trainer):
     model = SclVits(tiny_config())
-    model.setup_speaker_consistency()
-    loss = model.speaker_encoder_loss.loss
+    model.parts.build_consistency()
+    members = model.speaker_encoder_loss.loss.members
+    loss = members["ge2e"]
+    members.pop("ge2e")
 
     class Scaled(torch.nn.Module):
         def __init__(self):
@@ -117,11 +125,11 @@ def test_a_loss_with_weights_trains_them(tiny_config, make_trainer):
         def forward(self, *args, **kwargs):
             return loss(*args, **kwargs) * self.scale
 
-    model.speaker_encoder_loss.loss = Scaled()
+    members["ge2e"] = Scaled()
     trainer = make_trainer(model, count=8)
     trainer.fit()
-    assert model.speaker_encoder_loss.loss.scale.item() != 2.0
-    assert "speaker_encoder_loss.loss.scale" in model.state_dict()
+    assert members["ge2e"].scale.item() != 2.0
+    assert "speaker_encoder_loss.loss.members.ge2e.scale" in model.state_dict()
 
 
 def test_a_stock_config_object_is_taken_if_it_names_the_model(tiny_stock_config, coqui_files):

@@ -67,7 +67,7 @@ def test_a_third_partys_loss_and_policy(example_plugin_path, tmp_path):
     assert resolved["scl"]["loss"] == {"name": "euclidean", "params": {"scale": 0.5}}
     terms, cosines = (
         [float(value) for value in re.findall(rf"> {name}: ([\d.]+)", log)]
-        for name in ("loss_spk_encoder", "secs_ge2e")
+        for name in ("loss_spk_encoder", "reference_cosine_ge2e")
     )
     assert terms
     assert terms == pytest.approx([4.0 * 0.5 * (1 - cosine) for cosine in cosines], rel=1e-4)
@@ -87,7 +87,7 @@ def test_a_stock_config_of_yourtts_unchanged(coqui_files, tmp_path):
     (encoder,) = resolved["scl"]["encoders"]
     sha256 = hashlib.sha256(files.model_path.read_bytes()).hexdigest()
     assert (encoder["name"], encoder["params"]) == ("coqui", files.params() | {"sha256": sha256})
-    assert "secs_coqui" in log
+    assert "reference_cosine_coqui" in log
     assert "speaker encoder coqui" in shown
     assert "speaker encoder stock" in shown
 
