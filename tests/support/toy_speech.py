@@ -1,7 +1,7 @@
 """Made-up recordings of made-up speakers, and a speaker encoder that hears them in no time."""
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -64,6 +64,12 @@ def write_recording(
 def write_recordings(folder: Path, lengths: dict[str, float]) -> list[Recording]:
     """One WAV file for each name, of so many seconds; the first letter of the name is the speaker."""
     return [write_recording(folder, name, seconds, speaker=name[0]) for name, seconds in lengths.items()]
+
+
+def write_metadata(path: Path, rows: Iterable[tuple[str, str]]) -> None:
+    """Write a table for Coqui's formatter `coqui`: files and their speakers, all with the same text."""
+    lines = ["audio_file|text|speaker_name", *(f"{file}|a short text|{speaker}" for file, speaker in rows)]
+    path.write_text("\n".join(lines) + "\n")
 
 
 def toy(seed: int = 0, before: Callable[[], object] = lambda: None) -> SegmentEncoder:
