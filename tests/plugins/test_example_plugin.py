@@ -1,4 +1,4 @@
-"""A third party's distribution adds a loss by being installed: nothing else names it."""
+"""A third party's distribution adds a loss by being installed, and nothing else has to name it."""
 
 import json
 import subprocess
@@ -38,8 +38,8 @@ print(json.dumps({
     "messages": messages,
 }))
 """
-    environ = environment(example_plugin_path)
-    process = subprocess.run([sys.executable, "-c", program], env=environ, capture_output=True, text=True, check=False)
+    command, options = [sys.executable, "-c", program], {"capture_output": True, "text": True, "timeout": 120}
+    process = subprocess.run(command, env=environment(example_plugin_path), check=False, **options)
     assert process.returncode == 0, process.stderr
     seen = json.loads(process.stdout.splitlines()[-1])
     assert "euclidean" in seen["available"]["losses"]

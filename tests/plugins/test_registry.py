@@ -1,4 +1,4 @@
-"""Distributions register by entry point; one that cannot is an error that names it."""
+"""Distributions register by entry point; one that cannot be registered is an error that names it."""
 
 import importlib.metadata
 import os
