@@ -60,7 +60,7 @@ def with_config(*arguments: str, name: str = "config.json") -> list[str]:
     return ["embed", "--config_path", name, *arguments]
 
 
-# in this order, for later ones find what earlier ones left
+# run in this order: later ones find what earlier ones left
 COMMANDS = {
     "first": Command(Path("one"), with_config("--json")),
     "second": Command(Path("one"), with_config("--json")),
@@ -75,16 +75,7 @@ COMMANDS = {
     ),
     "options first": Command(
         Path("one"),
-        [
-            "embed",
-            "--json",
-            "--coqpit.scl.reference.cache",
-            "named.safetensors",
-            "--config_path",
-            "config.json",
-            "--encoder",
-            "ge2e",
-        ],
+        "embed --json --coqpit.scl.reference.cache named.safetensors --config_path config.json --encoder ge2e".split(),
     ),
     "no cache": Command(Path("one"), with_config("--json", "--export", "vectors.pth", name="no_cache.json")),
     "two encoders": Command(Path("two"), with_config("--json", "--export", "vectors.pth", "--encoder", "slow")),
@@ -210,12 +201,12 @@ def write_refused(folder: Path) -> None:
 def write_corpus(folder: Path, *, count: int) -> Path:
     """Write `count` recordings of each of two speakers, and give the folder."""
     folder.mkdir()
-    rows = []
+    table = []
     for speaker, index in itertools.product("ab", range(count)):
         recording = corpus_files.BUNDLED / "slt" / f"slt_{'ab'.index(speaker) * count + index + 1:02}.flac"
         shutil.copy(recording, folder / f"{speaker}_{index}.wav")  # what is inside counts, not how it is called
-        rows.append((f"{speaker}_{index}.wav", speaker))
-    write_metadata(folder / "metadata.csv", rows)
+        table.append((f"{speaker}_{index}.wav", speaker))
+    write_metadata(folder / "metadata.csv", table)
     return folder
 
 
