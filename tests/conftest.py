@@ -1,4 +1,4 @@
-"""What several test files need."""
+"""Fixtures of several rooms."""
 
 import os
 import shutil
@@ -11,10 +11,15 @@ import pytest
 import torch
 from coqui_encoder_files import CoquiFiles, write_coqui_encoder
 
+pytest.register_assert_rewrite("command_driver")  # so that its assertions show their values too
+
 
 @pytest.fixture(scope="session")
 def libri10() -> Path:
-    """The folder of ten speakers with ten utterances each; SCL_DATA says where, else it lies beside the repository."""
+    """Return the folder of ten speakers with ten utterances each.
+
+    SCL_DATA names it; by default it stands beside the repository.
+    """
     root = Path(__file__).resolve().parents[1]
     folder = root / os.environ.get("SCL_DATA", "../shared/data/libri10")
     if not (folder / "metadata.csv").is_file():
@@ -24,7 +29,7 @@ def libri10() -> Path:
 
 @pytest.fixture(scope="module")
 def one_thread() -> Iterator[None]:
-    """One batch is embedded at a time; and for pieces as small as those of tests, threads wait for each other."""
+    """Let torch use one thread: for batches as small as those of tests, threads only wait for each other."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -33,7 +38,7 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def example_plugin_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with `scl-example-plugin` installed by pip; on PYTHONPATH, it is part of the environment."""
+    """Return a folder with `scl-example-plugin` installed by pip; on PYTHONPATH, it is part of the environment."""
     source_folder = Path(__file__).with_name("example_plugin")
     folder = tmp_path_factory.mktemp("example-plugin")
     source = folder / "source"  # a copy, since setuptools builds inside
@@ -49,7 +54,7 @@ def example_plugin_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def coqui_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, CoquiFiles]:
-    """By kind, `resnet` and `lstm`, and each with `-audio-processor`: without `use_torch_spec`."""
+    """Return Coqui's encoders by kind: `resnet`, `lstm`, and `-audio-processor` of each, without `use_torch_spec`."""
     folder = tmp_path_factory.mktemp("coqui-encoders")
     with_torch_spec = {kind: write_coqui_encoder(kind, folder) for kind in ("resnet", "lstm")}
     return with_torch_spec | {

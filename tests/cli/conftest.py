@@ -1,23 +1,21 @@
-"""A distribution of a third party's encoders, made-up speech, and `coqui-scl` on many configs in one process."""
+"""What `coqui-scl preflight` is tried on: made-up speech, checkpoints, and a third party's encoders."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
-from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
 import torch
-from command_driver import DRIVER
-from preflight_runs import SPEAKERS, Outcome, changed, contents, d_vectors, run_config, write_speech
+from distributions import install
+from preflight_data import SPEAKERS, d_vectors, write_speech
+from tiny_vits import run_config
 
 from coqui_scl_plugin import SclVits, SclVitsConfig
 
 
 @pytest.fixture(scope="session")
 def speech_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder of speech and of d-vectors for it, which has a copy, `other`, beside it."""
     folder = tmp_path_factory.mktemp("preflight") / "speech"
     write_speech(folder)
     shutil.copytree(folder, folder.with_name("other"))  # the same names, other files
@@ -34,7 +32,7 @@ def speech_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def checkpoints(speech_folder: Path) -> Path:
-    """A folder with checkpoints of the model in `run_config`: whole, without discriminator, of another size."""
+    """Return a folder with checkpoints of the model in `run_config`: whole, without discriminator, of another size."""
     folder = speech_folder.with_name("checkpoints")
     folder.mkdir()
     for name, size in (("whole", {}), ("other", {"hidden_channels": 48, "use_sdp": True})):
@@ -51,44 +49,8 @@ def checkpoints(speech_folder: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def third_party(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that, on PYTHONPATH, is an installed distribution of broken encoders."""
+    """Return a folder that, on PYTHONPATH, is an installed distribution of broken encoders."""
     folder = tmp_path_factory.mktemp("third-party")
-    shutil.copy(Path(__file__).with_name("scl_broken_encoders.py"), folder)
-    info = folder / "scl_broken_encoders-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: scl-broken-encoders\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[coqui_scl_plugin]\nbroken = scl_broken_encoders\n")
+    code = Path(__file__).parents[1] / "support" / "scl_broken_encoders.py"
+    install(folder, "scl-broken-encoders", code.read_text())
     return folder
-
-
-@pytest.fixture(scope="session")
-def run_all(third_party: Path) -> Callable[..., dict[str, Outcome]]:
-    """Run `coqui-scl` with the arguments of each case in its folder, all in one process."""
-
-    def run(work: Mapping[str, tuple[Path, list[str]]], root: Path) -> dict[str, Outcome]:
-        results, cases = root / "results.jsonl", root / "cases.json"
-        results.touch()
-        cases.write_text(
-            json.dumps(
-                [
-                    {"name": name, "folder": str(folder), "arguments": arguments, "results": str(results)}
-                    for name, (folder, arguments) in work.items()
-                ]
-            )
-        )
-        before = {name: contents(folder) for name, (folder, _) in work.items()}
-        process = subprocess.run(
-            [sys.executable, "-c", DRIVER, str(cases)],
-            env=os.environ | {"PYTHONPATH": str(third_party), "COLUMNS": "200"},
-            capture_output=True,
-            text=True,
-            timeout=600,
-            check=False,
-        )
-        assert process.returncode == 0, f"{results.read_text()[-2000:]}\n{process.stdout}\n{process.stderr}"
-        return {
-            name: Outcome(status, out, err, changed(before[name], contents(work[name][0])))
-            for name, status, out, err in map(json.loads, results.read_text().splitlines())
-        }
-
-    return run

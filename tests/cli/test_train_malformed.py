@@ -1,19 +1,17 @@
 """`coqui-scl train` refuses what it cannot use: status 2, one message on standard error, nothing written."""
 
 import json
-import subprocess
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import soundfile
-from command_driver import DRIVER
-
-SCRIPT = Path(sys.executable).with_name("coqui-scl")
+from command_driver import Command, Outcome, run_commands, run_script
+from tiny_vits import RATE, run_config
+from tiny_vits import dataset as dataset_entry
+from toy_speech import speech, write_metadata
 
 
 def section(**scl: Any) -> dict[str, Any]:
@@ -25,12 +23,12 @@ def coqui_encoder(**params: Any) -> dict[str, Any]:
 
 
 def dataset(**keys: Any) -> dict[str, Any]:
-    return {"datasets": [{"formatter": "coqui", "path": "data", "meta_file_train": "metadata.csv"} | keys]}
+    return {"datasets": [dataset_entry(Path("data")) | keys]}
 
 
 @dataclass(frozen=True)
 class Case:
-    """A config, on top of one that is fine, what follows `train`, and what the message must hold."""
+    """Changes of a sound config, or the text of its file; the arguments of `train`; and what its message must hold."""
 
     parts: tuple[str, ...]
     config: Mapping[str, Any] | str | bytes | None = None
@@ -164,17 +162,15 @@ CASES = {
 
 
 def write_data(folder: Path) -> None:
-    """Noise of two speakers, and files that are not what they should be."""
-    (folder / "data").mkdir()
-    lines = ["audio_file|text|speaker_name"]
-    for index in range(8):
-        noise = np.random.default_rng(index).normal(0, 0.1, 16000).astype(np.float32)
-        soundfile.write(folder / "data" / f"{index}.wav", noise, 16000)
-        lines.append(f"{index}.wav|a short text|{'ab'[index % 2]}")
-    (folder / "data" / "metadata.csv").write_text("\n".join(lines) + "\n")
-    (folder / "data" / "empty.csv").write_text("")
-    (folder / "data" / "header.csv").write_text("audio_file|text|speaker_name\n")
-    (folder / "data" / "gone.csv").write_text("audio_file|text|speaker_name\ngone.wav|a short text|a\n")
+    """Write speech of two speakers, and files that are not what they should be."""
+    data = folder / "data"
+    data.mkdir()
+    rows = [(f"{index}.wav", "ab"[index % 2]) for index in range(8)]
+    for index, (file, _) in enumerate(rows):
+        soundfile.write(data / file, speech(1.0, seed=index, rate=RATE), RATE)
+    for name, table in {"metadata": rows, "header": [], "gone": [("gone.wav", "a")]}.items():
+        write_metadata(data / f"{name}.csv", table)
+    (data / "empty.csv").write_text("")
     for name in ("corrupt.pth", "corrupt.json"):
         (folder / name).write_bytes(b"this is neither a checkpoint nor JSON")
     (folder / "empty.pth").write_bytes(b"")
@@ -184,24 +180,8 @@ def write_data(folder: Path) -> None:
     (folder / "encoder.json").write_text(json.dumps(encoder))
 
 
-def good_config() -> dict[str, Any]:
-    return {
-        "model": "scl_vits",
-        "output_path": "runs",
-        "audio": {"sample_rate": 16000},
-        "batch_size": 2,
-        "eval_batch_size": 2,
-        "eval_split_size": 0.25,
-        "epochs": 1,
-        "num_loader_workers": 0,
-        "num_eval_loader_workers": 0,
-        "text_cleaner": "basic_cleaners",
-        "scl": {"encoders": [{"name": "ge2e"}]},
-    } | dataset()
-
-
 def prepare(case: Case, folder: Path) -> None:
-    """The files of a case, in a folder of its own."""
+    """Write the files of a case into a folder of its own."""
     folder.mkdir()
     write_data(folder)
     if isinstance(case.config, bytes):
@@ -209,81 +189,28 @@ def prepare(case: Case, folder: Path) -> None:
     elif isinstance(case.config, str):
         (folder / "config.json").write_text(case.config)
     elif case.config is not None:
-        config = good_config() | dict(case.config)
-        if config["model"] == "vits":
-            del config["scl"]
         name = case.arguments[case.arguments.index("--config_path") + 1]
-        (folder / name).write_text(json.dumps(config))  # JSON is YAML
-
-
-def files(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a run of `train` came to."""
-
-    status: int
-    out: str
-    err: str
-    changed: list[str]
-
-
-def changed(before: Mapping[str, bytes], after: Mapping[str, bytes]) -> list[str]:
-    return sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
+        (folder / name).write_text(json.dumps(run_config(Path("data"), **case.config)))  # JSON is YAML
 
 
 @pytest.fixture(scope="module")
 def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Outcome]:
-    """All cases, in one process, since each import of torch and Coqui takes seconds."""
+    """Run all cases in one process."""
     root = tmp_path_factory.mktemp("malformed")
-    results, work, before = root / "results.jsonl", [], {}
+    commands = {}
     for index, (name, case) in enumerate(CASES.items()):
-        folder = root / str(index)
-        prepare(case, folder)
-        before[name] = folder, files(folder)
-        work.append(
-            {
-                "name": name,
-                "folder": str(folder),
-                "arguments": ["train", *case.arguments],
-                "results": str(results),
-            }
-        )
-    (root / "cases.json").write_text(json.dumps(work))
-    results.touch()
-    driver = [sys.executable, "-c", DRIVER, str(root / "cases.json")]
-    process = subprocess.run(driver, capture_output=True, text=True, timeout=300, check=False)
-    assert process.returncode == 0, f"{results.read_text()[-2000:]}\n{process.stdout}\n{process.stderr}"
-    return {
-        name: Outcome(status, out, err, changed(before[name][1], files(before[name][0])))
-        for name, status, out, err in map(json.loads, results.read_text().splitlines())
-    }
-
-
-def assert_refused(outcome: Outcome, case: Case) -> None:
-    assert "Traceback" not in outcome.err + outcome.out, outcome.err[-600:] + outcome.out[-600:]
-    assert outcome.status == 2, outcome
-    assert outcome.err.startswith(case.starts), outcome.err
-    assert outcome.err.count("coqui-scl: ") == 1, outcome.err
-    for part in case.parts:
-        assert part in outcome.err
-    assert outcome.changed == []
+        prepare(case, root / str(index))
+        commands[name] = Command(root / str(index), ["train", *case.arguments])
+    return run_commands(commands)
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_what_train_cannot_use_is_one_message_and_status_2(name: str, outcomes: dict[str, Outcome]) -> None:
-    assert_refused(outcomes[name], CASES[name])
+    outcomes[name].assert_refused(CASES[name].parts, CASES[name].starts)
 
 
 @pytest.mark.parametrize("name", ["unknown key", "metadata without samples"])
 def test_the_installed_command_refuses_alike(name: str, tmp_path: Path) -> None:
     case, folder = CASES[name], tmp_path / "case"
     prepare(case, folder)
-    before = files(folder)
-    arguments = [SCRIPT, "train", *case.arguments]
-    process = subprocess.run(arguments, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
-    after = changed(before, files(folder))
-    assert_refused(Outcome(process.returncode, process.stdout, process.stderr, after), case)
-    assert not (folder / "runs").exists()
+    run_script("train", *case.arguments, folder=folder).assert_refused(case.parts, case.starts)

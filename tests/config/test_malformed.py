@@ -1,4 +1,4 @@
-"""A section that cannot be used is refused on loading, by the path of its key and with the nearest known name."""
+"""A section that cannot be used is refused on loading, with the path of its key and the nearest known name."""
 
 import json
 from pathlib import Path

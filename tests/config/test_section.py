@@ -1,4 +1,4 @@
-"""The section `scl` keeps what it was given: defaults, files, command line, and a weight that follows its schedule."""
+"""The section `scl` keeps its values through defaults, files and command line, and its weight follows the schedule."""
 
 import json
 from pathlib import Path
@@ -217,7 +217,7 @@ def test_a_config_without_a_section_and_without_stocks_loss_means_the_default() 
 
 
 def expected_weight(step: int, weight: float, start: int, ramp: int) -> float:
-    """The area, up to `step`, of a rise of `weight / ramp` at each of the `ramp` steps from `start` on."""
+    """Return the sum, up to `step`, of rises by `weight / ramp` at each of the `ramp` steps from `start` on."""
     if ramp == 0:
         return weight if step >= start else 0.0
     return sum(weight / ramp for rise in range(start, start + ramp) if rise <= step)

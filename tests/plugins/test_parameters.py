@@ -1,4 +1,4 @@
-"""The constructor is the declaration: `params` that do not fit it are refused by the path of their key."""
+"""The constructor is the declaration: `params` that do not fit it are refused with the path of their key."""
 
 import math
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ PATH = "scl.loss.params"
 
 
 class Typical:
-    """What a loss declares: defaults, a range, a choice, and one parameter without an annotation."""
+    """A loss with defaults, a range, a choice, and one parameter without an annotation."""
 
     def __init__(
         self,
@@ -44,7 +44,7 @@ class Unevaluable:
 
 
 class Bare:
-    """A class without a constructor of its own takes nothing."""
+    """A class without a constructor of its own."""
 
 
 class Refusing:

@@ -1,4 +1,4 @@
-"""Distributions register by entry point; one that cannot is an error that names it."""
+"""Distributions register by entry point; one that cannot be registered is an error that names it."""
 
 import importlib.metadata
 import os
@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from distributions import install
 
 from coqui_scl_plugin.errors import PluginError
 from coqui_scl_plugin.plugins.hookspecs import GROUP
@@ -28,7 +29,7 @@ def scl_losses():
 
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """An empty folder of installed distributions, whose modules can be imported."""
+    """Yield an empty folder for installed distributions, whose modules can be imported."""
     folder = tmp_path / "site"
     folder.mkdir()
     monkeypatch.syspath_prepend(folder)
@@ -39,18 +40,8 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
             del sys.modules[name]
 
 
-def install(site: Path, name: str, code: str, *, version: str = "1.0", entry_point: str = "plugin") -> None:
-    """Put a distribution there, as pip would, whose entry point is a module with this code."""
-    module = name.replace("-", "_")
-    (site / f"{module}.py").write_text(code)
-    info = site / f"{module}-{version}.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
-    (info / "entry_points.txt").write_text(f"[{GROUP}]\n{entry_point} = {module}\n")
-
-
 def build(site: Path, *, with_own: bool = False) -> Registry:
-    """The registry of these distributions, and of this package where asked."""
+    """Return the registry of the distributions in `site`, and of this package too if asked."""
     distributions = importlib.metadata.distributions(path=[str(site)])
     entry_points = [ep for distribution in distributions for ep in distribution.entry_points if ep.group == GROUP]
     assert entry_points

@@ -1,4 +1,4 @@
-"""Single checks on a run that is set up by hand: what each fires on, and what it is silent on."""
+"""Single checks on facts that are put together by hand: what each finds, and where it finds nothing."""
 
 import dataclasses
 import importlib.metadata

@@ -1,4 +1,4 @@
-"""Each recipe in a smoke mode: its script and its config do the same."""
+"""Each recipe, shortened: its script and its config do the same."""
 
 import os
 import re
@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from command_driver import SCRIPT
 
 ROOT = Path(__file__).resolve().parents[2]
 SMOKE = [
@@ -20,6 +21,7 @@ SMOKE = [
 
 
 def losses(command, output, libri10):
+    """Run a command that trains; return the names and values that it logged, and what it printed."""
     done = subprocess.run(
         [*command, *SMOKE, "--coqpit.output_path", str(output)],
         cwd=ROOT,
@@ -36,8 +38,7 @@ def losses(command, output, libri10):
 @pytest.mark.parametrize("recipe", sorted(path.parent for path in (ROOT / "recipes").glob("*/*/train.py")), ids=str)
 def test_script_and_config_give_the_same_first_losses(recipe, tmp_path, libri10):
     script, shown = losses([sys.executable, recipe / "train.py"], tmp_path / "script", libri10)
-    coqui_scl = Path(sys.executable).parent / "coqui-scl"
-    train = [coqui_scl, "train", "--config_path", recipe / "config.json", "--coqpit.datasets.0.path", libri10]
+    train = [SCRIPT, "train", "--config_path", recipe / "config.json", "--coqpit.datasets.0.path", libri10]
     config, _ = losses(train, tmp_path / "config", libri10)
     assert dict(script).keys() >= {"loss_spk_encoder", "reference_cosine_ge2e", "loss_mel", "loss_disc"}
     assert script == config

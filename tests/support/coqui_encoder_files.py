@@ -16,22 +16,22 @@ class CoquiFiles(NamedTuple):
     config_path: Path
 
     def params(self) -> dict[str, str]:
-        """Of the encoder `coqui`."""
+        """Return the `params` of the encoder `coqui`."""
         return {"model_path": str(self.model_path), "config_path": str(self.config_path)}
 
     def stock_paths(self) -> dict[str, str]:
-        """Fields of stock's `model_args` by which the speaker manager loads this encoder."""
+        """Return the fields of stock's `model_args` by which the speaker manager loads this encoder."""
         return {f"speaker_encoder_{name}": path for name, path in self.params().items()}
 
     def stock_loss(self) -> dict[str, str | bool]:
-        """Fields of stock's `model_args` that turn its own loss on."""
+        """Return the fields of stock's `model_args` that turn its own loss on."""
         return {"use_speaker_encoder_as_loss": True, **self.stock_paths()}
 
 
 def write_coqui_encoder(kind: str, folder: Path, *, use_torch_spec: bool = True) -> CoquiFiles:
-    """A randomly initialised speaker encoder, `resnet` or `lstm`, as Coqui's training writes it.
+    """Write a randomly initialised speaker encoder, `resnet` or `lstm`, as Coqui's training does.
 
-    Without `use_torch_spec` its features are those of `AudioProcessor`, in decibels and at a set level.
+    Without `use_torch_spec` its features are those of `AudioProcessor`, in decibels and at a set loudness.
     """
     mels = 64 if kind == "resnet" else 80
     size = (

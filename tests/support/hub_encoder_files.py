@@ -16,7 +16,7 @@ TRANSFORMERS = {
     "unispeech-sat": "UniSpeechSatForXVector",
     "data2vec-audio": "Data2VecAudioForXVector",
 }
-"""By kind, the class."""
+"""Classes by kind."""
 
 _EMBEDDING_MODELS = {
     "ecapa": """!new:speechbrain.lobes.models.ECAPA_TDNN.ECAPA_TDNN
@@ -87,7 +87,7 @@ pretrainer: !new:speechbrain.utils.parameter_transfer.Pretrainer
 
 
 def write_speechbrain(kind: str, folder: Path, *, small: bool = False) -> Path:
-    """An encoder of `SPEECHBRAIN`, laid out as those on the hub, for `SpeechBrainEncoder(folder)`; gives `folder`.
+    """Write an encoder of `SPEECHBRAIN`, laid out as on the hub, for `SpeechBrainEncoder(folder)`; return `folder`.
 
     A `small` one has an eighth of the channels.
     """
@@ -109,7 +109,7 @@ def write_speechbrain(kind: str, folder: Path, *, small: bool = False) -> Path:
 
 
 def _with_statistics(module: nn.Module) -> None:
-    """Running statistics as training leaves them, not zero and one."""
+    """Draw running statistics as training leaves them, not zero and one."""
     for part in module.modules():
         if isinstance(part, nn.modules.batchnorm._BatchNorm):
             part.running_mean.normal_(std=0.1)
@@ -117,10 +117,10 @@ def _with_statistics(module: nn.Module) -> None:
 
 
 def write_transformers(kind: str, folder: Path, *, small: bool = False, do_normalize: bool = True) -> Path:
-    """A model of `TRANSFORMERS` by save_pretrained, for `TransformersEncoder(folder)`; gives `folder`.
+    """Save a model of `TRANSFORMERS` by save_pretrained, for `TransformersEncoder(folder)`; return `folder`.
 
-    It has about 100 million parameters, a `small` one 0.2; what it does to lengths, and thus `min_samples`, is the
-    same.
+    It has about 100 million parameters, a `small` one 0.2 million; both have the same strides, and thus the same
+    `min_samples`.
     """
     cls = getattr(transformers, TRANSFORMERS[kind])
     size = {
@@ -148,7 +148,7 @@ class _MelsAndConvolution(nn.Module):
 
 
 def write_torchscript(folder: Path) -> Path:
-    """A small scripted encoder at 16 kHz, 48-d, for `TorchScriptEncoder(path)`; gives the file's path."""
+    """Write a small scripted encoder at 16 kHz, 48-d, for `TorchScriptEncoder(path)`; return its path."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "encoder.pt"
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
@@ -159,7 +159,7 @@ def write_torchscript(folder: Path) -> Path:
 
 
 def params(name: str, folder: Path) -> dict[str, str]:
-    """Write the small encoder `name`, such as `speechbrain-ecapa` or `torchscript`, and give the `params` for it."""
+    """Write the small encoder `name`, such as `speechbrain-ecapa` or `torchscript`, and return its `params`."""
     library, _, kind = name.partition("-")
     if library == "torchscript":
         return {"model_path": str(write_torchscript(folder))}

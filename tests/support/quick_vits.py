@@ -1,4 +1,4 @@
-"""`SclVits` with a discriminator that takes a tenth of the time, and without Coqui's plots."""
+"""`SclVits` with a discriminator ten times as fast, and without Coqui's plots."""
 
 from typing import Any
 
@@ -26,7 +26,7 @@ class SmallScore(nn.Module):
 
 
 class SmallDiscriminator(nn.Module):
-    """What Coqui's `VitsDiscriminator` gives, by two small nets."""
+    """Two small nets with the inputs and outputs of Coqui's `VitsDiscriminator`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -38,15 +38,15 @@ class SmallDiscriminator(nn.Module):
 
 
 class QuickVits(SclVits):
-    """For runs in which the discriminator does not matter."""
+    """A model for runs in which the discriminator does not matter."""
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Put the small discriminator in place while stock's constructor runs, before rules look at its modules."""
         super().__setattr__(name, SmallDiscriminator() if name == "disc" else value)
 
     def train_log(self, *args: Any, **kwargs: Any) -> None:
-        """Stock's draws plots, which takes seconds."""
+        """Draw no plots, which take stock seconds."""
 
     def _create_logs(self, *args: Any, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Likewise, at evaluation."""
+        """Draw no plots at evaluation either."""
         return {}, {}

@@ -1,4 +1,4 @@
-"""Speaker encoders of a third party: one that is sound, and others each with a defect that occurs in the wild."""
+"""Speaker encoders of a third party: sound ones, and others each with a defect that occurs in the wild."""
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ class Sound(nn.Module):
         self.weight = nn.Parameter(torch.randn(8, _BANDS, generator=generator))
 
     def power(self, waveform: Tensor) -> Tensor:
-        """`[B, frames, bands]`."""
+        """Return the power in each frame and band, `[B, frames, bands]`."""
         spectrum = torch.view_as_real(torch.fft.rfft(waveform.unfold(-1, _FRAME, _FRAME // 2), norm="ortho"))
         power = spectrum.square().sum(dim=-1)[..., : _BANDS * 16]
         return power.unflatten(-1, (_BANDS, 16)).mean(dim=-1)
@@ -39,7 +39,7 @@ class Sound(nn.Module):
 
 
 class NoGrad(Sound):
-    """Its author only ever embedded with it."""
+    """Computes no gradient, since its author only ever embedded with it."""
 
     @torch.no_grad()
     def forward(self, waveform: Tensor) -> Tensor:
@@ -47,7 +47,7 @@ class NoGrad(Sound):
 
 
 class LikeOnnx(Sound):
-    """Hands numpy an array, as for a session of onnxruntime."""
+    """Computes in numpy, as a session of onnxruntime would."""
 
     def array(self, waveform: Tensor) -> np.ndarray:
         return waveform.detach().cpu().numpy()
@@ -60,14 +60,14 @@ class LikeOnnx(Sound):
 
 
 class LikeOnnxWithoutDetach(LikeOnnx):
-    """Torch refuses an array of a tensor that carries a gradient."""
+    """Asks for the array of a tensor that carries a gradient, which torch refuses."""
 
     def array(self, waveform: Tensor) -> np.ndarray:
         return waveform.numpy()
 
 
 class BatchNorm(Sound):
-    """Sound: batch normalisation that does as it is told."""
+    """Sound: its batch normalisation follows the mode."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -78,7 +78,7 @@ class BatchNorm(Sound):
 
 
 class AlwaysTraining(BatchNorm):
-    """Stays in train mode, whatever it is told."""
+    """Stays in train mode, whichever mode is set."""
 
     def train(self, mode: bool = True) -> "AlwaysTraining":
         return super().train(True)
@@ -112,7 +112,7 @@ class LogarithmOfZero(Sound):
 
 
 class Gate(Sound):
-    """Takes what is quiet for silence."""
+    """Takes quiet speech for silence."""
 
     def forward(self, waveform: Tensor) -> Tensor:
         loud = waveform.square().mean(dim=-1, keepdim=True).sqrt() > 5e-3
@@ -120,7 +120,7 @@ class Gate(Sound):
 
 
 class Constant(Sound):
-    """Hears nothing."""
+    """Ignores its input."""
 
     def forward(self, waveform: Tensor) -> Tensor:
         return super().forward(waveform * 0.0 + 0.1)
@@ -150,7 +150,7 @@ class HiddenNetwork(Sound):
 
 
 class HighRate(Sound):
-    """For speech at 24 kHz."""
+    """Takes speech at 24 kHz."""
 
     sample_rate = 24_000
 

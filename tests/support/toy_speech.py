@@ -1,7 +1,7 @@
-"""Made-up recordings of made-up speakers, and a speaker encoder that hears them in no time."""
+"""Made-up recordings of made-up speakers, and a speaker encoder that embeds them in no time."""
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,7 @@ RATE = 8_000
 
 
 class ToyEncoder(SpeakerEncoder):
-    """The spectrum in 12 bands through weights of a seed; calls `before` and notes the shape of all that it hears."""
+    """Embeds the spectrum in 12 bands, weighted by a seed; calls `before`, and lists the shapes of its inputs."""
 
     sample_rate, embedding_dim, min_samples = RATE, 12, 400
 
@@ -31,6 +31,7 @@ class ToyEncoder(SpeakerEncoder):
 
     @property
     def rows_heard(self) -> int:
+        """The number of recordings that were embedded."""
         return sum(shape[0] for shape in self.heard)
 
     def forward(self, waveform: Tensor) -> Tensor:
@@ -42,7 +43,7 @@ class ToyEncoder(SpeakerEncoder):
 
 
 def speech(seconds: float, *, seed: int, rate: int = RATE, channels: int = 1) -> np.ndarray:
-    """Noise with a colour and a loudness of its own: `[T]`, or `[T, channels]` where there are several."""
+    """Return noise whose colour and loudness depend on `seed`: `[T]`, or `[T, channels]` for several channels."""
     generator = np.random.default_rng(seed)
     noise = generator.normal(size=(int(seconds * rate), channels))
     coloured = noise.copy()
@@ -54,7 +55,7 @@ def speech(seconds: float, *, seed: int, rate: int = RATE, channels: int = 1) ->
 def write_recording(
     folder: Path, name: str, seconds: float, *, speaker: str = "a", seed: int | None = None
 ) -> Recording:
-    """A WAV file, `NAME.wav`."""
+    """Write a recording as `NAME.wav`."""
     path = folder / f"{name}.wav"
     own = zlib.crc32(name.encode()) if seed is None else seed
     soundfile.write(path, speech(seconds, seed=own), RATE, subtype="FLOAT")
@@ -62,21 +63,27 @@ def write_recording(
 
 
 def write_recordings(folder: Path, lengths: dict[str, float]) -> list[Recording]:
-    """One WAV file for each name, of so many seconds; the first letter of the name is the speaker."""
+    """Write a WAV file for each name, of so many seconds; the first letter of a name is the speaker."""
     return [write_recording(folder, name, seconds, speaker=name[0]) for name, seconds in lengths.items()]
 
 
+def write_metadata(path: Path, rows: Iterable[tuple[str, str]]) -> None:
+    """Write a table for Coqui's formatter `coqui`: files and their speakers, all with the same text."""
+    lines = ["audio_file|text|speaker_name", *(f"{file}|a short text|{speaker}" for file, speaker in rows)]
+    path.write_text("\n".join(lines) + "\n")
+
+
 def toy(seed: int = 0, before: Callable[[], object] = lambda: None) -> SegmentEncoder:
-    """A `ToyEncoder` as a run has it."""
+    """Return a `ToyEncoder` as a run prepares it."""
     return SegmentEncoder(ToyEncoder(seed, before)).eval()
 
 
 def cached(cache: ReferenceCache, encoder: SegmentEncoder, recording: Recording) -> Tensor | None:
-    """What a cache has of this encoder and this recording."""
+    """Return the embedding of this recording by this encoder, if the cache holds it."""
     return cache.get(encoder_key(encoder), recording)
 
 
 def kept(path: Path, encoder: SegmentEncoder, recordings: list[Recording]) -> set[str]:
-    """The names of the recordings of which the file at `path` has what this encoder makes of them."""
+    """Return the names of the recordings whose embeddings by this encoder are in the file at `path`."""
     cache = ReferenceCache.load(path)
     return {recording.name for recording in recordings if cached(cache, encoder, recording) is not None}

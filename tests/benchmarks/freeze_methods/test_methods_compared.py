@@ -1,4 +1,4 @@
-"""The table of freezing methods: each cell that docs/freeze_methods.md draws on, and that the docs show a run's."""
+"""The table of freezing methods: each cell that docs/freeze_methods.md relies on, and that the docs show such a run."""
 
 import json
 import os
@@ -43,11 +43,11 @@ TRUE_FOR = {
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory) -> tuple[list[dict], str]:
-    """The rows that the command prints, and the Markdown that it writes."""
+    """Return the rows that the command prints, and the Markdown that it writes."""
     file = tmp_path_factory.mktemp("freeze-methods") / "table.md"
     arguments = ["--steps", "2", "--json", "--markdown", str(file)]
     command = [sys.executable, "-W", "error", "-m", "benchmarks.freeze_methods", *arguments]
-    # one thread: two on two cores wait for each other by spinning once anything else runs beside them
+    # one thread: two threads on two cores spin while they wait for each other once anything else runs beside them
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     process = subprocess.run(
         command, capture_output=True, text=True, check=False, cwd=file.parent, env=environment, timeout=500
@@ -57,7 +57,7 @@ def run(tmp_path_factory) -> tuple[list[dict], str]:
 
 
 def yes_and_no(table: str) -> list[list[str]]:
-    """Headings, and then method and yes or no of each row; the costs, which are the last two, are left out."""
+    """Return the headings, and the method and the yes or no of each row; the two costs at the end are left out."""
     lines = [line for line in table.splitlines() if line.startswith("| ")]
     return [[cell.strip(" *") for cell in line.strip("|").split("|")][:-2] for line in lines]
 
@@ -78,7 +78,7 @@ def test_memory(run):
     rows, _ = run
     mebibytes = {row["method"]: row["mebibytes"] for row in rows}
     encoder = 8_028_492 * 4 / 2**20
-    # what it does without: gradients and both of AdamW's moments, at the peak of the baseline beside few activations
+    # it saves the gradients and both of AdamW's moments, which at the peak of the baseline stand beside few activations
     assert mebibytes[FROZEN] < mebibytes[NOTHING] - encoder
     assert mebibytes[FROZEN] < mebibytes[LEFT_OUT] < mebibytes[NOTHING]
     assert mebibytes[PUT_BACK] == pytest.approx(mebibytes[NOTHING] + encoder, abs=2)

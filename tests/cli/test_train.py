@@ -1,63 +1,44 @@
-"""A config that names a third party's loss and policy trains with them; and a stock config trains as it is."""
+"""`coqui-scl train` trains with a third party's loss and policy, with overrides, and on a stock config as it is."""
 
 import hashlib
 import json
-import os
 import re
-import subprocess
-import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
-from tiny_vits import SIZES
+from command_driver import run_script
+from coqui_encoder_files import CoquiFiles
+from tiny_vits import run_config
 
 from coqui_scl_plugin.demo import corpus_files
 
-SCRIPT = Path(sys.executable).with_name("coqui-scl")
 
-
-def write_config(folder, *, model, model_args=None, **fields):
-    config = {
-        "model": model,
-        "model_args": SIZES | (model_args or {}),
-        "audio": {"sample_rate": 16_000},
-        "datasets": [corpus_files.dataset_config(corpus_files.BUNDLED).to_dict()],
-        "text_cleaner": "basic_cleaners",
-        "output_path": str(folder / "runs"),
-        "batch_size": 4,
-        "num_loader_workers": 0,
-        "num_eval_loader_workers": 0,
-        "eval_split_size": 4,
-        "epochs": 1,
-        "run_eval": False,
-        "test_delay_epochs": 9,
-        "print_step": 1,
-        **fields,
-    }
+def write_config(folder: Path, **changes: Any) -> Path:
+    """Write a config of a run on the bundled speech that prints every step, and give its path."""
     path = folder / "config.json"
-    path.write_text(json.dumps(config))
+    datasets = [corpus_files.dataset_config(corpus_files.BUNDLED).to_dict()]
+    fields = {"datasets": datasets, "eval_split_size": 4, "run_eval": False, "print_step": 1} | changes
+    path.write_text(json.dumps(run_config(folder, **fields)))
     return path
 
 
-def train(config, *arguments, path=""):
-    process = subprocess.run(
-        [SCRIPT, "train", "--config_path", config, "--small_run=8", *arguments],
-        env=os.environ | {"PYTHONPATH": str(path)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert process.returncode == 0, process.stderr
+def train(config: Path, *arguments: str, paths: Sequence[Path] = ()) -> tuple[dict[str, Any], str, str]:
+    """Train on eight recordings; return the config that the run wrote, its log, and what the command printed."""
+    command = ["train", "--config_path", config, "--small_run=8", *arguments]
+    outcome = run_script(*command, folder=config.parent, paths=paths)
+    assert outcome.status == 0, outcome.err
     (run,) = (path for path in (config.parent / "runs").iterdir() if path.is_dir())
     log = (run / "trainer_0_log.txt").read_text()
-    return json.loads((run / "config.json").read_text()), log, process.stdout + process.stderr
+    return json.loads((run / "config.json").read_text()), log, outcome.out + outcome.err
 
 
-def test_a_third_partys_loss_and_policy(example_plugin_path, tmp_path):
+def test_a_third_partys_loss_and_policy(example_plugin_path: Path, tmp_path: Path) -> None:
     loss = {"name": "euclidean", "params": {"scale": 0.5}}
     section = {"weight": 4.0, "loss": loss, "encoders": [{"name": "ge2e", "policy": "counted"}]}
-    config = write_config(tmp_path, model="scl_vits", scl=section)
-    resolved, log, shown = train(config, path=example_plugin_path)
+    config = write_config(tmp_path, scl=section)
+    resolved, log, shown = train(config, paths=[example_plugin_path])
     assert resolved["scl"]["encoders"][0]["policy"] == "counted"
     assert "The policy 'counted' was applied 10 times." in shown
     (report,) = tmp_path.glob("runs/*/freeze_report.json")
@@ -73,9 +54,9 @@ def test_a_third_partys_loss_and_policy(example_plugin_path, tmp_path):
     assert terms == pytest.approx([4.0 * 0.5 * (1 - cosine) for cosine in cosines], rel=1e-4)
 
 
-def test_a_stock_config_of_yourtts_unchanged(coqui_files, tmp_path):
+def test_a_stock_config_of_yourtts_unchanged(coqui_files: dict[str, CoquiFiles], tmp_path: Path) -> None:
     files = coqui_files["resnet"]
-    config = write_config(tmp_path, model="vits", model_args=files.stock_loss(), speaker_encoder_loss_alpha=7.0)
+    config = write_config(tmp_path, model="vits", args=files.stock_loss(), speaker_encoder_loss_alpha=7.0)
     before = config.read_bytes()
     resolved, log, shown = train(config)
     assert config.read_bytes() == before
@@ -92,8 +73,8 @@ def test_a_stock_config_of_yourtts_unchanged(coqui_files, tmp_path):
     assert "speaker encoder stock" in shown
 
 
-def test_overrides_reach_the_section(tmp_path):
-    config = write_config(tmp_path, model="scl_vits")
+def test_overrides_reach_the_section(tmp_path: Path) -> None:
+    config = write_config(tmp_path)
     resolved, _, _ = train(
         config, "--coqpit.scl.weight", "2.5", "--coqpit.scl.segment.min_seconds", "0.7", "--coqpit.batch_size=8"
     )
