@@ -59,7 +59,7 @@ def _costs(prepared: SegmentEncoder, segments: Tensor, repeats: int) -> tuple[fl
 def line(case: Case, speech: list[Utterance], repeats: int) -> list[str]:
     """The cells of one encoder."""
     encoder = frozen(case)
-    prepared = SegmentEncoder(encoder, min_seconds=1.0)
+    prepared = SegmentEncoder(encoder)
     segments = torch.stack([utterance.waveform[RATE : RATE + 5_944] for utterance in speech[::13]])
     forward, backward, norm = _costs(prepared, segments, repeats)
     rate = "-"
@@ -83,8 +83,9 @@ def _markdown(lines: list[list[str]]) -> str:
     return (
         f"<!-- made by `python -m benchmarks.encoder_table` -->\n{table}\n\n"
         f"Python {platform.python_version()}, {versions}; {threads} threads of a CPU. Times are the best of several "
-        "for 8 segments of 8,192 samples at 22.05 kHz, tiled to a second, weights frozen. Differences are the largest "
-        "between any two numbers of embeddings of unit length, over three recordings of libri10.\n"
+        "for 8 segments of 8,192 samples at 22.05 kHz, tiled to the encoder's own shortest length if that is more, "
+        "weights frozen. Differences are the largest between any two numbers of embeddings of unit length, over three "
+        "recordings of libri10.\n"
     )
 
 

@@ -19,7 +19,7 @@ from TTS.utils.audio import AudioProcessor
 from TTS.utils.audio.numpy_transforms import rms_volume_norm
 
 from coqui_scl_plugin import build_encoder
-from coqui_scl_plugin.encoders.ge2e import raise_level
+from coqui_scl_plugin.encoders.ge2e import raise_loudness
 
 Embed = Callable[[Tensor], Tensor]
 """`[B, T]` at 16 kHz to `[B, D]`, unit length."""
@@ -42,7 +42,7 @@ def _resemblyzer() -> Embed:
     network = importlib.import_module("resemblyzer.voice_encoder").VoiceEncoder("cpu", verbose=False)
 
     def embed_one(waveform: Tensor) -> Tensor:
-        mel = torch.from_numpy(audio.wav_to_mel_spectrogram(raise_level(waveform[None])[0].numpy()))
+        mel = torch.from_numpy(audio.wav_to_mel_spectrogram(raise_loudness(waveform[None])[0].numpy()))
         return network(mel.unfold(0, 160, 80).transpose(-1, -2)).mean(dim=0)
 
     return lambda waveforms: normalize(torch.stack([embed_one(row) for row in waveforms]), dim=-1)

@@ -1,4 +1,4 @@
-"""Speaker encoders, one a file, registered through the same hook as a third party's."""
+"""Speaker encoders, one per file, registered through the same hook as a third party's."""
 
 from coqui_scl_plugin.encoders.coqui import CoquiEncoder
 from coqui_scl_plugin.encoders.dvector import DVectorEncoder
@@ -11,7 +11,7 @@ from coqui_scl_plugin.plugins.hookspecs import hookimpl
 
 @hookimpl
 def scl_encoders() -> dict[str, type]:
-    """The encoders of this package."""
+    """Return the encoders of this package."""
     return {
         "coqui": CoquiEncoder,
         "dvector": DVectorEncoder,

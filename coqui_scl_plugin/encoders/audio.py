@@ -1,4 +1,4 @@
-"""What lies between a waveform and an encoder's layers: rates, lengths and mel spectrograms, all differentiable."""
+"""Resampling, tiling and mel spectrograms between a waveform and an encoder's layers, all differentiable."""
 
 import functools
 
@@ -9,14 +9,14 @@ from torchaudio.transforms import MelSpectrogram, Resample
 
 @functools.cache
 def _resampler(from_rate: int, to_rate: int, device: torch.device) -> Resample:
-    with torch.inference_mode(False):  # a filter made while evaluating could never take part in a backward pass
+    with torch.inference_mode(False):  # a filter made in inference mode can never take part in a backward pass
         return Resample(from_rate, to_rate).to(device)
 
 
 def resample(waveform: Tensor, from_rate: int, to_rate: int) -> Tensor:
-    """`[B, T]` at `from_rate` to `[B, ceil(T * to_rate / from_rate)]`, as `torchaudio.functional.resample`.
+    """Resample `[B, T]` to `[B, ceil(T * to_rate / from_rate)]`, as `torchaudio.functional.resample` does.
 
-    The filter of a pair of rates is made once; equal rates give the tensor itself.
+    The filter for a pair of rates is made once. For equal rates the tensor itself is returned.
     """
     if from_rate == to_rate:
         return waveform
@@ -25,29 +25,29 @@ def resample(waveform: Tensor, from_rate: int, to_rate: int) -> Tensor:
 
 
 class ResampledAudio:
-    """A waveform, and what it is at other rates: resampled to each at most once, however many encoders ask."""
+    """A waveform that is resampled to each rate at most once, however many encoders ask for it."""
 
     def __init__(self, waveform: Tensor, sample_rate: int) -> None:
-        """Take `[B, T]` at `sample_rate` Hz; it becomes float32."""
+        """Keep the waveform `[B, T]` at `sample_rate` Hz, converted to float32."""
         self.waveform = waveform.float()
         self.sample_rate = sample_rate
-        self._kept: dict[int, Tensor] = {}
+        self._by_rate: dict[int, Tensor] = {}
 
     @property
     def device(self) -> torch.device:
-        """Where the waveform is."""
+        """The device of the waveform."""
         return self.waveform.device
 
     def at(self, rate: int) -> Tensor:
-        """`[B, T']` at `rate` Hz, float32 whatever autocast says."""
-        if rate not in self._kept:
+        """Return the waveform at `rate` Hz, `[B, T']`, in float32 even under autocast."""
+        if rate not in self._by_rate:
             with torch.autocast(self.device.type, enabled=False):
-                self._kept[rate] = resample(self.waveform, self.sample_rate, rate)
-        return self._kept[rate]
+                self._by_rate[rate] = resample(self.waveform, self.sample_rate, rate)
+        return self._by_rate[rate]
 
 
 def tile(waveform: Tensor, samples: int) -> Tensor:
-    """Repeat `[B, T]` up to exactly `samples`; what is long enough stays as it is. Nothing is padded with zeros.
+    """Repeat `[B, T]` until it has exactly `samples`, without zero padding; return longer waveforms unchanged.
 
     >>> tile(torch.tensor([[1, 2, 3]]), 7).tolist()
     [[1, 2, 3, 1, 2, 3, 1]]
@@ -59,12 +59,12 @@ def tile(waveform: Tensor, samples: int) -> Tensor:
 
 
 def librosa_mel(*, n_fft: int, win_length: int, hamming: bool, center: bool) -> MelSpectrogram:
-    """40 mel bands of power every 10 ms at 16 kHz, as `librosa.feature.melspectrogram` gives them.
+    """Build a power spectrogram of 40 mel bands every 10 ms at 16 kHz, equal to `librosa.feature.melspectrogram`.
 
     Args:
-        n_fft: Samples of a Fourier transform.
-        win_length: Samples of the window, in its middle.
-        hamming: Hamming window; else Hann.
+        n_fft: Size of the Fourier transform in samples.
+        win_length: Size of the window in samples, centred in the transform.
+        hamming: Use a Hamming window instead of a Hann window.
         center: Whether frames are centred, with zeros beyond both ends.
     """
     return MelSpectrogram(
@@ -75,6 +75,6 @@ def librosa_mel(*, n_fft: int, win_length: int, hamming: bool, center: bool) -> 
 
 
 def standardise(waveform: Tensor) -> Tensor:
-    """Each row of `[B, T]` with zero mean and unit variance, as `Wav2Vec2FeatureExtractor` with `do_normalize`."""
+    """Bring each row of `[B, T]` to zero mean and unit variance, as `Wav2Vec2FeatureExtractor` with `do_normalize`."""
     centred = waveform - waveform.mean(dim=-1, keepdim=True)
     return centred / (centred.square().mean(dim=-1, keepdim=True) + 1e-7).sqrt()

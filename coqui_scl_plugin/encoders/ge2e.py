@@ -9,34 +9,34 @@ from coqui_scl_plugin.encoders.base import SpeakerEncoder, mean_direction, subst
 from coqui_scl_plugin.encoders.loading.files import UNREADABLE, fetch_weights
 from coqui_scl_plugin.errors import EncoderError
 
-_LEVEL = 10 ** (-30 / 20)
+_MIN_RMS = 10 ** (-30 / 20)
 
 
-def raise_level(waveform: Tensor) -> Tensor:
-    """Amplify each row of `[B, T]` that is quieter than -30 dBFS to that level; leave louder ones alone."""
+def raise_loudness(waveform: Tensor) -> Tensor:
+    """Amplify each row of `[B, T]` that is quieter than -30 dBFS to that loudness; leave louder ones alone."""
     rms = (waveform.square().mean(dim=-1, keepdim=True) + 1e-16).sqrt()
-    return waveform * (_LEVEL / rms).clamp_min(1.0)
+    return waveform * (_MIN_RMS / rms).clamp_min(1.0)
 
 
 class GE2EEncoder(SpeakerEncoder):
     """Three-layer LSTM on 40 mel bands (Wan et al., "Generalized end-to-end loss", ICASSP 2018), 256-d.
 
     Embeds windows of 1.6 s that overlap by half and takes the direction of their mean. Unlike Resemblyzer's own
-    pipeline it cuts no silence, which would not be differentiable.
+    pipeline it does not cut silence, which would not be differentiable.
     """
 
     sample_rate, embedding_dim, min_samples = 16_000, 256, 25_600
-    _window, _hop = 160, 80  # frames of 10 ms
+    _window_frames, _hop_frames = 160, 80  # of 10 ms
 
     def __init__(self, model_path: str | None = None, sha256: str | None = None) -> None:
         """Load the weights.
 
         Args:
-            model_path: Path or URL of a checkpoint as Resemblyzer saves it. Default: that of the wheel `resemblyzer`.
-            sha256: What the SHA-256 of that file must be.
+            model_path: Path or URL of a checkpoint that Resemblyzer saved. Default: the one in the wheel `resemblyzer`.
+            sha256: Expected SHA-256 of that file.
 
         Raises:
-            EncoderError: it is missing, is another file, or is no such checkpoint.
+            EncoderError: the file is missing, has another SHA-256, or is not such a checkpoint.
         """
         super().__init__()
         self.mel = librosa_mel(n_fft=400, win_length=400, hamming=False, center=True)
@@ -51,12 +51,14 @@ class GE2EEncoder(SpeakerEncoder):
             self.lstm.load_state_dict(substate(state, "lstm"))
             self.linear.load_state_dict(substate(state, "linear"))
         except UNREADABLE as error:
-            raise EncoderError(f"{file.path} is no checkpoint of Resemblyzer's GE2E encoder: {error}") from error
+            raise EncoderError(
+                f"{file.path} is not a readable checkpoint of Resemblyzer's GE2E encoder: {error}"
+            ) from error
 
-    def forward(self, waveform: Tensor) -> Tensor:
+    def embed(self, waveform: Tensor) -> Tensor:
         """Embed `[B, T]` at 16 kHz: `[B, 256]`, unit length."""
-        mel = self.mel(raise_level(waveform)).transpose(-1, -2)
-        partials = windows(mel, self._window, self._hop)
+        mel = self.mel(raise_loudness(waveform)).transpose(-1, -2)
+        partials = windows(mel, self._window_frames, self._hop_frames)
         _, (hidden, _) = self.lstm(partials.flatten(0, 1))
         embedded = normalize(relu(self.linear(hidden[-1])), dim=-1)
         return mean_direction(embedded.unflatten(0, partials.shape[:2]))

@@ -1,4 +1,4 @@
-"""A speaker encoder as the training loop hears it: segments of any length, in float32, on any device."""
+"""A speaker encoder as the training loop uses it: for segments of any length, in float32, on any device."""
 
 import torch
 from torch import Tensor, nn
@@ -8,14 +8,14 @@ from coqui_scl_plugin.encoders.base import SpeakerEncoder, backward_in_eval
 
 
 class SegmentEncoder(nn.Module):
-    """Tiles and embeds `[B, T]` at the encoder's own rate, in float32 whatever autocast says."""
+    """A wrapper that tiles and embeds `[B, T]` at the encoder's own rate, in float32 even under autocast."""
 
     def __init__(self, encoder: SpeakerEncoder, min_seconds: float = 0.0) -> None:
         """Wrap `encoder`.
 
         Args:
             encoder: Any module that keeps the contract of `SpeakerEncoder`.
-            min_seconds: Shorter waveforms are tiled to this length, or to what the encoder needs if that is more.
+            min_seconds: Shorter waveforms are tiled to this length, or to the encoder's own minimum if that is longer.
         """
         super().__init__()
         self.encoder = encoder

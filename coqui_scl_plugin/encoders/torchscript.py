@@ -1,4 +1,4 @@
-"""Any speaker encoder that was saved as TorchScript."""
+"""Speaker encoders saved as TorchScript."""
 
 import warnings
 from pathlib import Path
@@ -14,25 +14,25 @@ from coqui_scl_plugin.encoders.loading.files import UNREADABLE, fetch
 from coqui_scl_plugin.encoders.loading.torchscript_calls import checked_calls
 from coqui_scl_plugin.errors import EncoderError
 
-_RECURRENT = {"gru", "lstm", "rnn_relu", "rnn_tanh"}
+_RECURRENT_CALLS = {"gru", "lstm", "rnn_relu", "rnn_tanh"}
 
 
 def _load(path: Path) -> tuple[nn.Module, bool]:
-    """The module, and whether it has recurrent layers."""
+    """Load the module, and tell whether it has recurrent layers."""
     try:
         calls = checked_calls(path)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=r"`torch\.jit\.load` is ", category=FutureWarning)
-            return torch.jit.load(str(path), map_location="cpu"), not _RECURRENT.isdisjoint(calls)
+            return torch.jit.load(str(path), map_location="cpu"), not _RECURRENT_CALLS.isdisjoint(calls)
     except EncoderError:
         raise
     except (torch.jit.Error, *UNREADABLE) as error:
-        msg = f"{path} is no TorchScript file, as torch.jit.save writes it: {type(error).__name__}: {error}"
+        msg = f"{path} is not a readable TorchScript file, as torch.jit.save writes it: {type(error).__name__}: {error}"
         raise EncoderError(msg) from error
 
 
 class TorchScriptEncoder(SpeakerEncoder):
-    """A TorchScript program from waveforms `[B, T]` to embeddings `[B, D]`, which are brought to unit length here."""
+    """A TorchScript program from waveforms `[B, T]` to embeddings `[B, D]`, which are normalised here."""
 
     def __init__(
         self,
@@ -41,16 +41,17 @@ class TorchScriptEncoder(SpeakerEncoder):
         min_samples: Annotated[int, Field(gt=0)] = 16_000,
         sha256: str | None = None,
     ) -> None:
-        """Check what the program calls, load it, and run it on noise.
+        """Check what the program calls, load it, and try it on noise.
 
         Args:
             model_path: Path or URL of the file that `torch.jit.save` wrote.
             sample_rate: Hz of the waveforms that it takes.
-            min_samples: The shortest waveform that it takes; shorter ones are tiled to this length.
-            sha256: What the SHA-256 of the file must be.
+            min_samples: Length of the shortest waveform that it takes; the plugin tiles shorter ones to it.
+            sha256: Expected SHA-256 of the file.
 
         Raises:
-            EncoderError: the file is missing, wrong or touches files, or it does not map `[B, T]` to `[B, D]`.
+            EncoderError: the file is missing or wrong, or its program touches files or does not map `[B, T]` to
+                `[B, D]`.
         """
         super().__init__()
         file = fetch(model_path, sha256)
@@ -60,10 +61,10 @@ class TorchScriptEncoder(SpeakerEncoder):
         self.sample_rate, self.min_samples = sample_rate, min_samples
         self.embedding_dim = self._try(file.path, min_samples)
         if self._try(file.path, 2 * min_samples + 1) != self.embedding_dim:
-            raise EncoderError(f"{file.path} gives embeddings whose size depends on the length of the waveform.")
+            raise EncoderError(f"{file.path} returns embeddings whose size depends on the length of the waveform.")
 
     def _try(self, path: Path, samples: int) -> int:
-        """The size of an embedding of noise, after a look at its type, shape and values."""
+        """Return the size of an embedding of noise after checking its type, shape and values."""
         with torch.random.fork_rng(devices=[]), torch.no_grad():
             torch.manual_seed(0)
             try:
@@ -72,22 +73,22 @@ class TorchScriptEncoder(SpeakerEncoder):
                 reason = str(error).strip().splitlines()[-1]
                 raise self._unfit(path, samples, f"fails: {type(error).__name__}: {reason}") from error
         if not isinstance(embedding, Tensor):
-            raise self._unfit(path, samples, f"gives a {type(embedding).__name__}")
+            raise self._unfit(path, samples, f"returns a {type(embedding).__name__}")
         if embedding.ndim != 2 or len(embedding) != 2 or embedding.dtype != torch.float32:
-            raise self._unfit(path, samples, f"gives {list(embedding.shape)} of {embedding.dtype}")
+            raise self._unfit(path, samples, f"returns {list(embedding.shape)} of {embedding.dtype}")
         if not embedding.isfinite().all():
-            raise self._unfit(path, samples, "gives values that are not finite")
+            raise self._unfit(path, samples, "returns values that are not finite")
         return embedding.shape[1]
 
     def _unfit(self, path: Path, samples: int, what: str) -> EncoderError:
         msg = (
-            f"{path}: for noise [2, {samples}] of float32 it {what}. Expected is a program that maps waveforms [B, T] "
-            f"of any B, and T from min_samples on, to embeddings [B, D] of float32. If it needs longer waveforms, "
-            f"raise min_samples, now {self.min_samples}; if it was traced at one length, script it instead."
+            f"{path}: for noise [2, {samples}] of float32 it {what}. It must map waveforms [B, T], for any B and any "
+            f"T >= min_samples, to embeddings [B, D] of float32. If it needs longer waveforms, raise min_samples, now "
+            f"{self.min_samples}; if it was traced at one length, script it instead."
         )
         return EncoderError(msg)
 
-    def forward(self, waveform: Tensor) -> Tensor:
+    def embed(self, waveform: Tensor) -> Tensor:
         """Embed `[B, T]` at `sample_rate`: `[B, D]`, unit length."""
         return normalize(self._run(waveform), dim=1)
 

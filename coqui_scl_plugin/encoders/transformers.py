@@ -1,4 +1,4 @@
-"""Speaker encoders of Hugging Face transformers: WavLM and its kin with an x-vector head."""
+"""Speaker encoders of Hugging Face transformers: WavLM and related models with an x-vector head."""
 
 import contextlib
 import json
@@ -21,14 +21,14 @@ from coqui_scl_plugin.errors import EncoderError
 from coqui_scl_plugin.utils.log_level import log_level
 
 _ARCHITECTURES = ("WavLMForXVector", "Wav2Vec2ForXVector", "UniSpeechSatForXVector", "Data2VecAudioForXVector")
-_DESCRIPTION = ("config.json", "preprocessor_config.json")
-_SAFE, _PICKLED = "model.safetensors", "pytorch_model.bin"
+_JSON_FILES = ("config.json", "preprocessor_config.json")
+_SAFETENSORS_FILE, _PICKLE_FILE = "model.safetensors", "pytorch_model.bin"
 
 
 def shortest(
     kernels: Sequence[int], strides: Sequence[int], tdnn_kernels: Sequence[int], tdnn_dilations: Sequence[int]
 ) -> int:
-    """The fewest samples of which the layers leave two frames, and so a standard deviation.
+    """Compute the fewest samples of which the layers leave two frames, as a standard deviation needs.
 
     >>> shortest([10, 3, 3, 3, 3, 2, 2], [5, 2, 2, 2, 2, 2, 2], [5, 3, 3, 1, 1], [1, 2, 3, 1, 1])
     5200
@@ -43,7 +43,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(fetch(path).path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise EncoderError(f"{path} is no JSON: {error}") from error
+        raise EncoderError(f"{path} is not readable JSON: {error}") from error
     if not isinstance(content, dict):
         raise EncoderError(f"{path} must hold a JSON object, it holds {type(content).__name__}.")
     return content
@@ -51,42 +51,45 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 def _architecture(config: dict[str, Any], path: Path) -> str:
     if "auto_map" in config:
-        msg = f"{path}: auto_map names code that comes with the model. None is run here: take a model without."
+        msg = f"{path}: auto_map names code that comes with the model, which is never run here. Use a model without it."
         raise EncoderError(msg)
     names = config.get("architectures")
     name = names[0] if isinstance(names, list) and len(names) == 1 else None
     if name not in _ARCHITECTURES:
         msg = (
-            f"{path}: architectures = {names!r} is no speaker encoder of transformers. Expected is one of "
+            f"{path}: architectures = {names!r} is not a supported speaker encoder of transformers. Expected one of "
             f"{', '.join(_ARCHITECTURES)}, as in microsoft/wavlm-base-sv."
         )
         raise EncoderError(msg)
     if config.get("add_adapter"):
-        raise EncoderError(f"{path}: add_adapter is not supported: take a speaker encoder without adapter layers.")
+        raise EncoderError(f"{path}: add_adapter is not supported: use a speaker encoder without adapter layers.")
     return str(name)
 
 
 def _folder(source: str) -> Path:
-    """With the weights in one form only, which are large."""
-    folder = fetch_folder(source, [*_DESCRIPTION, f"{_SAFE}*"])
-    return folder if (folder / _SAFE).is_file() else fetch_folder(source, [*_DESCRIPTION, f"{_PICKLED}*"])
+    """Find or fetch the folder, with the weights in one format only, since they are large."""
+    folder = fetch_folder(source, [*_JSON_FILES, f"{_SAFETENSORS_FILE}*"])
+    if (folder / _SAFETENSORS_FILE).is_file():
+        return folder
+    return fetch_folder(source, [*_JSON_FILES, f"{_PICKLE_FILE}*"])
 
 
 def _weights(folder: Path, sha256: str | None) -> LocalFile:
-    present = [name for name in (_SAFE, _PICKLED) if (folder / name).is_file()]
-    shards = [folder / f"{name}.index.json" for name in (_SAFE, _PICKLED) if (folder / f"{name}.index.json").is_file()]
+    names = (_SAFETENSORS_FILE, _PICKLE_FILE)
+    present = [name for name in names if (folder / name).is_file()]
+    shards = [path for name in names if (path := folder / f"{name}.index.json").is_file()]
     if shards and not present:
         msg = (
-            f"{shards[0]}: the weights are spread over several files, which is not supported. Load the model with "
-            "transformers, and save it with save_pretrained(..., max_shard_size='10GB')."
+            f"{shards[0]}: weights split into several files are not supported. Load the model with transformers, and "
+            "save it with save_pretrained(..., max_shard_size='10GB')."
         )
         raise EncoderError(msg)
-    return fetch(folder / (present[0] if present else _SAFE), sha256)
+    return fetch(folder / (present[0] if present else _SAFETENSORS_FILE), sha256)
 
 
 @contextlib.contextmanager
 def _silence() -> Iterator[None]:
-    """Neither bars nor reports of transformers; what matters of them is raised here."""
+    """Silence the progress bars and reports of transformers; `_load` raises an error for those that matter."""
     from transformers.utils import logging as bars
 
     shown = bars.is_progress_bar_enabled()
@@ -100,7 +103,7 @@ def _silence() -> Iterator[None]:
 
 
 def _read_weights(path: Path) -> Any:
-    if path.name == _SAFE:
+    if path.name == _SAFETENSORS_FILE:
         return load_file(path)
     return torch.load(path, map_location="cpu", weights_only=True)
 
@@ -110,7 +113,7 @@ def _load(architecture: str, raw: dict[str, Any], file: LocalFile) -> nn.Module:
 
     cls = getattr(transformers, architecture)
     try:
-        # by key, since others have transformers fetch kernels from the hub, or import what quantises
+        # known keys only: others make transformers fetch kernels from the hub, or import quantisers
         known = cls.config_class().to_dict().keys()
         config = cls.config_class.from_dict({key: value for key, value in raw.items() if key in known})
         state = _read_weights(file.path)
@@ -120,49 +123,48 @@ def _load(architecture: str, raw: dict[str, Any], file: LocalFile) -> nn.Module:
                 output_loading_info=True, ignore_mismatched_sizes=True,
             )  # fmt: skip
     except (SafetensorError, StrictDataclassError, *UNREADABLE) as error:
-        msg = f"{file.path} with its config.json is no {architecture}: {type(error).__name__}: {error}"
+        msg = f"{file.path} with its config.json is not a readable {architecture}: {type(error).__name__}: {error}"
         raise EncoderError(msg) from error
     wrong = {kind.removesuffix("_keys"): sorted(map(str, keys)) for kind, keys in report.items() if keys}
     if wrong:
         listing = "; ".join(f"{kind}: {', '.join(keys[:3])}{', ...' * (len(keys) > 3)}" for kind, keys in wrong.items())
-        msg = f"{file.path} holds other weights than {architecture} with this config.json has ({listing})."
-        raise EncoderError(f"{msg} What is missing would be random: take the files of one model.")
+        msg = f"{file.path} does not hold the weights of {architecture} with this config.json ({listing})."
+        raise EncoderError(f"{msg} Missing weights would be random: use the files of one model.")
     return model
 
 
 class TransformersEncoder(SpeakerEncoder):
-    """A model of transformers with an x-vector head; its values equal those of `model(...).embeddings` at unit length.
+    """A model of transformers with an x-vector head; its values equal `model(...).embeddings` at unit length.
 
-    The normalisation that transformers' feature extractor does in numpy happens here in torch, and passes gradients.
+    The normalisation that transformers' feature extractor does in numpy is done in torch and passes gradients.
     """
 
     def __init__(self, source: str, sha256: str | None = None) -> None:
-        """Load the model; nothing that its folder might bring along is run.
+        """Load the model without running any code that its folder may contain.
 
         Args:
             source: Folder as `save_pretrained` writes it, with `config.json`, `preprocessor_config.json` and
                 `model.safetensors` or `pytorch_model.bin`; or its name on the Hugging Face hub, such as
                 `microsoft/wavlm-base-sv`.
-            sha256: What the SHA-256 of the file with the weights must be.
+            sha256: Expected SHA-256 of the weights file.
 
         Raises:
-            EncoderError: a file is missing or wrong, or the model is no speaker encoder.
+            EncoderError: a file is missing or wrong, or the model is not a supported speaker encoder.
         """
         super().__init__()
         folder = _folder(source)
-        config, heard = (_read_json(folder / name) for name in _DESCRIPTION)
-        self.settings = fetch(
-            folder / "config.json"
-        ).sha256  # they are no tensors, and references must not outlive them
+        config, extractor = (_read_json(folder / name) for name in _JSON_FILES)
+        # not part of any tensor, yet cached references depend on them
+        self.settings = fetch(folder / "config.json").sha256
         architecture = _architecture(config, folder / "config.json")
         weights = _weights(folder, sha256)
         self.sha256 = weights.sha256
         self.model = _load(architecture, config, weights)
-        self.normalise = bool(heard.get("do_normalize", True))
-        self.sample_rate = heard.get("sampling_rate", 16_000)
+        self.normalise = bool(extractor.get("do_normalize", True))
+        self.sample_rate = extractor.get("sampling_rate", 16_000)
         if not isinstance(self.sample_rate, int) or self.sample_rate <= 0:
-            msg = f"{folder / 'preprocessor_config.json'}: sampling_rate = {self.sample_rate!r} must be a number of Hz."
-            raise EncoderError(msg)
+            path = folder / "preprocessor_config.json"
+            raise EncoderError(f"{path}: sampling_rate = {self.sample_rate!r} must be a positive integer, in Hz.")
         sizes: Any = self.model.config
         layers = len(sizes.tdnn_dim)
         self.embedding_dim = int(sizes.xvector_output_dim)
@@ -170,7 +172,7 @@ class TransformersEncoder(SpeakerEncoder):
             sizes.conv_kernel, sizes.conv_stride, sizes.tdnn_kernel[:layers], sizes.tdnn_dilation[:layers]
         )
 
-    def forward(self, waveform: Tensor) -> Tensor:
+    def embed(self, waveform: Tensor) -> Tensor:
         """Embed `[B, T]` at `sample_rate`: `[B, D]`, unit length."""
-        heard = standardise(waveform) if self.normalise else waveform
-        return normalize(self.model(heard, return_dict=True).embeddings, dim=1)
+        inputs = standardise(waveform) if self.normalise else waveform
+        return normalize(self.model(inputs, return_dict=True).embeddings, dim=1)

@@ -40,7 +40,7 @@ def encoder(
 
 @pytest.fixture(params=FREEZING)
 def stays_frozen(request: pytest.FixtureRequest) -> Callable[[SpeakerEncoder, Tensor], None]:
-    """A function that asserts, for each policy that freezes, that it freezes the encoder, and that it can be heard."""
+    """A function that asserts, for each freezing policy, that it freezes the encoder and that gradients still pass."""
     policy = installed().get("freeze_policies", request.param, "policy")()
 
     def check(encoder: SpeakerEncoder, waveform: Tensor) -> None:

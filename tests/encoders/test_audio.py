@@ -76,9 +76,9 @@ def test_mel_spectrogram_equals_that_of_librosa(ours, theirs, samples, speech_li
 
 
 @pytest.mark.parametrize("offset", [0.0, 0.5])
-@pytest.mark.parametrize("level", [1.0, 1e-3, 0.0])
-def test_standardise_equals_that_of_transformers(level, offset, speech_like):
-    waveform = level * speech_like(2, 8000) + offset
+@pytest.mark.parametrize("amplitude", [1.0, 1e-3, 0.0])
+def test_standardise_equals_that_of_transformers(amplitude, offset, speech_like):
+    waveform = amplitude * speech_like(2, 8000) + offset
     extractor = Wav2Vec2FeatureExtractor(do_normalize=True)
     expected = extractor(list(waveform.numpy()), sampling_rate=16000, return_tensors="pt")["input_values"]
     torch.testing.assert_close(standardise(waveform), expected, rtol=0, atol=2e-4)

@@ -13,7 +13,7 @@ from TTS.tts.utils.speakers import SpeakerManager
 from TTS.utils.audio import AudioProcessor
 
 from coqui_scl_plugin import build_encoder
-from coqui_scl_plugin.encoders.audio_processor_mel import AudioProcessorMel, peak_level, rms_level
+from coqui_scl_plugin.encoders.audio_processor_mel import AudioProcessorMel, normalise_peak, normalise_rms
 
 BASE = {"num_mels": 80, "fft_size": 512, "win_length": 400, "hop_length": 160, "sample_rate": 16000}
 SETTINGS = {
@@ -47,8 +47,12 @@ def settings(name: str) -> BaseAudioConfig:
     return BaseAudioConfig(**BASE | SETTINGS[name])
 
 
+def mel_of(audio: BaseAudioConfig) -> AudioProcessorMel:
+    return AudioProcessorMel(AudioProcessor(audio))
+
+
 def stock_features(audio: BaseAudioConfig, waveform: torch.Tensor) -> torch.Tensor:
-    """Of `[B, T]`, row by row, as stock computes them once a file is loaded and silence is cut."""
+    """Compute the features of `[B, T]` row by row, as stock does once a file is loaded and silence is cut."""
     processor = AudioProcessor(audio)
     rows = []
     for row in waveform.numpy():
@@ -85,10 +89,10 @@ def stock_encoder(files: CoquiFiles) -> torch.nn.Module:
 def test_features_equal_those_of_audio_processor(name, samples, speech_like):
     waveform = speech_like(2, samples)
     stock = stock_features(settings(name), waveform.double())
-    exact = AudioProcessorMel(settings(name)).double()
+    exact = mel_of(settings(name)).double()
     exact.window = torch.hann_window(exact.stock.win_length, dtype=torch.float64)  # not one of float32 made longer
     torch.testing.assert_close(exact(waveform.double()).float(), stock, rtol=0, atol=1e-4)
-    ours = AudioProcessorMel(settings(name))(waveform)
+    ours = mel_of(settings(name))(waveform)
     assert (ours - stock).abs().mean() < 1e-4
     # float32 leaves the least of all mel bands uncertain by thousandths of a decibel
     torch.testing.assert_close(ours, stock, rtol=0, atol=2e-2)
@@ -96,26 +100,26 @@ def test_features_equal_those_of_audio_processor(name, samples, speech_like):
 
 def test_the_settings_are_all_told_apart(speech_like):
     waveform = speech_like(1, 8192)
-    features = {name: AudioProcessorMel(settings(name))(waveform) for name in SETTINGS}
+    features = {name: mel_of(settings(name))(waveform) for name in SETTINGS}
     for name, mel in features.items():
         same = [other for other in features if mel.shape == features[other].shape and torch.equal(mel, features[other])]
         assert same == [name]
 
 
 @librosa_load
-def test_what_loads_a_file_in_stock_hears_the_same(tmp_path, speech_like):
+def test_features_equal_those_of_a_file_that_stock_loads(tmp_path, speech_like):
     waveform = speech_like(1, 20000)
     audio = settings("both levels")
     audio.do_trim_silence = False
     processor = AudioProcessor(audio)
     soundfile.write(tmp_path / "speech.wav", waveform[0].numpy(), 16000, subtype="FLOAT")
     stock = processor.melspectrogram(processor.load_wav(tmp_path / "speech.wav", sr=16000))
-    torch.testing.assert_close(AudioProcessorMel(audio)(waveform)[0], torch.from_numpy(stock), rtol=0, atol=2e-2)
+    torch.testing.assert_close(mel_of(audio)(waveform)[0], torch.from_numpy(stock), rtol=0, atol=2e-2)
 
 
 @pytest.mark.parametrize("name", SETTINGS)
 def test_gradient_is_finite_for_loud_quiet_half_silent_and_silent_sound(name, speech_like):
-    mel = AudioProcessorMel(settings(name))
+    mel = mel_of(settings(name))
     waveform = speech_like(2, 8192)
     half = waveform.clone()
     half[:, 4096:] = 0
@@ -129,7 +133,7 @@ def test_gradient_is_finite_for_loud_quiet_half_silent_and_silent_sound(name, sp
 
 @pytest.mark.parametrize("name", SETTINGS)
 def test_gradient_is_the_slope_that_small_steps_measure(name, speech_like):
-    mel = AudioProcessorMel(settings(name)).double()
+    mel = mel_of(settings(name)).double()
     waveform = 0.1 * speech_like(1, 1600).double()
     way = torch.randn(1, 1600, generator=torch.Generator().manual_seed(1)).double()
     up, down = (mel(waveform + step * way).sum().item() for step in (1e-8, -1e-8))
@@ -137,20 +141,20 @@ def test_gradient_is_the_slope_that_small_steps_measure(name, speech_like):
 
 
 def test_what_is_clipped_has_no_gradient(speech_like):
-    mel = AudioProcessorMel(settings("mozilla"))
+    mel = mel_of(settings("mozilla"))
     inaudible = 1e-5 * speech_like(1, 8192)
     assert (mel(inaudible) == -4).all()
     assert (gradient(mel, inaudible) == 0).all()
 
 
-def test_levels_are_those_of_stock_and_leave_silence_silent(speech_like):
+def test_loudness_is_that_of_stock_and_silence_stays_silent(speech_like):
     sound = speech_like(2, 8192)
-    assert peak_level(sound).abs().amax(dim=1).tolist() == pytest.approx([0.95, 0.95])
-    level = 20 * rms_level(sound, -27.0).square().mean(dim=1).sqrt().log10()
-    assert level.tolist() == pytest.approx([-27.0, -27.0], abs=1e-4)
+    assert normalise_peak(sound).abs().amax(dim=1).tolist() == pytest.approx([0.95, 0.95])
+    dbfs = 20 * normalise_rms(sound, -27.0).square().mean(dim=1).sqrt().log10()
+    assert dbfs.tolist() == pytest.approx([-27.0, -27.0], abs=1e-4)
     silence = torch.zeros(2, 100)
-    assert torch.equal(peak_level(silence), silence)
-    assert torch.equal(rms_level(silence, -27.0), silence)
+    assert torch.equal(normalise_peak(silence), silence)
+    assert torch.equal(normalise_rms(silence, -27.0), silence)
 
 
 @pytest.mark.parametrize("audio", [{}, {"signal_norm": True}, {"do_amp_to_db_mel": False}], ids=str)

