@@ -75,7 +75,16 @@ COMMANDS = {
     ),
     "options first": Command(
         Path("one"),
-        "embed --json --coqpit.scl.reference.cache named.safetensors --config_path config.json --encoder ge2e".split(),
+        [
+            "embed",
+            "--json",
+            "--coqpit.scl.reference.cache",
+            "named.safetensors",
+            "--config_path",
+            "config.json",
+            "--encoder",
+            "ge2e",
+        ],
     ),
     "no cache": Command(Path("one"), with_config("--json", "--export", "vectors.pth", name="no_cache.json")),
     "two encoders": Command(Path("two"), with_config("--json", "--export", "vectors.pth", "--encoder", "slow")),

@@ -121,7 +121,7 @@ def test_pairs_with_silence_and_noise(speech):
         assert f"Note: {warning}" in outcome.out
     assert len(found["warnings"]) == 3
     assert {alias: encoder["role"] for alias, encoder in found["encoders"].items()} == {
-        "ge2e": "judge", "dvector": "judge"
+        "ge2e": "unknown", "dvector": "unknown"
     }  # fmt: skip
     rows = found["trials"]["rows"]
     assert len(rows) == (6 + 2) * 6 - 6 - 2  # an empty file says nothing
@@ -174,7 +174,7 @@ def test_json_is_all_that_is_printed(speech, folders):
 
 def test_a_level_makes_quiet_copies_the_same_as_loud_ones(speech, folders):
     levelled = evaluated(speech, "out/level", "--pairs", "pairs.csv", *GE2E, "--level-dbfs", "-27")
-    assert (folders["level_dbfs"], levelled["level_dbfs"]) == (None, -27.0)
+    assert (folders["loudness_dbfs"], levelled["loudness_dbfs"]) == (None, -27.0)
     assert folders["encoders"]["ge2e"]["secs"]["mean"] < 0.999
     assert levelled["encoders"]["ge2e"]["secs"]["mean"] == pytest.approx(1, abs=1e-5)
 
@@ -218,7 +218,8 @@ def test_what_it_cannot_use_is_one_message(speech, name):
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--level-dbfs", "3"], ["--sentences", "0"], ["--resamples", "9"], ["--seed", "-1"]]
+    "arguments",
+    [["--loudness-dbfs", "3"], ["--level-dbfs", "3"], ["--sentences", "0"], ["--resamples", "9"], ["--seed", "-1"]],
 )
 def test_options_out_of_range_are_wrong_usage(speech, arguments):
     outcome = evaluate(speech, "--pairs", "pairs.csv", *arguments)
@@ -363,7 +364,9 @@ def test_two_runs_are_compared(runs, two_runs):
     assert [*found["evaluations"]] == ["one", "two"]
     rows = found["comparisons"]
     assert [(row["encoder"], row["measure"]) for row in rows] == [
-        (alias, measure) for alias in ("ge2e", "dvector") for measure in ("secs", "cross_utterance", "scaled")
+        (alias, measure)
+        for alias in ("ge2e", "dvector")
+        for measure in ("secs", "cross_utterance", "calibrated_cross_utterance")
     ]
     for row in rows:
         assert (row["baseline"], row["evaluation"], row["speakers"]) == ("one", "two", 3)
@@ -387,7 +390,7 @@ def test_the_history_of_a_run_is_part_of_its_evaluation(two_runs):
     found, printed = two_runs
     assert found["evaluations"]["one"]["history"] == []
     assert [row["step"] for row in found["evaluations"]["two"]["history"]] == [0, 9]
-    warning = "While training, at step 9: too good"
+    warning = "During training, at step 9: too good"
     assert [warning in found["evaluations"][label]["warnings"] for label in ("one", "two")] == [False, True]
     assert warning in printed
 
@@ -423,7 +426,7 @@ def test_recordings_that_the_run_held_out_and_are_no_more_are_one_message(runs, 
     (tmp_path / "own-split" / "evaluation_set.json").write_text('["other#1"]')
     outcome = evaluate(tmp_path, "own-split")
     assert outcome.status == 2
-    assert "none of the 1 recordings that the run was evaluated with" in outcome.err
+    assert "none of the 1 recordings that the run was evaluated on" in outcome.err
 
 
 def test_runs_of_one_name_are_told_apart_and_the_same_model_twice_is_no_difference(runs, tmp_path):
@@ -499,9 +502,9 @@ def broken(runs, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "parts"),
     [
-        (["no checkpoint"], ["no checkpoint", "best_model.pth"]),
+        (["no checkpoint"], ["no checkpoint", "neither best_model.pth"]),
         (["no config"], ["config.json", "no such file"]),
-        (["text"], ["best_model.pth", "no checkpoint that can be loaded"]),
+        (["text"], ["best_model.pth", "not a readable checkpoint"]),
         (["other sizes"], ["best_model.pth", "does not fit"]),
         (["one", "gone"], ["gone", "no such run folder"]),
         (["one", "--checkpoint", "gone.pth"], ["gone.pth"]),

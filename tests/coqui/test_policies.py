@@ -237,10 +237,8 @@ def test_a_policy_of_a_third_party_is_applied_before_and_after_each_step(tiny_co
         model,
         count=6,
         callbacks={
-            "on_train_step_start": lambda _: counts.append(
-                model.speaker_encoder_loss.encoders.policies["ge2e"].applied
-            ),
-            "on_train_step_end": lambda _: counts.append(model.speaker_encoder_loss.encoders.policies["ge2e"].applied),
+            "on_train_step_start": lambda _: counts.append(applied(model)),
+            "on_train_step_end": lambda _: counts.append(applied(model)),
         },
     )
     trainer.fit()

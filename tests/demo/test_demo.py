@@ -10,7 +10,7 @@ import torch
 
 from coqui_scl_plugin import build_encoder
 from coqui_scl_plugin.demo import corpus_files
-from coqui_scl_plugin.demo.arms import DemoOptions
+from coqui_scl_plugin.demo.options import DemoOptions
 from coqui_scl_plugin.demo.run import run_demo
 from coqui_scl_plugin.encoders.segment_encoder import SegmentEncoder
 from coqui_scl_plugin.errors import ConfigError, PreflightError
@@ -114,5 +114,5 @@ def test_real_speech_from_a_folder(libri10, tmp_path):
     results = json.loads((tmp_path / "results.json").read_text())
     assert results["speakers"] == 10
     assert results["recordings"] == {"train": 80, "held_out": 20}
-    for encoder, levels in results["real_speech"].items():
-        assert levels["ceiling"] - levels["floor"] > 0.2, encoder
+    for encoder, calibration in results["real_speech"].items():
+        assert calibration["ceiling"] - calibration["floor"] > 0.2, encoder

@@ -4,7 +4,8 @@ import pytest
 
 from coqui_scl_plugin.config import EvaluationConfig
 from coqui_scl_plugin.losses.calibration import Calibration
-from coqui_scl_plugin.monitoring.history import Row, ceilings_of, find_flags, read_history, write_history
+from coqui_scl_plugin.monitoring.flags import ceilings_of, find_flags
+from coqui_scl_plugin.monitoring.history import Row, read_history, write_history
 
 ROLES = {"ge2e": "training", "coqui": "training", "dvector": "holdout", "wavlm": "holdout"}
 FIRST = Row(10, 0, dict.fromkeys(ROLES, 0.5), {})
@@ -71,16 +72,16 @@ def test_thresholds_are_those_of_the_config():
     assert flags(config=EvaluationConfig(holdout_rise=0.1), ge2e=0.03, dvector=0.05) != ""
 
 
-def test_more_alike_than_real_speech_is_flagged():
+def test_more_similar_than_real_speech_is_flagged():
     found = flags({"ge2e": 0.51, "dvector": 0.9}, ge2e=0.015, dvector=0.02)
-    assert "by ge2e generated speech (0.515) is more alike" in found
+    assert "by ge2e generated speech (0.515) is more similar" in found
     assert "(0.510)" in found
     assert "dvector" not in found
 
 
-def test_the_ceiling_is_the_higher_of_the_data_set_and_the_recordings_that_were_copied():
-    levels = {"a": Calibration(0.2, 0.8), "b": Calibration(0.2, 0.8)}
-    assert ceilings_of(levels, {"a": 0.7, "b": 0.85, "unknown": 0.1}) == {"a": 0.8, "b": 0.85}
+def test_the_ceiling_is_the_higher_of_the_data_set_and_the_recordings_that_were_reconstructed():
+    calibrations = {"a": Calibration(0.2, 0.8), "b": Calibration(0.2, 0.8)}
+    assert ceilings_of(calibrations, {"a": 0.7, "b": 0.85, "unknown": 0.1}) == {"a": 0.8, "b": 0.85}
 
 
 def test_the_file_gives_back_what_was_written(tmp_path):
@@ -92,7 +93,7 @@ def test_the_file_gives_back_what_was_written(tmp_path):
     assert read_history(tmp_path) == rows
     assert [path.name for path in tmp_path.iterdir()] == ["scl_history.csv"]
     header = (tmp_path / "scl_history.csv").read_text().splitlines()[0]
-    assert header == "step,epoch,secs_ge2e,scaled_ge2e,secs_my_encoder,flags"
+    assert header == "step,epoch,cross_utterance_ge2e,calibrated_cross_utterance_ge2e,cross_utterance_my_encoder,flags"
 
 
 def test_a_run_without_a_file_has_no_history(tmp_path):
