@@ -5,12 +5,16 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from coqui_scl_plugin.errors import ConfigError
 from coqui_scl_plugin.utils.suggest import did_you_mean
+
+if TYPE_CHECKING:
+    from coqui_scl_plugin.coqui.vits_config import SclVitsConfig
+    from coqui_scl_plugin.references.embeddings import ReferenceEmbeddings
 
 
 def embed(
@@ -32,26 +36,36 @@ def embed(
     What is in the cache is not embedded again, unless its file changed. An interrupted run keeps what it has. At the
     end of the line, --coqpit.KEY VALUE overrides single values of the config.
     """
+    from coqui_scl_plugin.coqui.d_vectors import check_d_vector_files
+    from coqui_scl_plugin.coqui.run_config import read_config, resolved_config
+
+    config = resolved_config(read_config(config_path), ctx.args)
+    check_d_vector_files(import_file, export_file)
+    if not config.scl.encoders:
+        raise ConfigError("scl.encoders = []: there is no encoder to embed with; name at least one.")
+    rows, seconds = _fill_cache(config, import_file, export_file, encoder)
+    _show(rows, config.reference_cache, seconds, as_json=as_json)
+
+
+def _fill_cache(
+    config: "SclVitsConfig", import_file: Path | None, export_file: Path | None, alias: str | None
+) -> tuple[list[dict[str, Any]], float]:
+    """Embed the recordings of the config, and return one row an encoder, and the seconds that embedding took."""
     import torch
 
     from coqui_scl_plugin.consistency.build import build_consistency
-    from coqui_scl_plugin.coqui.d_vectors import check_d_vector_files, export_d_vectors, import_d_vectors
-    from coqui_scl_plugin.coqui.run_config import read_config, resolved_config
+    from coqui_scl_plugin.coqui.d_vectors import export_d_vectors, import_d_vectors
     from coqui_scl_plugin.coqui.samples import list_samples
     from coqui_scl_plugin.preflight.recordings import check_names
     from coqui_scl_plugin.references.cache import ReferenceCache
     from coqui_scl_plugin.references.fill import embed_recordings
     from coqui_scl_plugin.references.recordings import recordings_of
 
-    config = resolved_config(read_config(config_path), ctx.args)
-    check_d_vector_files(import_file, export_file)
-    if not config.scl.encoders:
-        raise ConfigError("scl.encoders = []: there is no encoder to embed with; name at least one.")
     train_samples, eval_samples = list_samples(config)
     check_names([*train_samples, *eval_samples])
     recordings = recordings_of(train_samples, eval_samples)
     encoders = build_consistency(config.scl).encoders
-    chosen = _chosen(encoder, list(encoders)) if import_file or export_file or encoder else ""
+    chosen = _chosen(alias, list(encoders)) if import_file or export_file or alias else ""
     encoders.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     cache = ReferenceCache.load(config.reference_cache)
     if import_file is not None:
@@ -63,12 +77,11 @@ def embed(
     seconds = time.perf_counter() - started
     if export_file is not None:
         export_d_vectors(export_file, recordings, embeddings.by_encoder[chosen])
-    calibrations = {alias: embeddings.calibration(alias) for alias in embedded}
     rows = [
-        {"encoder": alias, "recordings": len(recordings), "embedded": count, **_floor_and_ceiling(calibrations[alias])}
+        {"encoder": alias, "recordings": len(recordings), "embedded": count, **_calibration(embeddings, alias)}
         for alias, count in embedded.items()
     ]
-    _show(rows, cache.path, seconds, as_json=as_json)
+    return rows, seconds
 
 
 def _chosen(alias: str | None, known: list[str]) -> str:
@@ -82,9 +95,9 @@ def _chosen(alias: str | None, known: list[str]) -> str:
     return alias
 
 
-def _floor_and_ceiling(calibration: tuple[float, float] | None) -> dict[str, float | None]:
-    """Return both by name; None where the data is too small to measure them."""
-    floor, ceiling = calibration or (None, None)
+def _calibration(embeddings: "ReferenceEmbeddings", alias: str) -> dict[str, float | None]:
+    """Return floor and ceiling by name; None where the data is too small to measure them."""
+    floor, ceiling = embeddings.calibration(alias) or (None, None)
     return {"floor": floor, "ceiling": ceiling}
 
 

@@ -1,6 +1,8 @@
 """The checks of a run without the run."""
 
 import functools
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from trainer.generic_utils import set_partial_state_dict
@@ -42,21 +44,13 @@ def check_run(
     optimizers = model.get_optimizer()
     if restore_path:
         _restore(model, restore_path)
-
-    @functools.cache
-    def few_samples() -> Samples:  # the batch is taken from those that were embedded
-        return _few_samples(dataset_that_fits(model, model.config, train).samples)
-
-    def prepare_references(consistency: SpeakerConsistency) -> None:
-        if consistency.uses_recordings:
-            consistency.embed_references(recordings_of(few_samples()), ReferenceCache())
-
+    make_batch, prepare_references = _on_few_samples(model, train)
     inputs = RunInputs(
         config=model.config,
         optimizers=optimizers,
         train_samples=train,
         eval_samples=evaluation,
-        small_batch=lambda: small_batch(model, model.config, few_samples()),
+        small_batch=make_batch,
         prepare_references=prepare_references,
         restored=read_restored(restore_path, continues=False) if restore_path else None,
         names_stock_loss=names_stock_loss,
@@ -68,6 +62,22 @@ def check_run(
         for costly in (False, True):
             checks = run_checks(facts, config.scl.preflight.skip, costly=costly, before=checks)
     return checks, report_freezing(model.parts, optimizers, step=0)
+
+
+def _on_few_samples(
+    model: SclVits, samples: Samples
+) -> tuple[Callable[[], dict[str, Any]], Callable[[SpeakerConsistency], None]]:
+    """Return the making of a batch and of its references from a few samples, which are chosen when one is needed."""
+
+    @functools.cache
+    def few() -> Samples:
+        return _few_samples(dataset_that_fits(model, model.config, samples).samples)
+
+    def prepare_references(consistency: SpeakerConsistency) -> None:
+        if consistency.uses_recordings:
+            consistency.embed_references(recordings_of(few()), ReferenceCache())
+
+    return lambda: small_batch(model, model.config, few()), prepare_references
 
 
 def _restore(model: SclVits, path: str) -> None:

@@ -73,7 +73,8 @@ class VitsParts:
 
     def stock_encoder(self) -> nn.Module | None:
         """Return the encoder that the speaker manager loads to compute d-vectors; the loss does not use it."""
-        return self.model._modules.get(_STOCK_ENCODER)
+        encoder: nn.Module | None = getattr(self.model, _STOCK_ENCODER, None)
+        return encoder
 
     def frozen_encoders(self) -> dict[str, nn.Module]:
         """Return all speaker encoders that must not move, by the name that messages call them."""
