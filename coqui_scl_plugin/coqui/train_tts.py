@@ -1,4 +1,4 @@
-"""`TTS.bin.train_tts` on a config that is checked, and with encoders that are loaded, before a run folder is made."""
+"""`TTS.bin.train_tts`, but with the config checked and the encoders loaded before a run folder is made."""
 
 import argparse
 import logging
@@ -23,7 +23,7 @@ from coqui_scl_plugin.utils.suggest import did_you_mean
 
 
 def train(arguments: Sequence[str]) -> None:
-    """Do what `python -m TTS.bin.train_tts ARGUMENTS` does, and take `--skip ID` beside its arguments.
+    """Do what `python -m TTS.bin.train_tts ARGUMENTS` does, with the additional option `--skip ID`.
 
     A stock config with stock's speaker consistency loss on is trained as `scl_vits`; any other model is left to
     Coqui's command.
@@ -56,7 +56,7 @@ def train(arguments: Sequence[str]) -> None:
 
 
 def _take_skipped(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Split off the checks that `--skip` names. Raises ConfigError for a check that does not exist."""
+    """Split off the checks that `--skip` names. Raises ConfigError for an unknown check."""
     parser = argparse.ArgumentParser(prog="coqui-scl train", add_help=False, allow_abbrev=False)
     parser.add_argument("--skip", action="append", default=[], metavar="ID")
     given, others = parser.parse_known_args(list(arguments))
@@ -76,13 +76,13 @@ def _leave_to_coqui(model: Any, arguments: Sequence[str], skip: Sequence[str]) -
 
 
 def _train(args: TrainTTSArgs, config: SclVitsConfig) -> None:
-    """Train as `TTS.bin.train_tts.main` does, from here on with what was read: data, model, trainer.
+    """Train as `TTS.bin.train_tts.main` does, from arguments and a config that were already read.
 
-    The encoders load before the trainer makes a run folder, so that one that cannot leaves none behind.
+    The encoders load before the trainer makes a run folder, so that a failure leaves no folder behind.
     """
     setup_logger("TTS", level=logging.INFO, stream=sys.stdout, formatter=ConsoleFormatter())
     train_samples, eval_samples = list_samples(config)
-    # Coqui seeds after the model is made: without this, two runs of one config start from different weights
+    # Coqui seeds only after the model is made, so two runs of one config would start from different weights
     torch.manual_seed(config.training_seed)
     model = setup_model(config)
     model.parts.build_consistency()
