@@ -81,7 +81,7 @@ def _call(hook_implementation: Any, hook_name: str) -> Mapping[str, type]:
     if not isinstance(classes, Mapping) or not all(
         isinstance(name, str) and isinstance(cls, type) for name, cls in classes.items()
     ):
-        msg = f"The hook {hook_name} in the plugin {plugin} must map names to classes, but returned {classes!r}."
+        msg = f"The hook {hook_name} in the plugin {plugin} must return names mapped to classes, not {classes!r}."
         raise PluginError(msg)
     return classes
 
