@@ -14,6 +14,7 @@ from TTS.config import register_config
 from TTS.tts.models import setup_model
 from TTS.utils.generic_utils import ConsoleFormatter, setup_logger
 
+from coqui_scl_plugin.consistency.build import build_consistency
 from coqui_scl_plugin.coqui.run_config import asks_for_scl, check_checkpoint, read_config, resolved_config
 from coqui_scl_plugin.coqui.samples import list_samples
 from coqui_scl_plugin.coqui.vits_config import SclVitsConfig
@@ -78,14 +79,15 @@ def _leave_to_coqui(model: Any, arguments: Sequence[str], skip: Sequence[str]) -
 def _train(args: TrainTTSArgs, config: SclVitsConfig) -> None:
     """Train as `TTS.bin.train_tts.main` does, from here on with what was read: data, model, trainer.
 
-    The encoders load before the trainer makes a run folder, so that one that cannot leaves none behind.
+    The encoders load first, so that one that cannot be loaded leaves no run folder behind.
     """
     setup_logger("TTS", level=logging.INFO, stream=sys.stdout, formatter=ConsoleFormatter())
     train_samples, eval_samples = list_samples(config)
+    consistency = build_consistency(config.scl) if config.scl.enabled else None
     # Coqui seeds after the model is made: without this, two runs of one config start from different weights
     torch.manual_seed(config.training_seed)
     model = setup_model(config)
-    model.parts.build_consistency()
+    model.parts.take_consistency(consistency)
     trainer = Trainer(
         args, model.config, config.output_path, model=model, train_samples=train_samples, eval_samples=eval_samples,
         parse_command_line_args=False,
