@@ -64,10 +64,18 @@ def test_other_parameters_stay():
 
 
 def test_one_run_does_not_change_the_defaults_of_the_next():
-    for _ in range(2):
-        ((_, options, _),), _ = run(Options, "--tag", "p")
+    app, received = typer.Typer(), []
+
+    @app.command()
+    @takes_options
+    def command(options: Options) -> None:
+        received.append(Options(tag=list(options.tag), files=list(options.files)))
         options.tag.append("q")
-    assert Options().tag == []
+        options.files.append(Path("r"))
+
+    for _ in range(2):
+        assert CliRunner().invoke(app, []).exit_code == 0
+    assert received == [Options()] * 2
 
 
 @pytest.mark.parametrize(

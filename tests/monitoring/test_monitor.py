@@ -56,6 +56,13 @@ def test_similarities_are_those_with_other_recordings(tmp_path):
     assert monitor.close(step=4, epoch=1) == {}
 
 
+def test_an_evaluation_that_was_never_closed_is_no_part_of_the_next():
+    monitor = SimilarityMonitor(consistency(), EvaluationConfig(), None)
+    monitor.measure([torch.tensor([1.0, 0.0])], batch([1.0, 0.0]), step=3)
+    monitor.measure([torch.tensor([0.0, 1.0])], batch([0.0, 1.0]), step=4)
+    assert monitor.close(step=4, epoch=1)["cross_utterance_held"] == pytest.approx(0.4)
+
+
 def test_without_other_recordings_the_recording_itself_is_compared_with():
     monitor = SimilarityMonitor(consistency(others=None), EvaluationConfig(), None)
     found = monitor.measure([torch.tensor([0.6, 0.8])], batch([1.0, 0.0]), step=1)
