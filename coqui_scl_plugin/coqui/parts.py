@@ -63,8 +63,12 @@ class VitsParts:
     def build_consistency(self) -> None:
         """Load the encoders and build the loss, unless they exist or the section is off."""
         if self.scl.enabled and self.consistency is None:
-            built = build_consistency(self.scl)
-            setattr(self.model, CONSISTENCY, built.to(next(self.model.parameters()).device))
+            self.take_consistency(build_consistency(self.scl))
+
+    def take_consistency(self, consistency: SpeakerConsistency | None) -> None:
+        """Move a term to the model's device and make it part of the model."""
+        device = next(self.model.parameters()).device
+        setattr(self.model, CONSISTENCY, consistency.to(device) if consistency is not None else None)
 
     def own_modules(self) -> dict[str, nn.Module]:
         """Return the outermost modules of the generator and the discriminator, without speaker encoders."""

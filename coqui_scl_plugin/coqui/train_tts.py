@@ -14,8 +14,10 @@ from TTS.config import register_config
 from TTS.tts.models import setup_model
 from TTS.utils.generic_utils import ConsoleFormatter, setup_logger
 
+from coqui_scl_plugin.consistency.build import build_consistency
+from coqui_scl_plugin.consistency.term import SpeakerConsistency
 from coqui_scl_plugin.coqui.run_config import asks_for_scl, check_checkpoint, read_config, resolved_config
-from coqui_scl_plugin.coqui.samples import list_samples
+from coqui_scl_plugin.coqui.samples import Samples, list_samples
 from coqui_scl_plugin.coqui.vits_config import SclVitsConfig
 from coqui_scl_plugin.errors import ConfigError
 from coqui_scl_plugin.preflight.checks import check_skipped
@@ -48,11 +50,14 @@ def train(arguments: Sequence[str]) -> None:
         check_checkpoint(parsed.restore_path)
     config = resolved_config(data, overrides)
     config.scl.preflight.skip += [id_ for id_ in skip if id_ not in config.scl.preflight.skip]
+    samples = list_samples(config)
+    # built first, so that an encoder that cannot be loaded leaves no run folder behind
+    consistency = build_consistency(config.scl) if config.scl.enabled else None
     if data.get("model") == "vits":
         sys.stderr.write(f"{path}: a vits config, trained as {config.model}.\n")
     del parsed.skip
     args.parse_args(parsed)
-    _train(args, config)
+    _train(args, config, samples, consistency)
 
 
 def _take_skipped(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -75,19 +80,20 @@ def _leave_to_coqui(model: Any, arguments: Sequence[str], skip: Sequence[str]) -
     main(list(arguments))
 
 
-def _train(args: TrainTTSArgs, config: SclVitsConfig) -> None:
-    """Train as `TTS.bin.train_tts.main` does, from arguments and a config that were already read.
-
-    The encoders load before the trainer makes a run folder, so that a failure leaves no folder behind.
-    """
+def _train(
+    args: TrainTTSArgs,
+    config: SclVitsConfig,
+    samples: tuple[Samples, Samples],
+    consistency: SpeakerConsistency | None,
+) -> None:
+    """Train as `TTS.bin.train_tts.main` does, with samples that are already listed and encoders that are loaded."""
     setup_logger("TTS", level=logging.INFO, stream=sys.stdout, formatter=ConsoleFormatter())
-    train_samples, eval_samples = list_samples(config)
     # Coqui seeds only after the model is made, so two runs of one config would start from different weights
     torch.manual_seed(config.training_seed)
     model = setup_model(config)
-    model.parts.build_consistency()
+    model.parts.take_consistency(consistency)
     trainer = Trainer(
-        args, model.config, config.output_path, model=model, train_samples=train_samples, eval_samples=eval_samples,
+        args, model.config, config.output_path, model=model, train_samples=samples[0], eval_samples=samples[1],
         parse_command_line_args=False,
     )  # fmt: skip
     trainer.fit()

@@ -1,6 +1,7 @@
 """The config of `SclVits`: Coqui's VitsConfig with an `scl` section."""
 
 import argparse
+import copy
 from collections.abc import Container
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -69,6 +70,8 @@ class SclVitsConfig(VitsConfig):
     model: str = "scl_vits"
     scl: SclConfig = field(default=None)  # type: ignore[assignment]  # None until __post_init__ resolves it
 
+    _checked = None  # the section that was last checked; without an annotation, so that it is not a field
+
     def __post_init__(self) -> None:
         """Give a config without a section the one that it implies."""
         super().__post_init__()
@@ -116,13 +119,18 @@ class SclVitsConfig(VitsConfig):
         return self
 
     def check_values(self) -> None:
-        """Check the section: after reading, after overrides, and before a model is built.
+        """Check the section, unless it has not changed since the last check.
+
+        Coqpit calls this after reading and after overrides, `SclVits` before it is built.
 
         Raises:
             ConfigError: the section cannot be used.
         """
-        check_config(self.scl)
-        check_skipped(self.scl.preflight.skip, f"{SECTION}.preflight.skip")
+        section = copy.deepcopy(self.scl.to_dict()) if isinstance(self.scl, SclConfig) else None
+        if section is None or section != self._checked:
+            check_config(self.scl)
+            check_skipped(self.scl.preflight.skip, f"{SECTION}.preflight.skip")
+            self._checked = section
 
     @classmethod
     def init_argparse(cls, **kwargs: Any) -> argparse.ArgumentParser:

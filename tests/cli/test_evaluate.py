@@ -2,10 +2,12 @@
 
 import contextlib
 import csv
+import dataclasses
 import io
 import json
 import os
 import shutil
+import subprocess
 import sys
 from dataclasses import dataclass
 from unittest import mock
@@ -20,6 +22,7 @@ from TTS.config.shared_configs import BaseAudioConfig
 from TTS.tts.configs.vits_config import VitsArgs
 
 from coqui_scl_plugin import SclVits, SclVitsConfig, build_encoder, cli
+from coqui_scl_plugin.cli.evaluate import EvaluateOptions
 from coqui_scl_plugin.demo import corpus_files
 from coqui_scl_plugin.evaluation.results import evaluations_of
 from coqui_scl_plugin.monitoring.history import Row, write_history
@@ -153,7 +156,7 @@ def folders(speech, one_thread):
     return results_in(speech / "out" / "folders")
 
 
-def test_folders_and_pairs_of_the_same_recordings_are_judged_alike(speech, folders):
+def test_folders_and_pairs_of_the_same_recordings_have_the_same_scores(speech, folders):
     pairs = evaluated(speech, "out/ge2e", "--pairs", "pairs.csv", *GE2E)
     assert [*pairs["encoders"]] == [*folders["encoders"]] == ["ge2e"]
     assert pairs["encoders"] == folders["encoders"]
@@ -172,11 +175,31 @@ def test_json_is_all_that_is_printed(speech, folders):
     assert json.loads(outcome.out) == results_in(speech / "out" / "json") == folders
 
 
-def test_a_level_makes_quiet_copies_the_same_as_loud_ones(speech, folders):
-    levelled = evaluated(speech, "out/level", "--pairs", "pairs.csv", *GE2E, "--level-dbfs", "-27")
-    assert (folders["loudness_dbfs"], levelled["loudness_dbfs"]) == (None, -27.0)
+@pytest.mark.parametrize("option", ["--loudness-dbfs", "--level-dbfs"])
+def test_one_loudness_makes_quiet_copies_the_same_as_loud_ones(speech, folders, option):
+    equal = evaluated(speech, f"out/{option}", "--pairs", "pairs.csv", *GE2E, option, "-27")
+    assert (folders["loudness_dbfs"], equal["loudness_dbfs"]) == (None, -27.0)
     assert folders["encoders"]["ge2e"]["secs"]["mean"] < 0.999
-    assert levelled["encoders"]["ge2e"]["secs"]["mean"] == pytest.approx(1, abs=1e-5)
+    assert equal["encoders"]["ge2e"]["secs"]["mean"] == pytest.approx(1, abs=1e-5)
+
+
+HEAVY = {"torch", "TTS", "trainer", "numpy", "matplotlib"}
+
+
+def test_help_is_of_every_option_and_fast():
+    source = "import sys; from coqui_scl_plugin.cli import main; sys.argv = ['coqui-scl', 'evaluate', '-h']; main()"
+    helped = subprocess.run(
+        [sys.executable, "-X", "importtime", "-c", source], capture_output=True, text=True, check=True,
+        env=os.environ | {"COLUMNS": "120"},
+    )  # fmt: skip
+    imported = {line.rpartition("|")[2].strip() for line in helped.stderr.splitlines()}
+    assert "coqui_scl_plugin.cli.evaluate" in imported
+    assert not HEAVY & imported
+    assert "[RUN...]..." in helped.stdout or "RUN..." in helped.stdout
+    assert "as_json" not in helped.stdout
+    for field in dataclasses.fields(EvaluateOptions)[1:]:
+        assert f"--{field.name.replace('_', '-')}" in helped.stdout
+    assert "--level-dbfs" in helped.stdout
 
 
 # --- what it refuses --------------------------------------------------------------------------------------------------

@@ -30,7 +30,7 @@ DEFAULTS = {
     ],
     "holdout": [],
     "reference": {"source": "utterance", "cache": "speaker_references.safetensors"},
-    "segment": {"min_seconds": 1.0, "detach_posterior": False},
+    "segment": {"min_seconds": 0.0, "detach_posterior": False},
     "freeze": {"modules": [], "check_every": 100, "on_drift": "raise"},
     "preflight": {"skip": []},
     "evaluation": {"max_seconds": 5.0, "training_rise": 0.02, "holdout_rise": 0.01},

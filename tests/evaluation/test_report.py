@@ -15,8 +15,8 @@ import soundfile
 from PIL import Image
 
 from coqui_scl_plugin.evaluation import plots, report
+from coqui_scl_plugin.evaluation.verification import MEASURES
 
-MEASURES = ("secs", "cross_utterance", "calibrated_cross_utterance")
 ADDRESSES = {"src", "href", "xlink:href", "srcset", "poster", "action", "data", "style"}
 
 
@@ -241,7 +241,7 @@ def test_audio_is_that_of_the_files(made_results):
 
 
 @pytest.mark.usefixtures("no_figures")
-def test_evaluations_are_heard_on_one_reference(made_results):
+def test_evaluations_are_played_on_one_reference(made_results):
     results = made_results("before", "after", speakers=("ann",))
     real = results["evaluations"]["before"]["recordings"]["real"]
     real.append(real[0] | {"name": "common"})
@@ -316,22 +316,14 @@ def curves(figure):
     return {line.get_label(): line for line in figure.axes[0].get_lines() if not line.get_label().startswith("_")}
 
 
+def calibrated(**values):
+    return {f"calibrated_cross_utterance_{alias}": value for alias, value in values.items()}
+
+
 def test_history_of_text_and_gaps():
     rows = [
-        {
-            "step": "0",
-            "calibrated_cross_utterance_alpha": "",
-            "calibrated_cross_utterance_beta": None,
-            "calibrated_cross_utterance_gamma": "0.1",
-            "flags": "",
-        },
-        {
-            "step": "10",
-            "calibrated_cross_utterance_alpha": "0.5",
-            "calibrated_cross_utterance_beta": 0.25,
-            "calibrated_cross_utterance_gamma": "0.2",
-            "flags": "too far",
-        },
+        {"step": "0", **calibrated(alpha="", beta=None, gamma="0.1"), "flags": ""},
+        {"step": "10", **calibrated(alpha="0.5", beta=0.25, gamma="0.2"), "flags": "too far"},
     ]
     lines = curves(plots.history_figure(rows, {"beta": "holdout", "alpha": "training"}))
     assert [*lines] == ["beta, held-out", "alpha, training", "gamma", "flagged"]
@@ -340,7 +332,7 @@ def test_history_of_text_and_gaps():
     np.testing.assert_array_equal(lines["flagged"].get_xdata(), [10])
 
 
-def test_history_without_scale_shows_cosines():
+def test_history_without_calibration_shows_cosines():
     rows = [
         {"step": step, "cross_utterance_alpha": 0.1 * step, "calibrated_cross_utterance_alpha": None, "flags": ""}
         for step in range(3)

@@ -89,9 +89,9 @@ def test_differences_are_of_the_same_speakers(evaluated):
 )
 def test_whether_a_difference_can_be_told_from_zero(evaluated, changes, distinguishable):
     # what the speakers have in common is more than any difference
-    levels = [0.1, 0.9, 0.5, 0.3, 0.7]
-    first = named(evaluated, "a", {s: [v] * 3 for s, v in zip(SPEAKERS, levels, strict=True)})
-    after = {s: [v + c] * 3 for s, v, c in zip(SPEAKERS, levels, changes, strict=True)}
+    values = [0.1, 0.9, 0.5, 0.3, 0.7]
+    first = named(evaluated, "a", {s: [v] * 3 for s, v in zip(SPEAKERS, values, strict=True)})
+    after = {s: [v + c] * 3 for s, v, c in zip(SPEAKERS, values, changes, strict=True)}
     rows = compare([first, named(evaluated, "b", after)], seed=0, resamples=RESAMPLES)
     assert {row["distinguishable"] for row in rows} == {distinguishable}
 
@@ -127,7 +127,7 @@ def test_nothing_to_warn_of(evaluated):
     ("calibrated", "warned"),
     [((1.4, 1.1, 1.7), True), ((1.4, 0.9, 1.9), False), ((1.4, None, None), False), ((0.9, 0.8, 1.0), False)],
 )
-def test_more_alike_than_real_speech_is_to_itself(evaluated, calibrated, warned):
+def test_more_similar_than_real_speech_is_to_itself(evaluated, calibrated, warned):
     found = warnings(with_scores(evaluated, "other", calibrated_cross_utterance=Interval(*calibrated)))
     assert bool(found) is warned
     if warned:
@@ -144,7 +144,7 @@ def test_more_alike_than_real_speech_is_to_itself(evaluated, calibrated, warned)
         ({"one": "unknown", "other": "unknown"}, False),
     ],
 )
-def test_judged_by_those_alone_that_it_was_trained_against(evaluated, roles, warned):
+def test_scored_by_training_encoders_alone(evaluated, roles, warned):
     found = warnings(replace(evaluated, roles=roles))
     assert [warning.startswith("Every encoder here is a training encoder") for warning in found] == [True] * warned
 
@@ -182,12 +182,8 @@ def test_recordings_without_speech_are_named(tmp_path):
 def test_one_evaluation_is_at_the_top(evaluated):
     found = results([evaluated], IDENTITIES, seed=7, resamples=RESAMPLES, dbfs=-27.0)
     assert json.loads(json.dumps(found, allow_nan=False)) == found
-    assert (found["seed"], found["resamples"], found["confidence"], found["loudness_dbfs"]) == (
-        7,
-        RESAMPLES,
-        0.95,
-        -27.0,
-    )
+    header = (found["seed"], found["resamples"], found["confidence"], found["loudness_dbfs"])
+    assert header == (7, RESAMPLES, 0.95, -27.0)
     assert found["detection_cost"] == {"p_target": 0.05, "c_miss": 1.0, "c_false_alarm": 1.0}
     assert found["versions"]["numpy"] == np.__version__
     assert (found["label"], found["source"], found["speakers"]) == ("voices", {"made": "up"}, [*SPEAKERS])
@@ -196,8 +192,8 @@ def test_one_evaluation_is_at_the_top(evaluated):
     for alias, scores in evaluated.verification.scores.items():
         written = found["encoders"][alias]
         assert written["role"] == ROLES[alias]
-        judged = {key: written[key] for key in ("name", "params", "fingerprint")}
-        assert judged == vars(IDENTITIES[alias])
+        identity = {key: written[key] for key in ("name", "params", "fingerprint")}
+        assert identity == vars(IDENTITIES[alias])
         for measure in MEASURES:
             assert written[measure] == getattr(scores, measure)._asdict()
         for figure in ("eer", "min_dcf", "real_eer", "real_min_dcf", "floor", "ceiling", "matrix"):
@@ -229,9 +225,9 @@ def test_recordings_and_trials_are_written_by_name(evaluated):
     assert ("ann-made", "ann0") not in pairs
     for (first, second), (same, _) in pairs.items():
         assert same is (first[:3] == second[:3])
-    judged = evaluated.verification.trials
+    expected = evaluated.verification.trials
     for column, alias in ((3, "one"), (4, "other")):
         scores = [row[column] for row in trials["rows"]]
-        assert scores == pytest.approx(judged.scores[alias].tolist(), abs=1e-6)
+        assert scores == pytest.approx(expected.scores[alias].tolist(), abs=1e-6)
     assert len(found["real_trials"]["rows"]) == 10 * 9 / 2
     assert {row[0] for row in found["real_trials"]["rows"]} <= {one["name"] for one in real}

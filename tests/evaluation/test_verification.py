@@ -135,7 +135,7 @@ def test_the_matrix_is_of_everyone_against_everyone_but_own_references(voices, s
 
 @pytest.mark.parametrize("seed", range(3))
 def test_trials_are_of_all_pairs_but_own_references(voices, seed):
-    found = verify(filled(voices, seed).material, {"known": first_samples(6)}, resamples=RESAMPLES)
+    whole = verify(filled(voices, seed).evaluation_set, {"known": first_samples(6)}, resamples=RESAMPLES)
     synthetic_trials = [
         (i, j, made.speaker == real.speaker, voices.cosine(made, real))
         for (i, made), (j, real) in itertools.product(enumerate(voices.synthetic), enumerate(voices.real))
@@ -146,10 +146,10 @@ def test_trials_are_of_all_pairs_but_own_references(voices, seed):
         for (i, a), (j, b) in itertools.combinations(enumerate(voices.real), 2)
     ]
     assert len(synthetic_trials) == 7 * 9 - 4
-    scores = found.scores["known"]
+    scores = whole.scores["known"]
     for trials, expected, eer, cost in (
-        (found.trials, synthetic_trials, scores.eer, scores.min_dcf),
-        (found.real_trials, real_trials, scores.real_eer, scores.real_min_dcf),
+        (whole.trials, synthetic_trials, scores.eer, scores.min_dcf),
+        (whole.real_trials, real_trials, scores.real_eer, scores.real_min_dcf),
     ):
         found = zip(trials.first.tolist(), trials.second.tolist(), trials.same.tolist(), strict=True)
         assert sorted(found) == sorted(trial[:3] for trial in expected)
@@ -172,7 +172,7 @@ def test_each_encoder_has_its_own_view(voices):
     assert together.scores["one"] != together.scores["other"]
 
 
-def test_same_seed_same_judgement(voices):
+def test_same_seed_same_scores(voices):
     filled(voices)
     for number, vector in enumerate(np.random.default_rng(0).normal(size=(9, 6))):  # the bounds depend on the draws
         voices.add_real(f"real{number}", f"speaker{number}", vector)
@@ -225,10 +225,12 @@ def test_what_says_nothing_is_left_out(voices, kind, samples):
     found = verify(voices.evaluation_set, encoders, resamples=RESAMPLES)
     fewer = verify(without(voices, kind, recording.name), encoders, resamples=RESAMPLES)
     assert numbers(asdict(found.scores["known"])) == near(numbers(asdict(fewer.scores["known"])))
-    heard = {"real": found.real[1], "synthetic": found.synthetic[3]}[kind]
-    assert heard.problem == ("empty" if len(samples) == 0 else "not finite" if np.isnan(samples).any() else "silence")
-    assert heard.seconds == len(samples) / RATE
-    assert {one.problem for one in (*found.real, *found.synthetic)} == {None, heard.problem}
+    embedded = {"real": found.real[1], "synthetic": found.synthetic[3]}[kind]
+    assert embedded.problem == (
+        "empty" if len(samples) == 0 else "not finite" if np.isnan(samples).any() else "silence"
+    )
+    assert embedded.seconds == len(samples) / RATE
+    assert {one.problem for one in (*found.real, *found.synthetic)} == {None, embedded.problem}
 
 
 class SaysNothingOfSilence(FirstSamples):
@@ -287,51 +289,51 @@ def test_a_file_that_cannot_be_read_is_named(voices):
         scores_of(voices)
 
 
-# --- how it listens ---------------------------------------------------------------------------------------------------
+# --- how recordings are embedded --------------------------------------------------------------------------------------
 
 
 class Notes(FirstSamples):
-    """Keeps what it hears."""
+    """Keeps the waveform that it embeds."""
 
     def forward(self, waveform):
-        self.heard = waveform.clone()
+        self.received = waveform.clone()
         return super().forward(waveform)
 
 
 @pytest.mark.parametrize("dbfs", [None, -27.0])
 @pytest.mark.parametrize("loudness", [0.1, 1.0])
-def test_each_recording_is_heard_whole_and_at_the_level_asked_for(tmp_path, loudness, dbfs):
+def test_each_recording_is_embedded_whole_and_at_the_loudness_asked_for(tmp_path, loudness, dbfs):
     samples = loudness * syllables(1.3)
     soundfile.write(tmp_path / "one.wav", samples, RATE, subtype="FLOAT")
     encoder = Notes(4)
-    heard = embed_recording(
+    embedded = embed_recording(
         Recording("one", tmp_path / "one.wav", "ann"), {"known": SegmentEncoder(encoder).eval()}, dbfs
     )
     rms = math.sqrt((samples**2).mean())
     factor = 1.0 if dbfs is None else 10 ** (dbfs / 20) / rms
-    np.testing.assert_allclose(encoder.heard[0].numpy(), factor * samples, rtol=1e-4, atol=1e-7)
-    assert (heard.seconds, heard.problem) == (1.3, None)
-    assert heard.embeddings["known"].shape == (4,)
+    np.testing.assert_allclose(encoder.received[0].numpy(), factor * samples, rtol=1e-4, atol=1e-7)
+    assert (embedded.seconds, embedded.problem) == (1.3, None)
+    assert embedded.embeddings["known"].shape == (4,)
 
 
-def test_the_level_reaches_every_recording(voices, monkeypatch):
+def test_the_loudness_reaches_every_recording(voices, monkeypatch):
     filled(voices)
-    levels = []
+    received = []
     original = verification.embed_recording
     monkeypatch.setattr(
-        verification, "embed_recording", lambda r, encoders, dbfs: levels.append(dbfs) or original(r, encoders, dbfs)
+        verification, "embed_recording", lambda r, encoders, dbfs: received.append(dbfs) or original(r, encoders, dbfs)
     )
     scores_of(voices, dbfs=-30.0)
-    assert levels == [-30.0] * (9 + 7)
+    assert received == [-30.0] * (9 + 7)
 
 
-def test_what_was_heard_before_is_not_heard_again(voices):
+def test_what_was_embedded_before_is_not_embedded_again(voices):
     filled(voices)
     encoders, memory = {"known": SegmentEncoder(Notes(6)).eval()}, {}
     first = verify(voices.evaluation_set, encoders, resamples=RESAMPLES, memory=memory)
-    encoders["known"].encoder.heard = None
+    encoders["known"].encoder.received = None
     again = verify(voices.evaluation_set, encoders, resamples=RESAMPLES, memory=memory)
-    assert encoders["known"].encoder.heard is None
+    assert encoders["known"].encoder.received is None
     assert again.scores == first.scores
     voices.add_synthetic("new", "ann", [1] * 6)
     verify(voices.evaluation_set, encoders, resamples=RESAMPLES, memory=memory)
@@ -369,7 +371,7 @@ def test_trials_of_one_speaker_are_all_kept_and_of_others_as_many_as_there_is_ro
 
 EERS = {"ge2e": 0.44, "dvector": 1.56}
 UNKNOWN = 3
-"""So many recordings the judge embeds itself, to see that it does as the test."""
+"""Number of recordings that verification embeds itself, to see that it does so as the test does."""
 
 
 class Remembers(SegmentEncoder):
@@ -389,7 +391,7 @@ def embed_alone(encoder, waveform):
 
 @pytest.fixture(scope="module")
 def copies(libri10, one_thread):
-    """All of libri10 by both encoders, embedded here; and what is said of it as copies of itself."""
+    """All of libri10 by both encoders, embedded here; and its verification as copies of itself."""
     with (libri10 / "metadata.csv").open(newline="") as stream:
         rows = [(libri10 / row["audio_file"], row["speaker_name"]) for row in csv.DictReader(stream, delimiter="|")]
     real = [Recording(path.stem, path, speaker) for path, speaker in rows]
@@ -433,9 +435,9 @@ def test_error_rates_of_real_speech(copies, alias):
 
 
 @pytest.mark.parametrize("alias", EERS)
-def test_the_judge_embeds_whole_recordings(copies, alias):
-    for heard in (copies.found.real, copies.found.synthetic):
-        found = np.stack([one.embeddings[alias].double().numpy() for one in heard])
+def test_verification_embeds_whole_recordings(copies, alias):
+    for embedded in (copies.found.real, copies.found.synthetic):
+        found = np.stack([one.embeddings[alias].double().numpy() for one in embedded])
         np.testing.assert_allclose(found, copies.embedded[alias], atol=1e-5)
 
 
@@ -444,8 +446,9 @@ def test_copies_of_real_speech_are_as_good_as_it(copies, alias):
     scores = copies.found.scores[alias]
     assert scores.secs == pytest.approx((1, 1, 1), abs=1e-5)
     assert scores.calibrated_cross_utterance.mean == pytest.approx(
-        1, abs=1e-6
-    )  # ten recordings of each: means of equal weight
+        1,
+        abs=1e-6,  # ten recordings of each: means of equal weight
+    )
     assert scores.cross_utterance.mean == pytest.approx(scores.ceiling, abs=1e-6)
     assert scores.eer == pytest.approx(scores.real_eer, abs=1e-9)  # each trial twice
     assert scores.min_dcf == pytest.approx(scores.real_min_dcf, abs=1e-9)
@@ -460,7 +463,7 @@ def test_the_speech_of_someone_else_is_at_the_floor(copies, voices, alias):
         voices.add_synthetic(f"made{index}", speakers[speakers.index(speaker) - 1], embedding)
     scores = verify(voices.evaluation_set, {alias: first_samples(dimensions)}, resamples=RESAMPLES).scores[alias]
     assert scores.real_eer == pytest.approx(copies.found.scores[alias].real_eer, abs=0.03)  # float32 files
-    # speakers who follow each other happen to be somewhat more alike than others
+    # speakers who follow each other happen to be somewhat more similar than others
     assert abs(scores.calibrated_cross_utterance.mean) < 0.2
     assert scores.eer > 30
     matrix = np.array(scores.matrix)

@@ -323,7 +323,7 @@ def test_all_failures_are_raised_with_their_ids() -> None:
         PreflightReport(results).raise_failures()
     assert str(caught.value) == (
         "2 checks failed.\ntrains is wrong. Mend it. (check 'trains')\ngradient is wrong. Mend it. (check 'gradient')\n"
-        "To train all the same: coqui-scl train --skip trains --skip gradient, or scl.preflight.skip."
+        "To train anyway: coqui-scl train --skip trains --skip gradient, or scl.preflight.skip."
     )
     PreflightReport(results[1:2]).raise_failures()
 
