@@ -162,7 +162,7 @@ def drifts_in(trainer):
 
 def assert_message(message, cls):
     assert f"'ge2e' changed between step {CHANGED} and step {FOUND}: " in message
-    for part in (*cls.names, cls.size, "Largest changes of a value: ", "Something outside this package wrote to it"):
+    for part in (*cls.names, cls.size, "Largest changes of a value: ", "Code outside this package wrote to it"):
         assert part in message
 
 
