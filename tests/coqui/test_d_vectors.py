@@ -39,7 +39,7 @@ def recordings(tmp_path: Path) -> list[Recording]:
 
 @pytest.fixture
 def embeddings(recordings: list[Recording]) -> Tensor:
-    return embed_recordings({"toy": toy()}, recordings, ReferenceCache())[0].embeddings["toy"]
+    return embed_recordings({"toy": toy()}, recordings, ReferenceCache())[0].by_encoder["toy"]
 
 
 def content(recordings: list[Recording], embeddings: Tensor) -> dict[str, dict[str, object]]:
@@ -75,7 +75,7 @@ def test_what_is_written_is_taken_back(recordings, embeddings, tmp_path, suffix)
     assert import_d_vectors(path, cache, encoder, recordings) == 9
     speech, computed = embed_recordings({"toy": encoder}, recordings, cache)
     assert computed == {"toy": 0}
-    torch.testing.assert_close(speech.embeddings["toy"], embeddings)
+    torch.testing.assert_close(speech.by_encoder["toy"], embeddings)
 
 
 def test_a_file_that_cannot_be_written_leaves_the_old_one(recordings, embeddings, tmp_path, monkeypatch):
@@ -196,7 +196,7 @@ def test_what_the_file_lacks_is_embedded(recordings, embeddings, tmp_path):
     assert import_d_vectors(path, cache, encoder, recordings) == 6
     speech, computed = embed_recordings({"toy": encoder}, recordings, cache)
     assert computed == {"toy": 3}
-    torch.testing.assert_close(speech.embeddings["toy"], embeddings)
+    torch.testing.assert_close(speech.by_encoder["toy"], embeddings)
 
 
 def test_any_length_of_a_vector_becomes_1(recordings, embeddings, tmp_path):
@@ -327,7 +327,7 @@ def test_what_is_refused_takes_the_place_of_nothing(recordings, embeddings, tmp_
         import_d_vectors(path, cache, encoder, recordings)
     after, computed = embed_recordings({"toy": encoder}, recordings, cache)
     assert computed == {"toy": 0}
-    assert torch.equal(after.embeddings["toy"], before.embeddings["toy"])
+    assert torch.equal(after.by_encoder["toy"], before.by_encoder["toy"])
 
 
 @pytest.mark.parametrize("suffix", ["pth", "json"])

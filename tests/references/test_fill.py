@@ -141,9 +141,9 @@ def test_batches_give_what_each_recording_gives_alone(many):
     assert computed == {"toy": len(many)}
     assert encoder.encoder.rows_heard == len(many)
     assert len(encoder.encoder.heard) < 100
-    assert_as_one_by_one(encoder, shuffled, speech.embeddings["toy"])
+    assert_as_one_by_one(encoder, shuffled, speech.by_encoder["toy"])
     # and they are the recordings' own, in the order that was given
-    assert len({tuple(row.tolist()) for row in speech.embeddings["toy"].round(decimals=6)}) == len(many)
+    assert len({tuple(row.tolist()) for row in speech.by_encoder["toy"].round(decimals=6)}) == len(many)
     assert [speech.row[recording.name] for recording in shuffled] == list(range(len(shuffled)))
 
 
@@ -152,8 +152,8 @@ def test_batches_through_real_layers_give_what_each_recording_gives_alone(one_wo
     encoder = SegmentEncoder(build_encoder("ge2e"), 1.0).eval()
     speech, computed = embed_recordings({"ge2e": encoder}, recordings, ReferenceCache())
     assert computed == {"ge2e": 11}
-    assert not speech.embeddings["ge2e"].requires_grad
-    assert_as_one_by_one(encoder, recordings, speech.embeddings["ge2e"])
+    assert not speech.by_encoder["ge2e"].requires_grad
+    assert_as_one_by_one(encoder, recordings, speech.by_encoder["ge2e"])
 
 
 def test_every_encoder_hears_every_recording(few, tmp_path):
@@ -162,11 +162,11 @@ def test_every_encoder_hears_every_recording(few, tmp_path):
     assert computed == {"one": 12, "two": 12}
     for alias, encoder in encoders.items():
         assert encoder.encoder.rows_heard == 12
-        assert_as_one_by_one(encoder, few, speech.embeddings[alias])
-    assert (speech.embeddings["one"] - speech.embeddings["two"]).abs().max() > 1e-2
+        assert_as_one_by_one(encoder, few, speech.by_encoder[alias])
+    assert (speech.by_encoder["one"] - speech.by_encoder["two"]).abs().max() > 1e-2
     loaded = ReferenceCache.load(path)
     for alias, encoder in encoders.items():
-        for recording, row in zip(few, speech.embeddings[alias], strict=True):
+        for recording, row in zip(few, speech.by_encoder[alias], strict=True):
             assert torch.equal(cached(loaded, encoder, recording), row)
 
 
@@ -186,8 +186,8 @@ def test_other_minimum_lengths_are_other_embeddings_of_short_recordings(tmp_path
         encoder = SegmentEncoder(ToyEncoder(), minimum)
         found_cached, _ = embed_recordings({"toy": encoder}, [recording], ReferenceCache.load(path))
         fresh, _ = embed_recordings({"toy": encoder}, [recording], ReferenceCache())
-        torch.testing.assert_close(found_cached.embeddings["toy"], fresh.embeddings["toy"], atol=1e-6, rtol=0)
-        found[minimum] = fresh.embeddings["toy"]
+        torch.testing.assert_close(found_cached.by_encoder["toy"], fresh.by_encoder["toy"], atol=1e-6, rtol=0)
+        found[minimum] = fresh.by_encoder["toy"]
     assert (found[0.0] - found[0.5]).abs().max() > 1e-4
 
 
@@ -223,14 +223,14 @@ def test_an_encoder_that_keeps_count_of_something_is_still_the_same_encoder(few,
         encoder = SegmentEncoder(Counting()).eval()
         speech, computed = embed_recordings({"toy": encoder}, few, ReferenceCache.load(path))
         assert computed == {"toy": expected}
-        assert speech.embeddings["toy"].shape == (12, 12)
+        assert speech.by_encoder["toy"].shape == (12, 12)
 
 
 # --- files ------------------------------------------------------------------------------------------------------------
 
 
 def embedded(*recordings: Recording) -> torch.Tensor:
-    return embed_recordings({"toy": toy()}, recordings, ReferenceCache())[0].embeddings["toy"]
+    return embed_recordings({"toy": toy()}, recordings, ReferenceCache())[0].by_encoder["toy"]
 
 
 def test_channels_are_averaged(tmp_path):
@@ -383,7 +383,7 @@ def test_a_second_time_no_encoder_hears_anything(few, tmp_path):
     speech, computed = embed_recordings({"toy": again}, few, ReferenceCache.load(path))
     assert computed == {"toy": 0}
     assert again.encoder.heard == []
-    assert torch.equal(speech.embeddings["toy"], first.embeddings["toy"])
+    assert torch.equal(speech.by_encoder["toy"], first.by_encoder["toy"])
     assert path.read_bytes() == written
 
 
@@ -404,7 +404,7 @@ def test_one_file_that_changed_is_heard_again_alone(many, tmp_path, change):
     assert computed == {"toy": 1}
     assert again.encoder.rows_heard == 1
     for row, recording in enumerate(recordings):
-        difference = (speech.embeddings["toy"][row] - before.embeddings["toy"][row]).abs().max()
+        difference = (speech.by_encoder["toy"][row] - before.by_encoder["toy"][row]).abs().max()
         if recording is changed and change == "content":
             assert difference > 1e-2
         else:
@@ -428,7 +428,7 @@ def test_a_file_that_changes_while_it_is_embedded_puts_no_recording_in_the_place
         if few[3].path.name in str(error):
             return
         raise
-    assert_as_one_by_one(toy(), few, speech.embeddings["toy"])
+    assert_as_one_by_one(toy(), few, speech.by_encoder["toy"])
 
 
 def test_a_cache_that_cannot_be_written_is_named(few, tmp_path):
@@ -465,7 +465,7 @@ def test_what_is_done_is_kept_and_used(few, tmp_path, error, one_worker):
     speech, computed = embed_recordings({"toy": again}, few, ReferenceCache.load(path))
     assert computed == {"toy": 6}
     assert again.encoder.rows_heard == 6
-    assert torch.equal(speech.embeddings["toy"], expected.embeddings["toy"])
+    assert torch.equal(speech.by_encoder["toy"], expected.by_encoder["toy"])
     assert path.read_bytes() == whole.read_bytes()
     assert not list(tmp_path.glob("*.partial*"))
 
@@ -540,8 +540,8 @@ def test_no_graph_is_kept_and_modes_are_left_alone(few):
     assert not any(seen)
     assert torch.is_grad_enabled()
     assert not encoder.training
-    assert not speech.embeddings["toy"].requires_grad
-    torch.testing.assert_close(speech.embeddings["toy"].norm(dim=1), torch.ones(12))
+    assert not speech.by_encoder["toy"].requires_grad
+    torch.testing.assert_close(speech.by_encoder["toy"].norm(dim=1), torch.ones(12))
 
 
 # --- which recordings a data set has ----------------------------------------------------------------------------------
