@@ -1,17 +1,33 @@
-"""What is known at the start of a run, written into its folder, so that it can be repeated and judged."""
+"""Run folders: records written when a run starts, so that it can be repeated and evaluated, and the trained model."""
 
 import json
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from coqui_scl_plugin.config import SECTION, SclConfig
+import torch
+from TTS.tts.models.vits import Vits
+
+from coqui_scl_plugin.config import SECTION, SclConfig, check_config
 from coqui_scl_plugin.consistency.term import SpeakerConsistency
+from coqui_scl_plugin.coqui.run_config import read_config, resolved_config
+from coqui_scl_plugin.coqui.vits_config import SclVitsConfig
+from coqui_scl_plugin.encoders.loading.files import UNREADABLE
+from coqui_scl_plugin.errors import ConfigError
 from coqui_scl_plugin.utils.atomic import replacing
+from coqui_scl_plugin.utils.checkpoint import read_checkpoint
+
+_EVALUATION_SET = "evaluation_set.json"
+_ONLY_FOR_TRAINING = re.compile(r"^disc\.|speaker_encoder")
+
+
+# --- records ----------------------------------------------------------------------------------------------------------
 
 
 def record_measurements(config: SclConfig, consistency: SpeakerConsistency) -> None:
-    """Put the SHA-256 of each encoder's weights, its floor and its ceiling into the section."""
+    """Record the SHA-256 of each encoder's weights, its floor and its ceiling in the section."""
     for spec in (*config.encoders, *config.holdout):
         encoder = consistency.segment_encoders[spec.label].encoder
         if (sha256 := getattr(encoder, "sha256", None)) is not None:
@@ -21,23 +37,89 @@ def record_measurements(config: SclConfig, consistency: SpeakerConsistency) -> N
 
 
 def write_section(path: Path, config: SclConfig) -> None:
-    """Replace the section in a config file, and leave the rest of it as it is."""
+    """Replace the section in a config file, and leave the rest unchanged."""
     data = json.loads(path.read_text(encoding="utf-8"))
     with replacing(path) as temporary:
         temporary.write_text(json.dumps({**data, SECTION: config.to_dict()}, indent=4), encoding="utf-8")
 
 
-_EVALUATION_SET = "evaluation_set.json"
-
-
 def write_evaluation_set(folder: Path, samples: Iterable[Mapping[str, Any]]) -> None:
-    """Keep the names of the recordings that a run does not train on, which its config need not tell."""
+    """Record the names of the recordings that a run holds out, since a script may split the data unlike its config."""
     names = sorted(sample["audio_unique_name"] for sample in samples)
     with replacing(folder / _EVALUATION_SET) as temporary:
         temporary.write_text(json.dumps(names, indent=1), encoding="utf-8")
 
 
 def read_evaluation_set(folder: Path) -> set[str] | None:
-    """Those names; None where they were not kept."""
+    """Read the names of the recordings that a run held out; None if they were not recorded."""
     file = folder / _EVALUATION_SET
     return set(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else None
+
+
+# --- the trained model ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """A run folder and its model, in eval mode."""
+
+    folder: Path
+    config: SclVitsConfig
+    checkpoint: Path
+    model: Vits
+    """Stock, since synthesis needs no speaker encoder."""
+
+    @property
+    def label(self) -> str:
+        """Name of the run in results."""
+        return self.folder.resolve().name
+
+
+def _number(path: Path) -> int:
+    found = re.search(r"_(\d+)$", path.stem)
+    return int(found.group(1)) if found else -1
+
+
+def find_checkpoint(folder: Path) -> Path:
+    """Return the best model of a run folder, or else its latest checkpoint. Raises ConfigError if there is none."""
+    best = sorted(folder.glob("best_model*.pth"), key=_number)
+    latest = sorted(folder.glob("checkpoint_*.pth"), key=_number)
+    for found in (folder / "best_model.pth", *best[-1:], *latest[-1:], folder / "model.pth"):
+        if found.is_file():
+            return found
+    raise ConfigError(f"{folder}: contains neither best_model.pth nor checkpoint_N.pth; is it a run folder?")
+
+
+def load_run(folder: Path, checkpoint: Path | None, overrides: Sequence[str]) -> TrainedRun:
+    """Load a run folder, without its speaker encoders.
+
+    Args:
+        folder: Folder as Coqui's trainer leaves it.
+        checkpoint: File to load instead of the best model.
+        overrides: `--coqpit.KEY VALUE` for its config.
+
+    Raises:
+        ConfigError: it contains no config or no checkpoint, or they cannot be used.
+    """
+    if not folder.is_dir():
+        raise ConfigError(f"{folder}: there is no such run folder.")
+    config = resolved_config(read_config(str(folder / "config.json")), overrides)
+    check_config(config.scl)  # overrides are not checked as they are applied
+    config.model_args.use_speaker_encoder_as_loss = config.model_args.init_discriminator = False  # of training alone
+    if (own := folder / "speakers.pth").is_file():  # the config names the folder of the training run
+        config.speakers_file = config.model_args.speakers_file = str(own)
+    path = checkpoint or find_checkpoint(folder)
+    try:
+        state = read_checkpoint(str(path))
+    except UNREADABLE as error:
+        raise ConfigError(f"{path} is not a readable checkpoint: {error}.") from error
+    if not isinstance(state, dict) or "model" not in state:
+        raise ConfigError(f"{path} is not a checkpoint of Coqui's trainer (it lacks model).")
+    model = Vits(config)
+    weights = {name: value for name, value in state["model"].items() if not _ONLY_FOR_TRAINING.search(name)}
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise ConfigError(f"{path}: does not fit the config in {folder}: {error}") from error
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return TrainedRun(folder, config, path, model.to(device).eval())

@@ -71,7 +71,7 @@ class Run:
         """Give Coqui the target among the means of training, where it looks for it too and makes no use of it."""
         if self.target is not None and self.monitor is not None and self.trainer.keep_avg_train is not None:
             last = self.monitor.last
-            known = self.monitor.named(last.secs) if last is not None else {}
+            known = self.monitor.named(last.cross_utterance) if last is not None else {}
             self.trainer.keep_avg_train.add_value(f"avg_{self.target}", distance_of(known, self.target), 1)
 
     def check_guard(self, step: int) -> None:

@@ -18,7 +18,7 @@ from TTS.tts.utils.helpers import segment
 from coqui_scl_plugin.config import check_config
 from coqui_scl_plugin.consistency.term import SpeakerConsistency
 from coqui_scl_plugin.coqui import training_run
-from coqui_scl_plugin.coqui.vits_audio import copy_speech
+from coqui_scl_plugin.coqui.vits_audio import reconstruct
 from coqui_scl_plugin.coqui.vits_config import SclVitsConfig, rules_from_flags
 from coqui_scl_plugin.encoders.audio import ResampledAudio
 from coqui_scl_plugin.errors import ConfigError, GradientError
@@ -232,7 +232,7 @@ class SclVits(Vits):
         """
         outputs, losses = super().eval_step(batch, criterion, optimizer_idx)
         if optimizer_idx == 1 and losses is not None and self._run is not None and self._run.monitor is not None:
-            heard = self._run.monitor.hear(self._copies(batch), self._real_speech(batch, outputs), self._step)
+            heard = self._run.monitor.measure(self._copies(batch), self._real_speech(batch, outputs), self._step)
             losses = {**losses, **heard}
         return outputs, losses
 
@@ -250,7 +250,7 @@ class SclVits(Vits):
         rate = self.args.encoder_sample_rate or self.config.audio.sample_rate
         frames = max(1, round(self.config.scl.evaluation.max_seconds * rate / self.config.audio.hop_length))
         return [
-            copy_speech(
+            reconstruct(
                 self,
                 batch["spec"][item : item + 1, :, : min(int(length), frames)],
                 conditioning[[item]] if conditioning is not None else None,

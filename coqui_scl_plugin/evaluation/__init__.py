@@ -1,1 +1,1 @@
-"""Whether generated speech sounds like the right person: metrics, synthesis, results and their report."""
+"""Evaluation of synthetic speech: metrics, speaker verification, results and their report. No model, no Coqui."""

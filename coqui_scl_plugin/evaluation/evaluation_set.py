@@ -1,4 +1,4 @@
-"""What is judged: real recordings of some speakers, and synthetic ones that are to sound like them."""
+"""Evaluation sets: real recordings of some speakers, and the synthetic speech that should sound like them."""
 
 import csv
 import functools
@@ -18,12 +18,12 @@ _SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3")
 
 @dataclass(frozen=True)
 class SyntheticRecording(Recording):
-    """A file of synthetic speech that is to sound like `speaker`."""
+    """A file of synthetic speech that should sound like `speaker`."""
 
     reference: str | None = None
-    """Name of the real recording that it copies or whose text it speaks; None where there is none."""
+    """Name of the real recording that it reconstructs or whose text it speaks; None if there is none."""
     text: str = ""
-    """What it says, where that is known."""
+    """Text that it speaks, if known."""
 
 
 @dataclass(frozen=True)
@@ -31,21 +31,21 @@ class EvaluationSet:
     """All recordings of one evaluation. Names are unique within each list."""
 
     label: str
-    """What the results call it."""
+    """Name of the evaluation in the results."""
     source: dict[str, Any]
-    """Where it came from, so that it can be had again."""
+    """Origin of the recordings, so that they can be obtained again."""
     real: list[Recording]
     synthetic: list[SyntheticRecording]
 
     @functools.cached_property
     def speakers(self) -> list[str]:
-        """Those of whom there is synthetic speech, sorted."""
+        """Speakers with synthetic speech, sorted."""
         return sorted({recording.speaker for recording in self.synthetic})
 
     def __post_init__(self) -> None:
-        """Check that each speaker has real speech to be compared with, and names are text. Raises ConfigError."""
+        """Check that each speaker has real speech to compare with, and that names are text. Raises ConfigError."""
         if not self.synthetic:
-            raise ConfigError(f"{self.label}: there is no synthetic speech to judge.")
+            raise ConfigError(f"{self.label}: there is no synthetic speech to evaluate.")
         for recording in (*self.real, *self.synthetic):
             if any("\ud800" <= letter <= "\udfff" for letter in f"{recording.path}{recording.speaker}"):
                 raise ConfigError(f"{self.label}: the name {str(recording.path)!a} is not UTF-8; rename it.")
@@ -53,7 +53,7 @@ class EvaluationSet:
         for speaker in self.speakers:
             if speaker not in known:
                 msg = (
-                    f"{self.label}: there is synthetic speech of the speaker {speaker!r}, and no real speech. "
+                    f"{self.label}: the speaker {speaker!r} has synthetic speech but no real speech. "
                     f"{did_you_mean(speaker, known)}"
                 )
                 raise ConfigError(msg)
@@ -67,11 +67,11 @@ def _audio_file(folder: Path, name: str, where: str) -> Path:
 
 
 def evaluation_set_from_pairs(file: Path) -> EvaluationSet:
-    """The pairs of a csv file with the columns `reference`, `synthetic` and `speaker`, paths relative to its folder.
+    """Read a csv file with the columns `reference`, `synthetic` and `speaker`; paths are relative to its folder.
 
     Raises:
-        ConfigError: the file or one that it names is not there, a column or a value is missing, or a recording is
-            given to two speakers.
+        ConfigError: the file or one that it names does not exist, a column or a value is missing, or a recording is
+            assigned to two speakers.
     """
     if not file.is_file():
         raise ConfigError(f"--pairs {file}: there is no such file.")
@@ -79,35 +79,30 @@ def evaluation_set_from_pairs(file: Path) -> EvaluationSet:
         text = file.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise ConfigError(f"--pairs {file}: not UTF-8: {error}.") from error
-    with io.StringIO(text) as stream:
-        reader = csv.DictReader(stream, skipinitialspace=True)
-        if missing := set(_COLUMNS) - set(reader.fieldnames or ()):
-            raise ConfigError(
-                f"--pairs {file}: the first line lacks {', '.join(sorted(missing))}; it must name {','.join(_COLUMNS)}."
-            )
-        real: dict[str, Recording] = {}
-        synthetic: dict[str, SyntheticRecording] = {}
-        for row in reader:
-            where = f"--pairs {file}, line {reader.line_num}"
-            values = [(row[column] or "").strip() for column in _COLUMNS]
-            if not all(values):
-                raise ConfigError(f"{where}: reference, synthetic and speaker must all be given.")
-            reference, name, speaker = values
-            known = real.setdefault(
-                reference, Recording(reference, _audio_file(file.parent, reference, where), speaker)
-            )
-            if known.speaker != speaker:
-                raise ConfigError(f"{where}: {reference} is of {known.speaker!r} above, and of {speaker!r} here.")
-            if name in synthetic:
-                raise ConfigError(f"{where}: {name} is listed above already.")
-            synthetic[name] = SyntheticRecording(
-                name, _audio_file(file.parent, name, where), speaker, reference=reference
-            )
+    reader = csv.DictReader(io.StringIO(text), skipinitialspace=True)
+    if missing := set(_COLUMNS) - set(reader.fieldnames or ()):
+        raise ConfigError(
+            f"--pairs {file}: the first line lacks {', '.join(sorted(missing))}; it must name {','.join(_COLUMNS)}."
+        )
+    real: dict[str, Recording] = {}
+    synthetic: dict[str, SyntheticRecording] = {}
+    for row in reader:
+        where = f"--pairs {file}, line {reader.line_num}"
+        values = [(row[column] or "").strip() for column in _COLUMNS]
+        if not all(values):
+            raise ConfigError(f"{where}: reference, synthetic and speaker must all be given.")
+        reference, name, speaker = values
+        known = real.setdefault(reference, Recording(reference, _audio_file(file.parent, reference, where), speaker))
+        if known.speaker != speaker:
+            raise ConfigError(f"{where}: {reference} belongs to {known.speaker!r} above and to {speaker!r} here.")
+        if name in synthetic:
+            raise ConfigError(f"{where}: {name} is already listed above.")
+        synthetic[name] = SyntheticRecording(name, _audio_file(file.parent, name, where), speaker, reference=reference)
     return EvaluationSet(file.stem, {"pairs": str(file)}, list(real.values()), list(synthetic.values()))
 
 
-def _found(folder: Path, option: str) -> dict[str, Recording]:
-    """By path below the folder without suffix, the recordings of a folder with a sub-folder for each speaker."""
+def _recordings_in(folder: Path, option: str) -> dict[str, Recording]:
+    """Find the recordings of a folder with one subfolder per speaker, by path below the folder without suffix."""
     if not folder.is_dir():
         raise ConfigError(f"{option} {folder}: there is no such folder.")
     found: dict[str, Recording] = {}
@@ -116,34 +111,34 @@ def _found(folder: Path, option: str) -> dict[str, Recording]:
             continue
         inside = path.relative_to(folder)
         if len(inside.parts) == 1:
-            msg = f"{option} {folder}: {path.name} lies in no folder of a speaker; expected {option} DIR/SPEAKER/FILE."
+            msg = f"{option} {folder}: {path.name} is not in a speaker's folder; expected {option} DIR/SPEAKER/FILE."
             raise ConfigError(msg)
         name = inside.with_suffix("").as_posix()
         if name in found:
-            raise ConfigError(f"{option} {folder}: {found[name].path.name} and {path.name} have one name.")
+            raise ConfigError(f"{option} {folder}: {found[name].path.name} and {path.name} have the same name.")
         found[name] = Recording(name, path, inside.parts[0])
     if not found:
-        raise ConfigError(f"{option} {folder}: holds no audio ({', '.join(_SUFFIXES)}) in folders of speakers.")
+        raise ConfigError(f"{option} {folder}: contains no audio ({', '.join(_SUFFIXES)}) in speakers' folders.")
     return found
 
 
 def evaluation_set_from_folders(real: Path, synthetic: Path) -> EvaluationSet:
-    """Two folders, each with a sub-folder for each speaker; files of one name below both are pairs.
+    """Read two folders with one subfolder per speaker; files with the same name below both are pairs.
 
     Raises:
-        ConfigError: a folder is not there or holds no audio, or a speaker has no real speech.
+        ConfigError: a folder does not exist or contains no audio, or a speaker has no real speech.
     """
-    originals = _found(real, "--real")
-    copies = [
-        SyntheticRecording(name, found.path, found.speaker, reference=name if name in originals else None)
-        for name, found in _found(synthetic, "--synthetic").items()
+    references = _recordings_in(real, "--real")
+    made = [
+        SyntheticRecording(name, found.path, found.speaker, reference=name if name in references else None)
+        for name, found in _recordings_in(synthetic, "--synthetic").items()
     ]
     source = {"real": str(real), "synthetic": str(synthetic)}
-    return EvaluationSet(synthetic.resolve().name, source, list(originals.values()), copies)
+    return EvaluationSet(synthetic.resolve().name, source, list(references.values()), made)
 
 
-def a_few_of_each(recordings: Iterable[Recording], count: int) -> list[Recording]:
-    """The first `count` recordings of each speaker, in their order."""
+def first_of_each_speaker(recordings: Iterable[Recording], count: int) -> list[Recording]:
+    """Return the first `count` recordings of each speaker, in their order."""
     kept: list[Recording] = []
     seen: dict[str, int] = {}
     for recording in recordings:

@@ -1,4 +1,4 @@
-"""Figures of speaker verification, as pure functions of scores and labels; the curves are scikit-learn's."""
+"""Metrics of speaker verification, as pure functions of scores and labels; the curves are scikit-learn's."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -10,18 +10,18 @@ from sklearn.metrics import det_curve
 
 CONFIDENCE = 0.95
 P_TARGET, C_MISS, C_FALSE_ALARM = 0.05, 1.0, 1.0
-"""Of the detection cost: VoxCeleb's, as in clovaai/voxceleb_trainer."""
+"""Parameters of the detection cost: VoxCeleb's, as in clovaai/voxceleb_trainer."""
 
 
 class Interval(NamedTuple):
-    """A mean with its confidence interval; the bounds are None where one value alone is known."""
+    """A mean with its confidence interval; the bounds are None if only one value is known."""
 
     mean: float
     low: float | None
     high: float | None
 
     def excludes_zero(self) -> bool:
-        """Whether the mean can be told from zero."""
+        """Tell whether the mean is distinguishable from zero."""
         return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
 
 
@@ -29,20 +29,20 @@ class Rates(NamedTuple):
     """A detection error trade-off."""
 
     false_alarm: NDArray[np.float64]
-    """Share of trials of different speakers that are accepted, at each threshold."""
+    """Share of different-speaker trials that are accepted, at each threshold."""
     miss: NDArray[np.float64]
-    """Share of trials of one speaker that are rejected."""
+    """Share of same-speaker trials that are rejected, at each threshold."""
 
 
 def error_rates(scores: ArrayLike, same: ArrayLike) -> Rates:
-    """Both error rates at every threshold, from accepting all trials to rejecting all.
+    """Compute both error rates at every threshold, from accepting all trials to rejecting all.
 
     Args:
-        scores: `[N]`, the higher the more alike.
-        same: `[N]`, whether a trial is of one speaker.
+        scores: `[N]`; a higher score means more similar.
+        same: `[N]`, true for same-speaker trials.
 
     Raises:
-        ValueError: the trials are all of one kind.
+        ValueError: all trials are of one kind.
 
     >>> rates = error_rates([0.9, 0.8, 0.3, 0.2], [True, False, True, False])
     >>> rates.false_alarm.tolist(), rates.miss.tolist()
@@ -50,20 +50,20 @@ def error_rates(scores: ArrayLike, same: ArrayLike) -> Rates:
     """
     labels = np.asarray(same, dtype=bool)
     if labels.all() or not labels.any():
-        kind = "of one speaker" if labels.any() else "of different speakers"
-        raise ValueError(f"Error rates need trials of both kinds; all {labels.size} are {kind}.")
+        kind = "same-speaker" if labels.any() else "different-speaker"
+        raise ValueError(f"Error rates need trials of both kinds; all {labels.size} are {kind} trials.")
     false_alarm, miss, _ = det_curve(labels, np.asarray(scores, dtype=float))
     return Rates(np.append([1.0], np.append(false_alarm, 0.0)), np.append([0.0], np.append(miss, 1.0)))
 
 
 def equal_error_rate(scores: ArrayLike, same: ArrayLike) -> float:
-    """Where as many trials of one speaker are rejected as of different ones are accepted, in percent.
+    """Compute the rate, in percent, at which as many same-speaker trials are rejected as others are accepted.
 
-    Of the thresholds that the scores offer, the one at which both rates are nearest; their mean. As
-    `tuneThresholdfromScore` of clovaai/voxceleb_trainer.
+    Among the thresholds that the scores offer, the one at which both rates are nearest is taken; the result is the
+    mean of the two rates there, as in `tuneThresholdfromScore` of clovaai/voxceleb_trainer.
 
     Raises:
-        ValueError: the trials are all of one kind.
+        ValueError: all trials are of one kind.
 
     >>> equal_error_rate([0.9, 0.8, 0.7, 0.1], [True, True, False, False])
     0.0
@@ -83,13 +83,14 @@ def min_dcf(
     c_miss: float = C_MISS,
     c_false_alarm: float = C_FALSE_ALARM,
 ) -> float:
-    """The smallest detection cost of any threshold, as a share of the cost of deciding without listening.
+    """Compute the smallest detection cost of any threshold, relative to the cost of deciding without listening.
 
-    NIST's: `c_miss * P(miss) * p_target + c_false_alarm * P(false alarm) * (1 - p_target)`, over the smaller of
-    `c_miss * p_target` and `c_false_alarm * (1 - p_target)`. 0 is perfect, 1 no better than always saying no.
+    This is NIST's `c_miss * P(miss) * p_target + c_false_alarm * P(false alarm) * (1 - p_target)`, divided by the
+    smaller of `c_miss * p_target` and `c_false_alarm * (1 - p_target)`. 0 is perfect; 1 is no better than always
+    saying no.
 
     Raises:
-        ValueError: the trials are all of one kind.
+        ValueError: all trials are of one kind.
 
     >>> min_dcf([0.9, 0.4, 0.7, 0.1], [True, True, False, False])
     0.5
@@ -100,12 +101,12 @@ def min_dcf(
 
 
 def bootstrap_mean(values: Sequence[float], *, seed: int, resamples: int) -> Interval:
-    """Mean of one value a speaker, and its 95 % interval: percentiles of means over speakers drawn with replacement.
+    """Return the mean over speakers and its 95 % interval, from means over speakers drawn with replacement.
 
     Args:
-        values: One a speaker, for differences of two systems one difference a speaker.
-        seed: Of the draws.
-        resamples: How many.
+        values: One value per speaker; to compare two systems, one difference per speaker.
+        seed: Seed of the draws.
+        resamples: Number of draws.
 
     >>> bootstrap_mean([1.0, 1.0, 1.0], seed=0, resamples=99)
     Interval(mean=1.0, low=1.0, high=1.0)

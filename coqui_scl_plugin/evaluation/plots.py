@@ -1,4 +1,4 @@
-"""Figures of an evaluation. Each reads without colours: by linestyle, marker, hatch or number as well."""
+"""Figures of an evaluation. Each can be read without colour: by line style, marker, hatch or number as well."""
 
 import itertools
 import math
@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 
 import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from numpy.typing import NDArray
@@ -17,38 +18,38 @@ from scipy.stats import norm
 
 from coqui_scl_plugin.evaluation.metrics import error_rates
 
-ROLES = {"training": "trained against", "holdout": "took no part", "judge": "judge"}
-"""In words, what an encoder was in the training of what is judged."""
+ROLES = {"training": "training", "holdout": "held-out", "unknown": "role unknown"}
+"""Role of an encoder in the training of the evaluated model, in words."""
 
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-"""Okabe and Ito's, without the yellow, which is too faint for a line on white."""
+"""Okabe and Ito's palette, without the yellow, which is too faint for a line on white."""
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 _ROLE_LINES: dict[str | None, str] = {"training": "-", "holdout": "--"}
-# names of speakers are no mathematics, and text that stays text takes whatever fonts the reader has
+# speakers' names are not mathematics, and text that stays text is set in whatever fonts the reader has
 _STYLE: dict[Any, Any] = {"font.size": 11, "text.parse_math": False, "svg.fonttype": "none", "hatch.linewidth": 0.8}
 _LEGEND_BELOW: dict[str, Any] = {"loc": "outside lower center", "frameon": False, "fontsize": 10}
 _SVG, _XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
 _DET_LIMITS, _DET_TICKS = (0.001, 0.95), (0.001, 0.01, 0.05, 0.2, 0.5, 0.8, 0.95)
 _BINS = 30
-_MOST_WITH_NUMBERS = 15
-_LONGEST_NAME = 18
+_MAX_SPEAKERS_WITH_NUMBERS = 15
+_MAX_NAME_LETTERS = 18
 
 ElementTree.register_namespace("", _SVG)
 ElementTree.register_namespace("xlink", _XLINK)
 
 
 def as_svg(figure: Figure, name: str) -> str:
-    """The figure as an `<svg>` element for a page of HTML; the same figure always gives the same text.
+    """Render a figure as an `<svg>` element for an HTML page; the same figure always gives the same text.
 
     Args:
-        figure: What to draw.
-        name: Unique in the page: all ids start with it, so that those of several figures do not clash.
+        figure: The figure.
+        name: Unique in the page. All ids start with it, so that those of several figures do not clash.
     """
     text = StringIO()
     with matplotlib.rc_context({**_STYLE, "svg.hashsalt": name}), warnings.catch_warnings():
         # the browser has glyphs that matplotlib's own font lacks
         warnings.filterwarnings("ignore", "Glyph .* missing from")
-        # the layout is of the whole figure, and cutting its margins off must not begin it anew
+        # the layout is that of the whole figure; trimming its margins must not compute it anew
         figure.draw_without_rendering()
         figure.set_layout_engine("none")
         figure.savefig(text, format="svg", metadata={"Date": None}, bbox_inches="tight", pad_inches=0.05)
@@ -70,22 +71,22 @@ def as_svg(figure: Figure, name: str) -> str:
 
 
 def _short(name: str) -> str:
-    if len(name) <= _LONGEST_NAME:
+    if len(name) <= _MAX_NAME_LETTERS:
         return name
-    half = _LONGEST_NAME // 2
+    half = _MAX_NAME_LETTERS // 2
     return f"{name[: half - 1]}…{name[-half:]}"
 
 
 @matplotlib.rc_context(_STYLE)
 def matrix_figure(speakers: Sequence[str], matrix: Sequence[Sequence[float | None]]) -> Figure:
-    """Mean cosines of the synthetic speech of each speaker (rows) and the real speech of each (columns).
+    """Draw mean cosines of the synthetic speech of each speaker (rows) and the real speech of each (columns).
 
     Args:
         speakers: `[S]` names.
-        matrix: `[S, S]` cosines; None where there is nothing to compare.
+        matrix: `[S, S]` cosines; None if there is nothing to compare.
     """
     values = np.array(matrix, dtype=float).reshape(len(speakers), len(speakers))
-    with_numbers = len(speakers) <= _MOST_WITH_NUMBERS
+    with_numbers = len(speakers) <= _MAX_SPEAKERS_WITH_NUMBERS
     side = max(2.2, len(speakers) * (0.4 if with_numbers else 0.105))
     names = [_short(name) for name in speakers]
     margin = 0.6 + 0.075 * max(map(len, names))
@@ -112,7 +113,7 @@ def matrix_figure(speakers: Sequence[str], matrix: Sequence[Sequence[float | Non
 
 
 def _cosines(trials: Mapping[str, Any], alias: str) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Of the trials of `results.json`, the cosines by one encoder, and whether each is of one speaker."""
+    """Return the cosines of trials of `results.json` by one encoder, and whether each is a same-speaker trial."""
     columns = trials["columns"]
     cosine, same = columns.index(alias), columns.index("same_speaker")
     return (
@@ -123,18 +124,18 @@ def _cosines(trials: Mapping[str, Any], alias: str) -> tuple[NDArray[np.float64]
 
 @matplotlib.rc_context(_STYLE)
 def det_figure(trials: Mapping[str, Any], real_trials: Mapping[str, Any], aliases: Sequence[str]) -> Figure | None:
-    """Detection error trade-off of each encoder, for synthetic against real speech and for real speech alone.
+    """Draw the detection error trade-off of each encoder, for synthetic against real and for real speech alone.
 
-    The axes are those of normal deviates, on which normally distributed cosines give straight lines. Rates beyond
-    their ends are drawn at the ends.
+    Both axes are scaled to normal deviates, so that normally distributed cosines give straight lines. Rates beyond the
+    ends of an axis are drawn at its ends.
 
     Args:
-        trials: Of `results.json`, synthetic against real.
-        real_trials: Of `results.json`, real against real.
+        trials: Trials of `results.json`, synthetic against real.
+        real_trials: Trials of `results.json`, real against real.
         aliases: Encoders.
 
     Returns:
-        None where no trials are of both kinds.
+        None if no trials are of both kinds.
     """
     figure = Figure(figsize=(4.6, 5.2 + 0.22 * 2 * len(aliases)), layout="constrained")
     axes = figure.add_subplot()
@@ -159,7 +160,7 @@ def det_figure(trials: Mapping[str, Any], real_trials: Mapping[str, Any], aliase
         )  # fmt: skip
     if not axes.get_lines():
         return None
-    axes.plot(_DET_LIMITS, _DET_LIMITS, ":", color="#555555", linewidth=1, label="both rates equal", zorder=1)
+    axes.plot(_DET_LIMITS, _DET_LIMITS, ":", color="#555555", linewidth=1, label="equal rates", zorder=1)
     axes.set(xlabel="other speakers accepted, %", ylabel="same speaker rejected, %", box_aspect=1)
     axes.grid(color="#dddddd", linewidth=0.6)
     figure.legend(**_LEGEND_BELOW)
@@ -168,21 +169,21 @@ def det_figure(trials: Mapping[str, Any], real_trials: Mapping[str, Any], aliase
 
 @matplotlib.rc_context(_STYLE)
 def histogram_figure(trials: Mapping[str, Any], real_trials: Mapping[str, Any], alias: str) -> Figure | None:
-    """Cosines of one speaker and of different ones: hatched, synthetic against real; outlined, real speech alone.
+    """Draw same- and different-speaker cosines: hatched, synthetic against real; outlined, real speech alone.
 
     Args:
-        trials: Of `results.json`, synthetic against real.
-        real_trials: Of `results.json`, real against real.
+        trials: Trials of `results.json`, synthetic against real.
+        real_trials: Trials of `results.json`, real against real.
         alias: Encoder.
 
     Returns:
-        None where there is no trial.
+        None if there is no trial.
     """
     of_synthetic, of_real = _cosines(trials, alias), _cosines(real_trials, alias)
-    every = np.concatenate([of_synthetic[0], of_real[0]])
-    if every.size == 0:
+    cosines = np.concatenate([of_synthetic[0], of_real[0]])
+    if cosines.size == 0:
         return None
-    edges = np.histogram_bin_edges(every, bins=_BINS).tolist()
+    edges = np.histogram_bin_edges(cosines, bins=_BINS).tolist()
     figure = Figure(figsize=(4.6, 4.1), layout="constrained")
     axes = figure.add_subplot()
     kinds = ((True, _COLOURS[0], "////", "-"), (False, _COLOURS[1], "....", "--"))
@@ -198,13 +199,13 @@ def histogram_figure(trials: Mapping[str, Any], real_trials: Mapping[str, Any], 
             chosen, edges, weights=_shares(chosen), histtype="step", color="black", linestyle=style, linewidth=1.4,
             label=f"{who}: real alone",
         )  # fmt: skip
-    axes.set(xlabel="cosine", ylabel="share of the trials, %")
+    axes.set(xlabel="cosine", ylabel="share of trials, %")
     figure.legend(**_LEGEND_BELOW)
     return figure
 
 
 def _shares(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """A weight for each value, with which they make 100 percent."""
+    """Return a weight for each value, so that they add up to 100 percent."""
     return np.full(len(values), 100 / max(len(values), 1))
 
 
@@ -213,23 +214,23 @@ def _shares(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 @matplotlib.rc_context(_STYLE)
 def history_figure(rows: Sequence[Mapping[str, Any]], roles: Mapping[str, str]) -> Figure:
-    """How alike each encoder found the voices while the model trained.
+    """Draw the similarity by each encoder during training.
 
-    Scaled similarity, between lines at the floor (0) and the ceiling (1); plain cosines where no scaled one is known.
-    An encoder that the loss compared with is solid, one that took no part dashed, any other dotted and dashed.
+    The figure shows calibrated cross-utterance similarity, between lines at the floor (0) and the ceiling (1), or plain
+    cosines if no calibrated one is known. A training encoder is solid, a held-out one dashed, any other dash-dotted.
 
     Args:
-        rows: Of `scl_history.csv`: `step`, `secs_ALIAS`, `scaled_ALIAS` and `flags`, as numbers or as text; what is
-            not known is None or empty.
-        roles: Of encoders, by alias; `training`, `holdout` or `judge`.
+        rows: Rows of `scl_history.csv`: `step`, `cross_utterance_ALIAS`, `calibrated_cross_utterance_ALIAS` and
+            `flags`, as numbers or as text; what is not known is None or empty.
+        roles: Roles of encoders by alias: `training`, `holdout` or `unknown`.
     """
     figure = Figure(figsize=(4.6, 3.9 + 0.2 * len(roles)), layout="constrained")
     axes = figure.add_subplot()
     steps = [float(row["step"]) for row in rows]
-    lines = _curves(rows, "scaled_", roles)
-    scaled = any(np.isfinite(values).any() for values in lines.values())
-    if not scaled:
-        lines = _curves(rows, "secs_", roles)
+    lines = _curves(rows, "calibrated_cross_utterance_", roles)
+    calibrated = any(np.isfinite(values).any() for values in lines.values())
+    if not calibrated:
+        lines = _curves(rows, "cross_utterance_", roles)
     for place, (alias, values) in enumerate(lines.items()):
         role = roles.get(alias)
         axes.plot(
@@ -237,31 +238,33 @@ def history_figure(rows: Sequence[Mapping[str, Any]], roles: Mapping[str, str]) 
             marker=_MARKERS[place % len(_MARKERS)], markersize=5, markevery=max(1, len(steps) // 12),
             label=f"{alias}, {ROLES[role]}" if role in ROLES else alias,
         )  # fmt: skip
-    if scaled:
-        for level, name, height in ((0, "floor: other speakers", "top"), (1, "ceiling: same speaker", "bottom")):
-            axes.axhline(level, color="#555555", linestyle=":", linewidth=1.2)
-            axes.annotate(
-                name, (1, level), (-4, -3 if height == "top" else 3), xycoords=("axes fraction", "data"),
-                textcoords="offset points", ha="right", va=height, fontsize=9, color="#333333",
-                bbox={"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 0.5},
-            )  # fmt: skip
-        axes.margins(y=0.14)
-    flagged = [step for step, row in zip(steps, rows, strict=True) if row.get("flags")]
-    if flagged:
+    if calibrated:
+        _mark_calibration(axes)
+    if flagged := [step for step, row in zip(steps, rows, strict=True) if row.get("flags")]:
         top = axes.get_xaxis_transform()
         axes.vlines(flagged, 0, 1, transform=top, color="black", linewidth=0.6, alpha=0.5)
-        axes.plot(
-            flagged, [1] * len(flagged), "kv", markersize=9, transform=top, clip_on=False, label="something is flagged"
-        )
-    axes.set(xlabel="step", ylabel="scaled similarity" if scaled else "SECS (cosine)")
+        axes.plot(flagged, [1] * len(flagged), "kv", markersize=9, transform=top, clip_on=False, label="flagged")
+    axes.set(xlabel="step", ylabel="calibrated cross-utterance" if calibrated else "cross-utterance (cosine)")
     axes.grid(color="#e5e5e5", linewidth=0.6)
     if axes.get_legend_handles_labels()[0]:
         figure.legend(**_LEGEND_BELOW)
     return figure
 
 
+def _mark_calibration(axes: Axes) -> None:
+    """Draw lines at the floor and the ceiling of calibrated similarities."""
+    for value, name, height in ((0, "floor: other speakers", "top"), (1, "ceiling: same speaker", "bottom")):
+        axes.axhline(value, color="#555555", linestyle=":", linewidth=1.2)
+        axes.annotate(
+            name, (1, value), (-4, -3 if height == "top" else 3), xycoords=("axes fraction", "data"),
+            textcoords="offset points", ha="right", va=height, fontsize=9, color="#333333",
+            bbox={"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 0.5},
+        )  # fmt: skip
+    axes.margins(y=0.14)
+
+
 def _curves(rows: Sequence[Mapping[str, Any]], prefix: str, roles: Mapping[str, str]) -> dict[str, list[float]]:
-    """By alias, one value a row, NaN where it is not known; those with a role first."""
+    """Return one value per row, NaN if unknown, by alias; encoders with a role come first."""
     columns = dict.fromkeys(key for row in rows for key in row if key.startswith(prefix))
     found = [column.removeprefix(prefix) for column in columns]
     aliases = [*(alias for alias in roles if alias in found), *(alias for alias in found if alias not in roles)]

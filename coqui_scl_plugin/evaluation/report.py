@@ -1,4 +1,4 @@
-"""The report of an evaluation: one file of HTML that holds all it needs, its figures and its audio."""
+"""HTML report of an evaluation: one self-contained file, with its figures and audio."""
 
 import base64
 import io
@@ -20,34 +20,38 @@ from coqui_scl_plugin.evaluation.results import evaluations_of
 from coqui_scl_plugin.references.recordings import Recording
 from coqui_scl_plugin.utils.atomic import replacing
 
-MEASURES = {"secs": "SECS", "cross_utterance": "Cross-utterance", "scaled": "Scaled"}
-"""Similarities, by their names in `results.json`."""
+MEASURES = {
+    "secs": "SECS",
+    "cross_utterance": "Cross-utterance",
+    "calibrated_cross_utterance": "Calibrated cross-utterance",
+}
+"""Display names of similarities, by their keys in `results.json`."""
 UNKNOWN = "–"
-_MOST_SPEAKERS_HEARD = 10
-_SECONDS_HEARD = 10
+_MAX_SPEAKERS_PLAYED = 10
+_MAX_SECONDS_PLAYED = 10
 
 Document = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Shown:
-    """A figure in the page."""
+    """A figure on the page."""
 
     svg: str
     label: str
-    """What it is, for those who do not see it."""
+    """Description for readers who cannot see it."""
     caption: str
     wide: bool = False
-    """Keeps its size and scrolls where the page is narrower."""
+    """Whether it keeps its size and scrolls if the page is narrower."""
 
 
 @dataclass(frozen=True)
-class Course:
-    """A training."""
+class Training:
+    """Similarity during the training of a run."""
 
     figure: Shown
     flagged: list[Mapping[str, Any]]
-    """Rows in which something was found wrong."""
+    """Rows of the history with a flag."""
 
 
 @dataclass(frozen=True)
@@ -58,9 +62,9 @@ class Player:
     name: str
     text: str
     source: str | None
-    """A `data:` address; None where there is nothing to hear."""
+    """A `data:` URL; None if there is nothing to play."""
     problem: str | None
-    """Why there is not, or what is wrong with it."""
+    """Reason why there is nothing to play, or a defect of the recording."""
 
 
 def write(folder: Path, results: Document) -> Path:
@@ -72,10 +76,10 @@ def write(folder: Path, results: Document) -> Path:
 
 
 def render(results: Document) -> str:
-    """The page, as HTML.
+    """Render the page.
 
     Args:
-        results: All of `results.json`. Recordings that are no longer where it says are named as missing.
+        results: All of `results.json`. Recordings whose file no longer exists are listed as missing.
     """
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("coqui_scl_plugin.evaluation", "."), autoescape=True,
@@ -83,7 +87,7 @@ def render(results: Document) -> str:
     )  # fmt: skip
     environment.filters.update(fixed=fixed, plain=_plain)
     evaluations = evaluations_of(results)
-    # in the order of the evaluations, which Jinja's own groupby would sort
+    # keeps the order of the evaluations; Jinja's own groupby would sort them
     comparisons = itertools.groupby(results.get("comparisons", []), key=lambda row: row["evaluation"])
     names = (f"figure-{number}" for number in itertools.count(1))
     return environment.get_template("report.html.j2").render(
@@ -92,18 +96,18 @@ def render(results: Document) -> str:
         notes=[(label, note) for label, evaluation in evaluations.items() for note in evaluation["warnings"]],
         encoders={alias: encoder for e in evaluations.values() for alias, encoder in e["encoders"].items()},
         matrices=list(_matrices(evaluations, names)), trade_offs=list(_trade_offs(evaluations, names)),
-        histograms=list(_histograms(evaluations, names)), courses=list(_courses(evaluations, names)),
-        speakers_heard=_players(evaluations),
+        histograms=list(_histograms(evaluations, names)), trainings=list(_trainings(evaluations, names)),
+        speakers=_players(evaluations),
     )  # fmt: skip
 
 
 def fixed(value: float | None, digits: int = 3, sign: str = "") -> str:
-    """A number with `digits` decimals; an en dash where it is not known.
+    """Format a number with `digits` decimals; an unknown one is an en dash.
 
     Args:
-        value: What to show.
-        digits: Decimals.
-        sign: `+` also marks what is positive.
+        value: The number; None or not finite if unknown.
+        digits: Number of decimals.
+        sign: `+` also marks positive numbers.
 
     >>> fixed(0.12345), fixed(-0.5, 1), fixed(0.5, 1, "+"), fixed(None)
     ('0.123', '−0.5', '+0.5', '–')
@@ -114,7 +118,7 @@ def fixed(value: float | None, digits: int = 3, sign: str = "") -> str:
 
 
 def _plain(value: object) -> str:
-    """Text as it is, anything else as JSON."""
+    """Return text unchanged, and anything else as JSON."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
@@ -131,9 +135,9 @@ def _matrices(evaluations: Mapping[str, Document], names: Iterator[str]) -> Iter
             yield _shown(
                 plots.matrix_figure(evaluation["speakers"], encoder["matrix"]), next(names),
                 f"Matrix of mean cosines by {alias}: synthetic speech of {label} in rows, real speech in columns, "
-                "each by speaker.",
-                f"{label}, by {alias}. The diagonal is the speaker that was meant; a voice that is told apart is "
-                "brightest there.",
+                "by speaker.",
+                f"{label}, by {alias}. The diagonal holds the intended speakers; a voice that is distinguishable from "
+                "the others is brightest there.",
                 wide=True,
             )  # fmt: skip
 
@@ -144,11 +148,11 @@ def _trade_offs(evaluations: Mapping[str, Document], names: Iterator[str]) -> It
         if figure := plots.det_figure(evaluation["trials"], evaluation["real_trials"], aliases):
             yield _shown(
                 figure, next(names),
-                f"Detection error trade-off of {label}: rejected trials of one speaker against accepted trials of "
-                f"different speakers, for {', '.join(aliases)}.",
-                f"{label}. Solid, synthetic against real speech; dashed, real speech alone; the nearer to the lower "
-                "left, the better the speakers are told apart. Both axes are those of normal deviates, and rates "
-                "beyond their ends are drawn there.",
+                f"Detection error trade-off of {label}: rejected same-speaker trials against accepted "
+                f"different-speaker trials, by {', '.join(aliases)}.",
+                f"{label}. Solid: synthetic against real speech. Dashed: real speech alone. The closer a curve is to "
+                "the lower left corner, the better the speakers are told apart. Both axes are scaled to normal "
+                "deviates; rates beyond the ends of an axis are drawn at its ends.",
             )  # fmt: skip
 
 
@@ -158,31 +162,31 @@ def _histograms(evaluations: Mapping[str, Document], names: Iterator[str]) -> It
             if figure := plots.histogram_figure(evaluation["trials"], evaluation["real_trials"], alias):
                 yield _shown(
                     figure, next(names),
-                    f"Histogram of cosines by {alias}: trials of one speaker and of different speakers in {label}.",
-                    f"{label}, by {alias}. Hatched, synthetic against real speech; outlined, real speech alone.",
+                    f"Histogram of cosines by {alias}: same-speaker and different-speaker trials of {label}.",
+                    f"{label}, by {alias}. Hatched: synthetic against real speech. Outlined: real speech alone.",
                 )  # fmt: skip
 
 
-def _courses(evaluations: Mapping[str, Document], names: Iterator[str]) -> Iterator[Course]:
+def _trainings(evaluations: Mapping[str, Document], names: Iterator[str]) -> Iterator[Training]:
     for label, evaluation in evaluations.items():
         if history := evaluation["history"]:
             roles = {alias: encoder["role"] for alias, encoder in evaluation["encoders"].items()}
             shown = _shown(
                 plots.history_figure(history, roles), next(names),
-                f"Similarity of {label} by each encoder while it trained, against the step.",
-                f"{label}. An encoder that was trained against is solid, one that took no part dashed. Where only the "
-                "solid line rises, the model pleases the encoder and not a listener.",
+                f"Similarity of {label} by each encoder during training, by step.",
+                f"{label}. Training encoders are solid, held-out encoders dashed. Where only the solid line rises, the "
+                "model is pleasing the encoder, not a listener.",
             )  # fmt: skip
-            yield Course(shown, [row for row in history if row.get("flags")])
+            yield Training(shown, [row for row in history if row.get("flags")])
 
 
 # --- audio ------------------------------------------------------------------------------------------------------------
 
 
 def _players(evaluations: Mapping[str, Document]) -> dict[str, list[Player]]:
-    """By speaker, a real recording, and of each evaluation a synthetic one."""
+    """Choose a real recording of each speaker, and a synthetic one of each evaluation, by speaker."""
     speakers = list(dict.fromkeys(speaker for e in evaluations.values() for speaker in e["speakers"]))
-    return {speaker: _players_of(speaker, evaluations) for speaker in speakers[:_MOST_SPEAKERS_HEARD]}
+    return {speaker: _players_of(speaker, evaluations) for speaker in speakers[:_MAX_SPEAKERS_PLAYED]}
 
 
 def _players_of(speaker: str, evaluations: Mapping[str, Document]) -> list[Player]:
@@ -190,44 +194,44 @@ def _players_of(speaker: str, evaluations: Mapping[str, Document]) -> list[Playe
     real = [recording for e in evaluations.values() for recording in _of(speaker, e["recordings"]["real"])]
     reference = _common_reference(list(synthetic.values()))
     original = next((recording for recording in real if recording["name"] == reference), real[0] if real else None)
-    copies = {
+    made = {
         label: next((one for one in found if one["reference"] == reference), found[0] if found else None)
         for label, found in synthetic.items()
     }
-    return [_player("Reference", original), *(_player(label, copy) for label, copy in copies.items())]
+    return [_player("Reference", original), *(_player(label, one) for label, one in made.items())]
 
 
 def _of(speaker: str, recordings: Sequence[Document]) -> list[Document]:
-    """Those of one speaker, the ones without a problem first."""
+    """Return the recordings of one speaker, those without a problem first."""
     return sorted((one for one in recordings if one["speaker"] == speaker), key=lambda one: one["problem"] is not None)
 
 
 def _common_reference(synthetic: Sequence[Sequence[Document]]) -> str | None:
-    """Of the references that the recordings of each evaluation copy, the first that most of them have."""
+    """Return the reference that most evaluations share, the first of several; None if there is none."""
     references = [one["reference"] for found in synthetic for one in found if one["reference"] is not None]
     return max(dict.fromkeys(references), key=references.count, default=None)
 
 
 def _player(title: str, recording: Document | None) -> Player:
     if recording is None:
-        return Player(title, "", "", None, "there is none of this speaker")
+        return Player(title, "", "", None, "no recording of this speaker")
     path, problem = Path(recording["path"]), recording["problem"]
     source = None
     if not path.is_file():
-        problem = "not there any more"
+        problem = "the file no longer exists"
     else:
         try:
             source = _as_source(Recording(recording["name"], path, recording["speaker"]))
         except ConfigError:
-            problem = "cannot be read any more"
+            problem = "the file can no longer be read"
     return Player(title, recording["name"], recording.get("text", ""), source, problem)
 
 
 def _as_source(recording: Recording) -> str | None:
-    """The beginning of a recording as a `data:` address of FLAC, at its own rate; None where it is empty."""
+    """Encode the beginning of a recording as a `data:` URL of FLAC, at its own rate; None if it is empty."""
     waveform, rate = recording.load()
     if len(waveform) == 0:
         return None
     encoded = io.BytesIO()
-    soundfile.write(encoded, waveform[: _SECONDS_HEARD * rate].numpy(), rate, format="FLAC")
+    soundfile.write(encoded, waveform[: _MAX_SECONDS_PLAYED * rate].numpy(), rate, format="FLAC")
     return f"data:audio/flac;base64,{base64.b64encode(encoded.getvalue()).decode('ascii')}"

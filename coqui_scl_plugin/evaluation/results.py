@@ -1,68 +1,54 @@
-"""What an evaluation found, as `results.json` holds it: plain data, from which the report is made."""
+"""Results of evaluations, as `results.json` holds them: plain data, from which the report is made."""
 
 import importlib.metadata
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any
 
+from coqui_scl_plugin.evaluation.encoders import EncoderIdentity, Role
 from coqui_scl_plugin.evaluation.evaluation_set import EvaluationSet, SyntheticRecording
 from coqui_scl_plugin.evaluation.metrics import C_FALSE_ALARM, C_MISS, CONFIDENCE, P_TARGET, bootstrap_mean
-from coqui_scl_plugin.evaluation.verification import EmbeddedRecording, Trials, Verification
+from coqui_scl_plugin.evaluation.verification import MEASURES, EmbeddedRecording, Trials, Verification
 from coqui_scl_plugin.references.recordings import Recording
-
-Role = Literal["training", "holdout", "judge"]
-"""An encoder that the loss compared with, one that took no part in the training, or one of which nobody knows."""
 
 _PACKAGES = ("coqui-scl-plugin", "coqui-tts", "torch", "torchaudio", "scikit-learn", "scipy", "numpy")
 
 
 @dataclass(frozen=True)
-class EncoderIdentity:
-    """A speaker encoder that judges, as results record it."""
-
-    name: str
-    params: dict[str, Any]
-    fingerprint: str
-    """Of its weights."""
-
-
-@dataclass(frozen=True)
 class Evaluation:
-    """One `EvaluationSet`, judged."""
+    """An `EvaluationSet` and its verification."""
 
-    material: EvaluationSet
-    judgement: Verification
+    evaluation_set: EvaluationSet
+    verification: Verification
     roles: dict[str, Role]
-    """Of each encoder in the training of what was judged, by alias."""
+    """Role of each encoder in the training of the evaluated model, by alias."""
     history: list[dict[str, Any]] = field(default_factory=list)
     """Rows of the run's `scl_history.csv`."""
 
-    def to_dict(self, judges: Mapping[str, EncoderIdentity]) -> dict[str, Any]:
-        """As JSON has it."""
-        encoders = {
-            alias: {"role": self.roles[alias], **asdict(judges[alias]), **_as_json(asdict(verdict))}
-            for alias, verdict in self.judgement.verdicts.items()
-        }
+    def to_dict(self, encoders: Mapping[str, EncoderIdentity]) -> dict[str, Any]:
+        """Return the entry of `results.json`."""
+        real, synthetic = self.evaluation_set.real, self.evaluation_set.synthetic
         return {
-            "label": self.material.label,
-            "source": self.material.source,
-            "speakers": self.material.speakers,
-            "encoders": encoders,
+            "label": self.evaluation_set.label,
+            "source": self.evaluation_set.source,
+            "speakers": self.evaluation_set.speakers,
+            "encoders": {
+                alias: {"role": self.roles[alias], **asdict(encoders[alias]), **_as_json(asdict(scores))}
+                for alias, scores in self.verification.scores.items()
+            },
             "warnings": warnings(self),
             "history": self.history,
             "recordings": {
-                "real": [_recording(*pair) for pair in zip(self.material.real, self.judgement.real, strict=True)],
-                "synthetic": [
-                    _recording(*pair) for pair in zip(self.material.synthetic, self.judgement.synthetic, strict=True)
-                ],
+                "real": [_recording(*pair) for pair in zip(real, self.verification.real, strict=True)],
+                "synthetic": [_recording(*pair) for pair in zip(synthetic, self.verification.synthetic, strict=True)],
             },
-            "trials": _trials(self.judgement.trials, self.material.synthetic, self.material.real),
-            "real_trials": _trials(self.judgement.real_trials, self.material.real, self.material.real),
+            "trials": _trials(self.verification.trials, synthetic, real),
+            "real_trials": _trials(self.verification.real_trials, real, real),
         }
 
 
 def _as_json(value: Any) -> Any:
-    """Intervals as mappings."""
+    """Replace intervals by mappings."""
     if hasattr(value, "_asdict"):
         return value._asdict()
     if isinstance(value, dict):
@@ -70,13 +56,13 @@ def _as_json(value: Any) -> Any:
     return value
 
 
-def _recording(recording: Recording, heard: EmbeddedRecording) -> dict[str, Any]:
+def _recording(recording: Recording, embedded: EmbeddedRecording) -> dict[str, Any]:
     own = (
         {"reference": recording.reference, "text": recording.text} if isinstance(recording, SyntheticRecording) else {}
     )
     return {
         "name": recording.name, "path": str(recording.path), "speaker": recording.speaker, **own,
-        "seconds": round(heard.seconds, 3), "problem": heard.problem,
+        "seconds": round(embedded.seconds, 3), "problem": embedded.problem,
     }  # fmt: skip
 
 
@@ -90,47 +76,52 @@ def _trials(trials: Trials, first: Sequence[Recording], second: Sequence[Recordi
 
 
 def warnings(evaluation: Evaluation) -> list[str]:
-    """What a reader should know before the figures."""
+    """List what a reader should know before looking at the figures."""
     found = []
-    for alias, verdict in evaluation.judgement.verdicts.items():
-        if verdict.scaled is not None and verdict.scaled.low is not None and verdict.scaled.low > 1:
+    for alias, scores in evaluation.verification.scores.items():
+        calibrated = scores.calibrated_cross_utterance
+        if calibrated is not None and calibrated.low is not None and calibrated.low > 1:
             found.append(
-                f"{alias}: synthetic speech is more alike to the speakers' recordings (scaled "
-                f"{verdict.scaled.mean:.2f}) than those are to each other: it was made to please this encoder."
+                f"{alias}: synthetic speech is more similar to the speakers' recordings (calibrated cross-utterance "
+                f"similarity {calibrated.mean:.2f}) than these are to each other: it was made to please this encoder."
             )
-    for kind, recordings, heard in (
-        ("real", evaluation.material.real, evaluation.judgement.real),
-        ("synthetic", evaluation.material.synthetic, evaluation.judgement.synthetic),
+    for kind, recordings, embedded in (
+        ("real", evaluation.evaluation_set.real, evaluation.verification.real),
+        ("synthetic", evaluation.evaluation_set.synthetic, evaluation.verification.synthetic),
     ):
-        for recording, one in zip(recordings, heard, strict=True):
+        for recording, one in zip(recordings, embedded, strict=True):
             if one.problem is not None:
                 found.append(f"The {kind} recording {recording.name} of {recording.speaker} is {one.problem}.")
     if flagged := [row for row in evaluation.history if row.get("flags")]:
-        found += [f"While training, at step {flagged[-1]['step']}: {flagged[-1]['flags']}"]
+        found += [f"During training, at step {flagged[-1]['step']}: {flagged[-1]['flags']}"]
     if not evaluation.roles or not set(evaluation.roles.values()) - {"training"}:
-        found.append("Every encoder here was trained against: none of these figures says that a voice is more alike.")
+        found.append(
+            "Every encoder here is a training encoder: none of these figures shows that a voice is more similar."
+        )
     return found
 
 
 def compare(evaluations: Sequence[Evaluation], *, seed: int, resamples: int) -> list[dict[str, Any]]:
-    """Paired differences of every later evaluation and the first, over the speakers of both.
+    """Compare every later evaluation with the first, speaker by speaker, over the speakers of both.
 
-    Each with the mean, its 95 % interval by bootstrap over speakers, and whether it can be told from zero.
+    Returns:
+        By encoder and measure, the mean difference, its 95 % interval by bootstrap over speakers, and whether it is
+        distinguishable from zero.
     """
     first, rows = evaluations[0], []
     for other in evaluations[1:]:
-        for alias in first.judgement.verdicts:
-            before = first.judgement.verdicts[alias].speakers
-            after = other.judgement.verdicts[alias].speakers
-            for measure in ("secs", "cross_utterance", "scaled"):
+        for alias in first.verification.scores:
+            before = first.verification.scores[alias].speakers
+            after = other.verification.scores[alias].speakers
+            for measure in MEASURES:
                 pairs = [(getattr(before[s], measure), getattr(after[s], measure)) for s in before if s in after]
                 differences = [b - a for a, b in pairs if a is not None and b is not None]
                 if differences:
                     interval = bootstrap_mean(differences, seed=seed, resamples=resamples)
                     rows.append(
                         {
-                            "encoder": alias, "measure": measure, "baseline": first.material.label,
-                            "evaluation": other.material.label, "speakers": len(differences),
+                            "encoder": alias, "measure": measure, "baseline": first.evaluation_set.label,
+                            "evaluation": other.evaluation_set.label, "speakers": len(differences),
                             "difference": interval._asdict(), "distinguishable": interval.excludes_zero(),
                         }
                     )  # fmt: skip
@@ -139,22 +130,22 @@ def compare(evaluations: Sequence[Evaluation], *, seed: int, resamples: int) -> 
 
 def results(
     evaluations: Sequence[Evaluation],
-    judges: Mapping[str, EncoderIdentity],
+    encoders: Mapping[str, EncoderIdentity],
     *,
     seed: int,
     resamples: int,
     dbfs: float | None,
 ) -> dict[str, Any]:
-    """All of `results.json`: of one evaluation at the top, of several below `evaluations`, by label."""
+    """Return all of `results.json`: one evaluation at the top, several under `evaluations`, by label."""
     header = {
         "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
         "seed": seed,
         "resamples": resamples,
         "confidence": CONFIDENCE,
-        "level_dbfs": dbfs,
+        "loudness_dbfs": dbfs,
         "detection_cost": {"p_target": P_TARGET, "c_miss": C_MISS, "c_false_alarm": C_FALSE_ALARM},
     }
-    found = {evaluation.material.label: evaluation.to_dict(judges) for evaluation in evaluations}
+    found = {evaluation.evaluation_set.label: evaluation.to_dict(encoders) for evaluation in evaluations}
     if len(found) == 1:
         return {**header, **next(iter(found.values()))}
     return {
@@ -165,6 +156,6 @@ def results(
 
 
 def evaluations_of(document: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Those in a `results.json`, by label."""
+    """Return the evaluations in a `results.json`, by label."""
     found: dict[str, dict[str, Any]] = document.get("evaluations") or {document["label"]: dict(document)}
     return found

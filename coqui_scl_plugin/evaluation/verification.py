@@ -1,7 +1,9 @@
-"""Speaker encoders listen to real and synthetic recordings, and say how alike they find the speakers."""
+"""Speaker verification: encoders embed real and synthetic recordings, and score how similar their speakers are."""
 
+import functools
+import itertools
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,51 +23,58 @@ from coqui_scl_plugin.references.fill import device_of, workers
 from coqui_scl_plugin.references.recordings import Recording
 
 Matrix = NDArray[np.float64]
-_MOST_TRIALS = 200_000
+MEASURES = ("secs", "cross_utterance", "calibrated_cross_utterance")
+"""Similarities of `SpeakerScores` and `EncoderScores`."""
+_MAX_TRIALS = 200_000
 
 
 @dataclass(frozen=True)
 class EmbeddedRecording:
-    """A recording, as the encoders heard it."""
+    """A recording, embedded by each encoder."""
 
     seconds: float
     problem: str | None
-    """Why it holds no speech, if so."""
+    """Reason why it cannot be speech; None if it can."""
     embeddings: dict[str, Tensor]
-    """By alias, `[D]`; not finite where the encoder cannot say anything."""
+    """`[D]` by alias; not finite if the encoder has no embedding for the recording."""
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether every encoder has an embedding for it."""
+        return all(bool(embedding.isfinite().all()) for embedding in self.embeddings.values())
 
 
 @dataclass(frozen=True)
 class Trials:
-    """Pairs of recordings: is the second of the speaker whom the first is to sound like?"""
+    """Pairs of recordings: does the second belong to the speaker that the first should sound like?"""
 
     first: NDArray[np.int64]
     second: NDArray[np.int64]
     same: NDArray[np.bool_]
     scores: dict[str, Matrix]
-    """By alias, `[N]` cosines."""
+    """`[N]` cosines by alias."""
 
 
 @dataclass(frozen=True)
 class SpeakerScores:
-    """One speaker by one encoder; None where there is nothing to compare with."""
+    """Scores of one speaker by one encoder; None if there is nothing to compare with."""
 
     recordings: int
     secs: float | None
     cross_utterance: float | None
-    scaled: float | None
+    calibrated_cross_utterance: float | None
 
 
 @dataclass(frozen=True)
 class EncoderScores:
-    """All of one encoder. Means are over speakers, each the mean of theirs; intervals are of 95 %."""
+    """Scores by one encoder. Means are over speakers, of each speaker's mean; intervals are 95 % intervals."""
 
     secs: Interval | None
-    """Cosine of a synthetic recording and its own reference; where it has none, as `cross_utterance`."""
+    """Cosine of a synthetic recording and its own reference; `cross_utterance` for recordings without a reference."""
     cross_utterance: Interval | None
-    """Mean cosine of a synthetic recording and the other real recordings of the speaker."""
-    scaled: Interval | None
-    """`cross_utterance` between the floor (0) and the ceiling (1), which are of different recordings as well."""
+    """Mean cosine of a synthetic recording and the speaker's other real recordings."""
+    calibrated_cross_utterance: Interval | None
+    """`cross_utterance` rescaled to 0 at the floor and 1 at the ceiling, which are of different recordings as well."""
     eer: float | None
     """Equal error rate of the trials of synthetic against real speech, in percent."""
     min_dcf: float | None
@@ -74,7 +83,7 @@ class EncoderScores:
     ceiling: float | None
     """Mean cosine of different real recordings of one speaker."""
     real_eer: float | None
-    """The same of real speech alone."""
+    """Equal error rate of real speech alone, in percent."""
     real_min_dcf: float | None
     speakers: dict[str, SpeakerScores]
     matrix: list[list[float | None]]
@@ -83,68 +92,90 @@ class EncoderScores:
 
 @dataclass(frozen=True)
 class Verification:
-    """What came out for one `EvaluationSet`."""
+    """Outcome of verifying one `EvaluationSet`."""
 
     real: list[EmbeddedRecording]
     synthetic: list[EmbeddedRecording]
-    verdicts: dict[str, EncoderScores]
+    scores: dict[str, EncoderScores]
+    """Scores by alias."""
     trials: Trials
-    """Synthetic (first) against real (second), but for each one's own reference."""
+    """Synthetic (first) against real (second), except for each recording's own reference."""
     real_trials: Trials
     """Real against real."""
 
 
-# --- listening --------------------------------------------------------------------------------------------------------
+# --- embedding --------------------------------------------------------------------------------------------------------
 
 
 @torch.inference_mode()
-def hear(recording: Recording, encoders: Mapping[str, SegmentEncoder], dbfs: float | None) -> EmbeddedRecording:
-    """Load and embed one recording, at a level of `dbfs` if that is given. Raises ConfigError if it cannot be read."""
+def embed_recording(
+    recording: Recording, encoders: Mapping[str, SegmentEncoder], dbfs: float | None
+) -> EmbeddedRecording:
+    """Load and embed one recording, at a loudness of `dbfs` unless None. Raises ConfigError if it is unreadable."""
     waveform, rate = recording.load()
     if len(waveform) == 0:
-        return EmbeddedRecording(
-            0.0, "empty", {a: torch.full((e.encoder.embedding_dim,), torch.nan) for a, e in encoders.items()}
-        )
+        unknown = {alias: torch.full((e.encoder.embedding_dim,), torch.nan) for alias, e in encoders.items()}
+        return EmbeddedRecording(0.0, "empty", unknown)
     problem = problem_of(waveform, rate)
     if dbfs is not None:
         waveform = normalise_loudness(waveform, dbfs)
-    at_rates: dict[torch.device, ResampledAudio] = {}
+    on_devices: dict[torch.device, ResampledAudio] = {}
     embeddings = {}
     for alias, encoder in encoders.items():
         device = device_of(encoder)
-        heard = at_rates.setdefault(device, ResampledAudio(waveform.unsqueeze(0).to(device), rate))
-        embeddings[alias] = encoder(heard.at(encoder.sample_rate))[0].cpu()
+        audio = on_devices.setdefault(device, ResampledAudio(waveform.unsqueeze(0).to(device), rate))
+        embeddings[alias] = encoder(audio.at(encoder.sample_rate))[0].cpu()
     return EmbeddedRecording(len(waveform) / rate, problem, embeddings)
 
 
-def hear_all(
+def embed_recordings(
     recordings: Sequence[Recording],
     encoders: Mapping[str, SegmentEncoder],
     dbfs: float | None,
     title: str,
     memory: dict[Path, EmbeddedRecording],
 ) -> list[EmbeddedRecording]:
-    """`hear` all that are not in `memory`, which gets them, under a progress bar."""
-    new = [recording for recording in recordings if recording.path not in memory]
-    with workers(device_of(next(iter(encoders.values())))) as pool:
-        heard = pool.map(lambda recording: hear(recording, encoders, dbfs), new)
-        bar = tqdm(heard, total=len(new), desc=title, unit="file", mininterval=1.0, disable=not new)
-        memory.update(zip((recording.path for recording in new), bar, strict=True))
+    """Embed the recordings that are not in `memory`, add them to it, and return all; shows a progress bar."""
+    if new := [recording for recording in recordings if recording.path not in memory]:
+        with workers(device_of(next(iter(encoders.values())))) as pool:
+            embedded = pool.map(lambda recording: embed_recording(recording, encoders, dbfs), new)
+            bar = tqdm(embedded, total=len(new), desc=title, unit="file", mininterval=1.0)
+            memory.update(zip((recording.path for recording in new), bar, strict=True))
     return [memory[recording.path] for recording in recordings]
-
-
-def _embedded(heard: Sequence[EmbeddedRecording], alias: str) -> Tensor:
-    return torch.stack([one.embeddings[alias] for one in heard]).double()
 
 
 # --- trials -----------------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class _Compared:
+    """An evaluation set, and the indices of the recordings that take part in its comparisons."""
+
+    recordings: EvaluationSet
+    synthetic: list[int]
+    real: list[int]
+
+    def pairs(self) -> list[tuple[int, int, bool]]:
+        """Pair each synthetic with each real recording but its reference; true for those of one speaker."""
+        made, real = self.recordings.synthetic, self.recordings.real
+        return [
+            (i, j, made[i].speaker == real[j].speaker)
+            for i in self.synthetic
+            for j in self.real
+            if made[i].reference != real[j].name
+        ]
+
+    def real_pairs(self) -> list[tuple[int, int, bool]]:
+        """Pair each real recording with each other one; true for those of one speaker."""
+        real = self.recordings.real
+        return [(i, j, real[i].speaker == real[j].speaker) for i, j in itertools.combinations(self.real, 2)]
+
+
 def _sampled(pairs: list[tuple[int, int, bool]], seed: int) -> list[tuple[int, int, bool]]:
-    """All trials of one speaker, and as many of different ones as keep the list readable, drawn by the seed."""
+    """Keep all same-speaker trials, and draw as many others as keep the list at a readable length."""
     same = [pair for pair in pairs if pair[2]]
     others = [pair for pair in pairs if not pair[2]]
-    room = max(_MOST_TRIALS - len(same), len(same))
+    room = max(_MAX_TRIALS - len(same), len(same))
     if len(others) > room:
         others = random.Random(seed).sample(others, room)
     return sorted(same + others)
@@ -159,83 +190,101 @@ def _trials(
     return Trials(np.array(rows, int), np.array(columns, int), np.array([s for *_, s in chosen], bool), scores)
 
 
-def _pairs(material: EvaluationSet, synthetic: Sequence[int], real: Sequence[int]) -> list[tuple[int, int, bool]]:
-    return [
-        (i, j, material.synthetic[i].speaker == material.real[j].speaker)
-        for i in synthetic
-        for j in real
-        if material.synthetic[i].reference != material.real[j].name
-    ]
-
-
-def _real_pairs(material: EvaluationSet, real: Sequence[int]) -> list[tuple[int, int, bool]]:
-    return [
-        (i, j, material.real[i].speaker == material.real[j].speaker)
-        for position, i in enumerate(real)
-        for j in real[position + 1 :]
-    ]
-
-
-def _rates(trials: Trials, alias: str) -> tuple[float | None, float | None]:
+def _error_rates(trials: Trials, alias: str) -> tuple[float | None, float | None]:
+    """Return the equal error rate and the detection cost; None unless there are trials of both kinds."""
     if trials.same.all() or not trials.same.any():
         return None, None
     return equal_error_rate(trials.scores[alias], trials.same), min_dcf(trials.scores[alias], trials.same)
 
 
-# --- one encoder ------------------------------------------------------------------------------------------------------
+# --- scores by one encoder --------------------------------------------------------------------------------------------
 
 
 def _mean(values: Sequence[float]) -> float | None:
     return float(np.mean(values)) if values else None
 
 
-def _similarities(
-    material: EvaluationSet, cosines: Matrix, synthetic: Sequence[int], real: Sequence[int]
-) -> dict[int, tuple[float | None, float | None]]:
-    """By synthetic recording, its cosine to its own reference, and the mean of those to the speaker's others."""
-    rows = {material.real[j].name: j for j in real}
+def _similarities(compared: _Compared, cosines: Matrix) -> dict[int, tuple[float | None, float | None]]:
+    """Return the cosine with its own reference and the mean with the speaker's others, by synthetic recording."""
+    made, real = compared.recordings.synthetic, compared.recordings.real
+    rows = {real[j].name: j for j in compared.real}
     found: dict[int, tuple[float | None, float | None]] = {}
-    for i in synthetic:
-        own = rows.get(material.synthetic[i].reference or "")
-        of_speaker = [j for j in real if material.real[j].speaker == material.synthetic[i].speaker and j != own]
+    for i in compared.synthetic:
+        own = rows.get(made[i].reference or "")
+        of_speaker = [j for j in compared.real if real[j].speaker == made[i].speaker and j != own]
         cross = _mean(cosines[i, of_speaker].tolist())
         found[i] = (float(cosines[i, own]) if own is not None else cross, cross)
     return found
 
 
-def _speaker_verdicts(
-    material: EvaluationSet, similarities: Mapping[int, tuple[float | None, float | None]], levels: Calibration | None
-) -> dict[str, SpeakerScores]:
-    verdicts = {}
-    for speaker in material.speakers:
-        own = [pair for i, pair in similarities.items() if material.synthetic[i].speaker == speaker]
+def _speaker_scores(compared: _Compared, cosines: Matrix, calibration: Calibration | None) -> dict[str, SpeakerScores]:
+    similarities = _similarities(compared, cosines)
+    scores = {}
+    for speaker in compared.recordings.speakers:
+        own = [pair for i, pair in similarities.items() if compared.recordings.synthetic[i].speaker == speaker]
         secs = _mean([secs for secs, _ in own if secs is not None])
         cross = _mean([cross for _, cross in own if cross is not None])
-        scaled = None
-        if cross is not None and levels is not None and levels.ceiling > levels.floor:
-            scaled = levels.rescale(cross)
-        verdicts[speaker] = SpeakerScores(len(own), secs, cross, scaled)
-    return verdicts
+        calibrated = None
+        if cross is not None and calibration is not None and calibration.ceiling > calibration.floor:
+            calibrated = calibration.rescale(cross)
+        scores[speaker] = SpeakerScores(len(own), secs, cross, calibrated)
+    return scores
 
 
-def _over_speakers(values: Sequence[float | None], seed: int, resamples: int) -> Interval | None:
+def _matrix(compared: _Compared, cosines: Matrix) -> list[list[float | None]]:
+    """Return the mean cosines of all pairs of speakers, without those of recordings and their own references."""
+    made, real, speakers = compared.recordings.synthetic, compared.recordings.real, compared.recordings.speakers
+    cells: dict[tuple[str, str], list[float]] = {}
+    for i, j, _ in compared.pairs():
+        cells.setdefault((made[i].speaker, real[j].speaker), []).append(float(cosines[i, j]))
+    return [[_mean(cells.get((row, column), [])) for column in speakers] for row in speakers]
+
+
+def _over_speakers(values: Sequence[float | None], *, seed: int, resamples: int) -> Interval | None:
     known = [value for value in values if value is not None]
     return bootstrap_mean(known, seed=seed, resamples=resamples) if known else None
 
 
-def _matrix(
-    material: EvaluationSet, cosines: Matrix, synthetic: Sequence[int], real: Sequence[int]
-) -> list[list[float | None]]:
-    """Without the cosines of recordings and their own references."""
-    pairs = _pairs(material, synthetic, real)
-    cells: dict[tuple[str, str], list[float]] = {}
-    for i, j, _ in pairs:
-        cells.setdefault((material.synthetic[i].speaker, material.real[j].speaker), []).append(float(cosines[i, j]))
-    return [[_mean(cells.get((row, column), [])) for column in material.speakers] for row in material.speakers]
+# --- verification -----------------------------------------------------------------------------------------------------
 
 
-def judge(
-    material: EvaluationSet,
+def _encoder_scores(
+    compared: _Compared,
+    synthetic: Tensor,
+    real: Tensor,
+    rates: tuple[float | None, float | None, float | None, float | None],
+    interval: Callable[[Sequence[float | None]], Interval | None],
+) -> EncoderScores:
+    """Score an evaluation set by one encoder.
+
+    Args:
+        compared: The evaluation set, with N synthetic and M real recordings.
+        synthetic: `[N, D]`.
+        real: `[M, D]`.
+        rates: `eer`, `min_dcf`, `real_eer` and `real_min_dcf`.
+        interval: Mean over speakers and its interval.
+    """
+    calibration = measure_calibration(real[compared.real], [compared.recordings.real[j].speaker for j in compared.real])
+    cosines = (synthetic @ real.T).numpy()
+    speakers = _speaker_scores(compared, cosines, calibration)
+    eer, cost, real_eer, real_cost = rates
+    return EncoderScores(
+        secs=interval([one.secs for one in speakers.values()]),
+        cross_utterance=interval([one.cross_utterance for one in speakers.values()]),
+        calibrated_cross_utterance=interval([one.calibrated_cross_utterance for one in speakers.values()]),
+        eer=eer, min_dcf=cost, real_eer=real_eer, real_min_dcf=real_cost,
+        floor=calibration.floor if calibration else None, ceiling=calibration.ceiling if calibration else None,
+        speakers=speakers, matrix=_matrix(compared, cosines),
+    )  # fmt: skip
+
+
+def _stacked(embedded: Sequence[EmbeddedRecording], encoders: Mapping[str, SegmentEncoder]) -> dict[str, Tensor]:
+    """Return `[N, D]` by alias, in double precision."""
+    return {alias: torch.stack([one.embeddings[alias] for one in embedded]).double() for alias in encoders}
+
+
+def verify(
+    evaluation_set: EvaluationSet,
     encoders: Mapping[str, SegmentEncoder],
     *,
     dbfs: float | None = None,
@@ -243,48 +292,36 @@ def judge(
     resamples: int = 9999,
     memory: dict[Path, EmbeddedRecording] | None = None,
 ) -> Verification:
-    """Let each encoder compare the synthetic with the real speech.
+    """Compare synthetic with real speech by each encoder.
 
-    A real recording without speech is left out, and so is a synthetic one of which an encoder can say nothing; a
-    synthetic one that is silence or noise counts as what the encoders find.
+    A real recording without speech is left out, and so is a synthetic one without a finite embedding. Synthetic
+    silence and noise count with whatever the encoders find: leaving them out would flatter the model.
 
     Args:
-        material: What to judge.
-        encoders: By alias, in eval mode.
-        dbfs: Level to which each recording is brought before; None leaves it.
-        seed: Of the bootstrap, and of the trials where there are too many.
-        resamples: Of the bootstrap.
-        memory: What these encoders heard already at this level, by file; gets what they hear now.
+        evaluation_set: The recordings.
+        encoders: Encoders by alias, in eval mode.
+        dbfs: Loudness to which each recording is brought first; None leaves it.
+        seed: Seed of the bootstrap, and of the draw of trials if there are too many.
+        resamples: Draws of the bootstrap.
+        memory: Recordings that these encoders embedded before at this loudness, by file; new ones are added.
 
     Raises:
         ConfigError: a recording cannot be read.
     """
-    memory = {} if memory is None else memory
-    heard_real = hear_all(material.real, encoders, dbfs, f"{material.label}, real", memory)
-    heard_synthetic = hear_all(material.synthetic, encoders, dbfs, f"{material.label}, synthetic", memory)
-    real = [j for j, one in enumerate(heard_real) if one.problem is None and _says_something(one)]
-    synthetic = [i for i, one in enumerate(heard_synthetic) if _says_something(one)]
-    of_real = {alias: _embedded(heard_real, alias) for alias in encoders}
-    of_synthetic = {alias: _embedded(heard_synthetic, alias) for alias in encoders}
-    trials = _trials(_pairs(material, synthetic, real), of_synthetic, of_real, seed)
-    real_trials = _trials(_real_pairs(material, real), of_real, of_real, seed)
-    verdicts = {}
+    memory, label = {} if memory is None else memory, evaluation_set.label
+    real = embed_recordings(evaluation_set.real, encoders, dbfs, f"{label}, real", memory)
+    synthetic = embed_recordings(evaluation_set.synthetic, encoders, dbfs, f"{label}, synthetic", memory)
+    compared = _Compared(
+        evaluation_set,
+        synthetic=[i for i, one in enumerate(synthetic) if one.is_finite],
+        real=[j for j, one in enumerate(real) if one.problem is None and one.is_finite],
+    )
+    of_real, of_synthetic = _stacked(real, encoders), _stacked(synthetic, encoders)
+    trials = _trials(compared.pairs(), of_synthetic, of_real, seed)
+    real_trials = _trials(compared.real_pairs(), of_real, of_real, seed)
+    interval = functools.partial(_over_speakers, seed=seed, resamples=resamples)
+    scores = {}
     for alias in encoders:
-        cosines = (of_synthetic[alias] @ of_real[alias].T).numpy()
-        levels = measure_calibration(of_real[alias][real], [material.real[j].speaker for j in real])
-        speakers = _speaker_verdicts(material, _similarities(material, cosines, synthetic, real), levels)
-        eer, cost = _rates(trials, alias)
-        real_eer, real_cost = _rates(real_trials, alias)
-        verdicts[alias] = EncoderScores(
-            secs=_over_speakers([v.secs for v in speakers.values()], seed, resamples),
-            cross_utterance=_over_speakers([v.cross_utterance for v in speakers.values()], seed, resamples),
-            scaled=_over_speakers([v.scaled for v in speakers.values()], seed, resamples),
-            eer=eer, min_dcf=cost, real_eer=real_eer, real_min_dcf=real_cost,
-            floor=levels.floor if levels else None, ceiling=levels.ceiling if levels else None,
-            speakers=speakers, matrix=_matrix(material, cosines, synthetic, real),
-        )  # fmt: skip
-    return Verification(heard_real, heard_synthetic, verdicts, trials, real_trials)
-
-
-def _says_something(heard: EmbeddedRecording) -> bool:
-    return all(bool(embedding.isfinite().all()) for embedding in heard.embeddings.values())
+        rates = (*_error_rates(trials, alias), *_error_rates(real_trials, alias))
+        scores[alias] = _encoder_scores(compared, of_synthetic[alias], of_real[alias], rates, interval)
+    return Verification(real, synthetic, scores, trials, real_trials)

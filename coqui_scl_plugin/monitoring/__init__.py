@@ -1,1 +1,1 @@
-"""Similarity while a model trains: measured at each evaluation, kept, flagged and published."""
+"""Similarity during training: measured at each evaluation epoch, recorded, flagged and published."""

@@ -1,4 +1,4 @@
-"""What all encoders say at each evaluation epoch, of whole recordings that the generator copied."""
+"""Similarity of reconstructed recordings, measured by all encoders at each evaluation epoch."""
 
 import copy
 from collections import defaultdict
@@ -15,12 +15,13 @@ from coqui_scl_plugin.consistency.term import SpeakerConsistency
 from coqui_scl_plugin.encoders.audio import ResampledAudio
 from coqui_scl_plugin.encoders.segment_encoder import SegmentEncoder
 from coqui_scl_plugin.freeze import FrozenPolicy
-from coqui_scl_plugin.monitoring.history import Row, ceilings_of, find_flags, read_history, write_history
+from coqui_scl_plugin.monitoring.flags import ceilings_of, find_flags
+from coqui_scl_plugin.monitoring.history import Row, named_similarities, read_history, write_history
 from coqui_scl_plugin.references.sources import ReferenceBatch
 
 
-def _as_they_are(encoders: Mapping[str, SegmentEncoder]) -> dict[str, SegmentEncoder]:
-    """Frozen copies, which do not move with encoders that train along: those would say what they were trained to."""
+def _frozen_copies(encoders: Mapping[str, SegmentEncoder]) -> dict[str, SegmentEncoder]:
+    """Copy encoders that train along, since once trained they would say what they were trained to say."""
     copies = {alias: copy.deepcopy(encoder) for alias, encoder in encoders.items()}
     for encoder in copies.values():
         FrozenPolicy().apply(encoder)
@@ -28,25 +29,26 @@ def _as_they_are(encoders: Mapping[str, SegmentEncoder]) -> dict[str, SegmentEnc
 
 
 class SimilarityMonitor:
-    """Collects the items of an evaluation epoch, and keeps the history of all."""
+    """Collects the similarities of an evaluation epoch, and keeps the history of all epochs."""
 
     def __init__(self, consistency: SpeakerConsistency, config: EvaluationConfig, folder: Path | None) -> None:
-        """Begin, or go on where the folder has a history.
+        """Begin a history, or continue that of the folder.
 
         Args:
             consistency: The encoders as the run begins, and the embedded data set if there is one.
             config: Thresholds.
-            folder: Of the run; None writes nothing.
+            folder: Run folder; None writes nothing.
         """
         self._consistency = consistency
-        self._encoders = {**consistency.segment_encoders, **_as_they_are(consistency.trained_encoders)}
+        self._encoders = {**consistency.segment_encoders, **_frozen_copies(consistency.trained_encoders)}
         self._config = config
         self._folder = folder
         self.rows: list[Row] = read_history(folder) if folder is not None else []
         self.roles = dict.fromkeys(consistency.training_aliases, "training")
         self.roles |= dict.fromkeys(consistency.holdout, "holdout")
         self._step: int | None = None
-        self._heard: dict[str, list[tuple[float, float]]] = defaultdict(list)
+        self._measured: dict[str, list[tuple[float, float]]] = defaultdict(list)
+        """By alias, similarities of each reconstruction and of the recording that it reconstructs."""
         self._originals: dict[tuple[str, str], Tensor] = {}
 
     @property
@@ -55,65 +57,65 @@ class SimilarityMonitor:
         return self.rows[-1] if self.rows else None
 
     @torch.inference_mode()
-    def hear(self, generated: Sequence[Tensor], real: ReferenceBatch, step: int) -> dict[str, float]:
-        """Compare B generated waveforms `[T_i]` with other recordings of their speakers.
+    def measure(self, generated: Sequence[Tensor], real: ReferenceBatch, step: int) -> dict[str, float]:
+        """Compare B reconstructions `[T_i]` with other recordings of their speakers.
 
-        Where the data set is not embedded, or a speaker has no other recording, with the recording itself.
+        Without an embedded data set, or another recording of the speaker, the recording itself is compared with.
 
         Returns:
-            What to log of this batch: `secs_ALIAS` and, where the levels are known, `secs_calibrated_ALIAS`.
+            Means of this batch to log: `cross_utterance_ALIAS` and, if its floor and ceiling are known,
+            `calibrated_cross_utterance_ALIAS`.
         """
-        if step != self._step:  # a process of several that writes no history never closes an evaluation
-            self._heard.clear()
+        if step != self._step:  # of several processes, those that write no history never close an evaluation
+            self._measured.clear()
             self._step = step
-        said: dict[str, list[float]] = defaultdict(list)
+        batch: dict[str, list[float]] = defaultdict(list)
         for item, waveform in enumerate(generated):
             original = real.utterances[item][: len(waveform)]
-            copies, originals = (
+            reconstruction, recording = (
                 ResampledAudio(audio[None], real.segments.sample_rate) for audio in (waveform, original)
             )
             for alias, encoder in self._encoders.items():
-                copied = encoder(copies.at(encoder.sample_rate))[0].cpu()
+                embedded = encoder(reconstruction.at(encoder.sample_rate))[0].cpu()
                 key = alias, real.names[item]
                 if key not in self._originals:
-                    self._originals[key] = encoder(originals.at(encoder.sample_rate))[0].cpu()
+                    self._originals[key] = encoder(recording.at(encoder.sample_rate))[0].cpu()
                 others = self._consistency.references.speech.others(alias, real.names[item], real.speakers[item])
                 compared = self._originals[key][None] if others is None else others
-                secs, of_real = ((compared @ one).mean().item() for one in (copied, self._originals[key]))
-                said[alias].append(secs)
-                self._heard[alias].append((secs, of_real))
-        return self.named({alias: mean(values) for alias, values in said.items()})
+                of_generated, of_real = ((compared @ one).mean().item() for one in (embedded, self._originals[key]))
+                batch[alias].append(of_generated)
+                self._measured[alias].append((of_generated, of_real))
+        return self.named({alias: mean(values) for alias, values in batch.items()})
 
-    def _scaled(self, secs: Mapping[str, float]) -> dict[str, float]:
-        levels = self._consistency.levels
-        return {alias: levels[alias].rescale(value) for alias, value in secs.items() if alias in levels}
+    def _calibrated(self, cross_utterance: Mapping[str, float]) -> dict[str, float]:
+        calibrations = self._consistency.levels
+        return {a: calibrations[a].rescale(value) for a, value in cross_utterance.items() if a in calibrations}
 
-    def named(self, secs: Mapping[str, float]) -> dict[str, float]:
-        """`secs_ALIAS` and `secs_calibrated_ALIAS` of similarities by alias."""
-        scaled = {f"secs_calibrated_{alias}": value for alias, value in self._scaled(secs).items()}
-        return {**{f"secs_{alias}": value for alias, value in secs.items()}, **scaled}
+    def named(self, cross_utterance: Mapping[str, float]) -> dict[str, float]:
+        """Name similarities by alias, and add the calibrated ones: `[calibrated_]cross_utterance_ALIAS`."""
+        return named_similarities(cross_utterance, self._calibrated(cross_utterance))
 
     def close(self, step: int, epoch: int) -> dict[str, float]:
-        """End an evaluation: its means over all items go into the history, with what gives reason for doubt.
+        """End an evaluation: add its means over all items, and its flags, to the history.
 
         Returns:
-            The means, named as `hear` does; none where nothing was heard.
+            The means, named as by `measure`; empty if nothing was measured.
         """
-        if not self._heard:
+        if not self._measured:
             return {}
-        secs = {alias: mean(one for one, _ in pairs) for alias, pairs in self._heard.items()}
-        real = {alias: mean(one for _, one in pairs) for alias, pairs in self._heard.items()}
-        self._heard.clear()
-        row = Row(step, epoch, secs, self._scaled(secs))
+        cross_utterance = {alias: mean(one for one, _ in pairs) for alias, pairs in self._measured.items()}
+        real = {alias: mean(one for _, one in pairs) for alias, pairs in self._measured.items()}
+        self._measured.clear()
+        row = Row(step, epoch, cross_utterance, self._calibrated(cross_utterance))
         earlier = [before for before in self.rows if before.step < step]
         ceilings = ceilings_of(self._consistency.levels, real)
         flags = find_flags(earlier, row, self.roles, ceilings, self._config)
         self.rows = [*earlier, replace(row, flags=flags)]
         if self._folder is not None:
             write_history(self._folder, self.rows)
-        return self.named(secs)
+        return self.named(cross_utterance)
 
     def changes(self) -> Mapping[str, float]:
-        """By alias, how SECS changed since the first evaluation."""
-        first, last = self.rows[0], self.rows[-1]
-        return {alias: value - first.secs[alias] for alias, value in last.secs.items() if alias in first.secs}
+        """Return the change of the cross-utterance similarity since the first evaluation, by alias."""
+        first, last = self.rows[0].cross_utterance, self.rows[-1].cross_utterance
+        return {alias: value - first[alias] for alias, value in last.items() if alias in first}

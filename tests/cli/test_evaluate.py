@@ -2,10 +2,12 @@
 
 import contextlib
 import csv
+import dataclasses
 import io
 import json
 import os
 import shutil
+import subprocess
 import sys
 from dataclasses import dataclass
 from unittest import mock
@@ -20,6 +22,7 @@ from TTS.config.shared_configs import BaseAudioConfig
 from TTS.tts.configs.vits_config import VitsArgs
 
 from coqui_scl_plugin import SclVits, SclVitsConfig, build_encoder, cli
+from coqui_scl_plugin.cli.evaluate import EvaluateOptions
 from coqui_scl_plugin.demo import corpus_files
 from coqui_scl_plugin.evaluation.results import evaluations_of
 from coqui_scl_plugin.monitoring.history import Row, write_history
@@ -121,7 +124,7 @@ def test_pairs_with_silence_and_noise(speech):
         assert f"Note: {warning}" in outcome.out
     assert len(found["warnings"]) == 3
     assert {alias: encoder["role"] for alias, encoder in found["encoders"].items()} == {
-        "ge2e": "judge", "dvector": "judge"
+        "ge2e": "unknown", "dvector": "unknown"
     }  # fmt: skip
     rows = found["trials"]["rows"]
     assert len(rows) == (6 + 2) * 6 - 6 - 2  # an empty file says nothing
@@ -153,7 +156,7 @@ def folders(speech, one_thread):
     return results_in(speech / "out" / "folders")
 
 
-def test_folders_and_pairs_of_the_same_recordings_are_judged_alike(speech, folders):
+def test_folders_and_pairs_of_the_same_recordings_have_the_same_scores(speech, folders):
     pairs = evaluated(speech, "out/ge2e", "--pairs", "pairs.csv", *GE2E)
     assert [*pairs["encoders"]] == [*folders["encoders"]] == ["ge2e"]
     assert pairs["encoders"] == folders["encoders"]
@@ -172,11 +175,31 @@ def test_json_is_all_that_is_printed(speech, folders):
     assert json.loads(outcome.out) == results_in(speech / "out" / "json") == folders
 
 
-def test_a_level_makes_quiet_copies_the_same_as_loud_ones(speech, folders):
-    levelled = evaluated(speech, "out/level", "--pairs", "pairs.csv", *GE2E, "--level-dbfs", "-27")
-    assert (folders["level_dbfs"], levelled["level_dbfs"]) == (None, -27.0)
+@pytest.mark.parametrize("option", ["--loudness-dbfs", "--level-dbfs"])
+def test_one_loudness_makes_quiet_copies_the_same_as_loud_ones(speech, folders, option):
+    equal = evaluated(speech, f"out/{option}", "--pairs", "pairs.csv", *GE2E, option, "-27")
+    assert (folders["loudness_dbfs"], equal["loudness_dbfs"]) == (None, -27.0)
     assert folders["encoders"]["ge2e"]["secs"]["mean"] < 0.999
-    assert levelled["encoders"]["ge2e"]["secs"]["mean"] == pytest.approx(1, abs=1e-5)
+    assert equal["encoders"]["ge2e"]["secs"]["mean"] == pytest.approx(1, abs=1e-5)
+
+
+HEAVY = {"torch", "TTS", "trainer", "numpy", "matplotlib"}
+
+
+def test_help_is_of_every_option_and_fast():
+    source = "import sys; from coqui_scl_plugin.cli import main; sys.argv = ['coqui-scl', 'evaluate', '-h']; main()"
+    helped = subprocess.run(
+        [sys.executable, "-X", "importtime", "-c", source], capture_output=True, text=True, check=True,
+        env=os.environ | {"COLUMNS": "120"},
+    )  # fmt: skip
+    imported = {line.rpartition("|")[2].strip() for line in helped.stderr.splitlines()}
+    assert "coqui_scl_plugin.cli.evaluate" in imported
+    assert not HEAVY & imported
+    assert "[RUN...]..." in helped.stdout or "RUN..." in helped.stdout
+    assert "as_json" not in helped.stdout
+    for field in dataclasses.fields(EvaluateOptions)[1:]:
+        assert f"--{field.name.replace('_', '-')}" in helped.stdout
+    assert "--level-dbfs" in helped.stdout
 
 
 # --- what it refuses --------------------------------------------------------------------------------------------------
@@ -218,7 +241,8 @@ def test_what_it_cannot_use_is_one_message(speech, name):
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--level-dbfs", "3"], ["--sentences", "0"], ["--resamples", "9"], ["--seed", "-1"]]
+    "arguments",
+    [["--loudness-dbfs", "3"], ["--level-dbfs", "3"], ["--sentences", "0"], ["--resamples", "9"], ["--seed", "-1"]],
 )
 def test_options_out_of_range_are_wrong_usage(speech, arguments):
     outcome = evaluate(speech, "--pairs", "pairs.csv", *arguments)
@@ -363,7 +387,9 @@ def test_two_runs_are_compared(runs, two_runs):
     assert [*found["evaluations"]] == ["one", "two"]
     rows = found["comparisons"]
     assert [(row["encoder"], row["measure"]) for row in rows] == [
-        (alias, measure) for alias in ("ge2e", "dvector") for measure in ("secs", "cross_utterance", "scaled")
+        (alias, measure)
+        for alias in ("ge2e", "dvector")
+        for measure in ("secs", "cross_utterance", "calibrated_cross_utterance")
     ]
     for row in rows:
         assert (row["baseline"], row["evaluation"], row["speakers"]) == ("one", "two", 3)
@@ -387,7 +413,7 @@ def test_the_history_of_a_run_is_part_of_its_evaluation(two_runs):
     found, printed = two_runs
     assert found["evaluations"]["one"]["history"] == []
     assert [row["step"] for row in found["evaluations"]["two"]["history"]] == [0, 9]
-    warning = "While training, at step 9: too good"
+    warning = "During training, at step 9: too good"
     assert [warning in found["evaluations"][label]["warnings"] for label in ("one", "two")] == [False, True]
     assert warning in printed
 
@@ -423,7 +449,7 @@ def test_recordings_that_the_run_held_out_and_are_no_more_are_one_message(runs, 
     (tmp_path / "own-split" / "evaluation_set.json").write_text('["other#1"]')
     outcome = evaluate(tmp_path, "own-split")
     assert outcome.status == 2
-    assert "none of the 1 recordings that the run was evaluated with" in outcome.err
+    assert "none of the 1 recordings that the run was evaluated on" in outcome.err
 
 
 def test_runs_of_one_name_are_told_apart_and_the_same_model_twice_is_no_difference(runs, tmp_path):
@@ -499,9 +525,9 @@ def broken(runs, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "parts"),
     [
-        (["no checkpoint"], ["no checkpoint", "best_model.pth"]),
+        (["no checkpoint"], ["no checkpoint", "neither best_model.pth"]),
         (["no config"], ["config.json", "no such file"]),
-        (["text"], ["best_model.pth", "no checkpoint that can be loaded"]),
+        (["text"], ["best_model.pth", "not a readable checkpoint"]),
         (["other sizes"], ["best_model.pth", "does not fit"]),
         (["one", "gone"], ["gone", "no such run folder"]),
         (["one", "--checkpoint", "gone.pth"], ["gone.pth"]),

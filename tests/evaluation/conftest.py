@@ -9,6 +9,7 @@ import pytest
 import soundfile
 
 from coqui_scl_plugin.evaluation import plots
+from coqui_scl_plugin.evaluation.verification import MEASURES
 
 RATE = 8000
 
@@ -19,14 +20,13 @@ def _interval(draw: random.Random) -> dict:
 
 
 def _encoder(draw: random.Random, name: str, role: str, speakers: list[str]) -> dict:
-    measures = ("secs", "cross_utterance", "scaled")
     return {
         "role": role, "name": name, "params": {"layer": 3}, "fingerprint": f"{draw.getrandbits(64):016x}",
-        **{measure: _interval(draw) for measure in measures},
+        **{measure: _interval(draw) for measure in MEASURES},
         "eer": draw.uniform(5, 30), "min_dcf": draw.random(), "floor": draw.uniform(0, 0.4),
         "ceiling": draw.uniform(0.6, 0.9), "real_eer": draw.uniform(0, 5), "real_min_dcf": draw.random(),
         "speakers": {
-            speaker: {"recordings": draw.randint(1, 9)} | {measure: draw.uniform(-0.2, 1.2) for measure in measures}
+            speaker: {"recordings": draw.randint(1, 9)} | {measure: draw.uniform(-0.2, 1.2) for measure in MEASURES}
             for speaker in speakers
         },
         "matrix": [[draw.uniform(-0.1, 0.9) for _ in speakers] for _ in speakers],
@@ -66,8 +66,8 @@ def _evaluation(folder: Path, label: str, speakers: list[str], roles: dict[str, 
         "warnings": [f"Something about {label}."],
         "history": [
             {"step": 100 * row, "epoch": row, "flags": "it diverges" if row == 3 else ""}
-            | {f"secs_{alias}": 0.5 + 0.1 * row for alias in aliases}
-            | {f"scaled_{alias}": 0.2 * row for alias in aliases}
+            | {f"cross_utterance_{alias}": 0.5 + 0.1 * row for alias in aliases}
+            | {f"calibrated_cross_utterance_{alias}": 0.2 * row for alias in aliases}
             for row in range(5)
         ],
         "recordings": {
@@ -107,7 +107,7 @@ def made_results(tmp_path: Path) -> Made:
         draw = random.Random(0)
         roles = roles or {"alpha": "training", "beta": "holdout"}
         header = {
-            "versions": {"numpy": "2.4.6"}, "seed": 17, "resamples": 999, "confidence": 0.95, "level_dbfs": None,
+            "versions": {"numpy": "2.4.6"}, "seed": 17, "resamples": 999, "confidence": 0.95, "loudness_dbfs": None,
             "detection_cost": {"p_target": 0.05, "c_miss": 1.0, "c_false_alarm": 1.0},
         }  # fmt: skip
         found = {
@@ -120,7 +120,7 @@ def made_results(tmp_path: Path) -> Made:
             _comparison(draw, alias, measure, [labels[0], other])
             for other in labels[1:]
             for alias in roles
-            for measure in ("secs", "cross_utterance", "scaled")
+            for measure in MEASURES
         ]
         return header | {"evaluations": found, "comparisons": comparisons}
 

@@ -6,7 +6,7 @@ import soundfile
 import torch
 
 from coqui_scl_plugin.demo.corpus_files import BUNDLED
-from coqui_scl_plugin.evaluation.audio_checks import loudness_dbfs, normalise_loudness, problem_of, steadiness_db
+from coqui_scl_plugin.evaluation.audio_checks import loudness_dbfs, loudness_spread_db, normalise_loudness, problem_of
 
 RATE = 16_000
 
@@ -24,7 +24,7 @@ def rms(waveform):
 
 
 @pytest.mark.parametrize("loudness", [1.0, 0.1, 0.002])
-def test_level_is_that_of_the_root_mean_square(loudness):
+def test_loudness_is_that_of_the_root_mean_square(loudness):
     waveform = noise(0.2, loudness)
     assert loudness_dbfs(waveform) == pytest.approx(20 * math.log10(rms(waveform)), abs=1e-4)
     assert loudness_dbfs(torch.ones(8)) == 0
@@ -34,7 +34,7 @@ def test_level_is_that_of_the_root_mean_square(loudness):
 
 @pytest.mark.parametrize("loudness", [0.9, 0.1, 0.002])
 @pytest.mark.parametrize("dbfs", [-27.0, 0.0])
-def test_normalised_to_a_level_and_otherwise_the_same(loudness, dbfs):
+def test_normalised_to_a_loudness_and_otherwise_the_same(loudness, dbfs):
     waveform = noise(0.2, loudness)
     normalised = normalise_loudness(waveform, dbfs)
     assert rms(normalised) == pytest.approx(10 ** (dbfs / 20), rel=1e-5)
@@ -74,7 +74,7 @@ def test_the_rate_says_how_long_a_waveform_is():
 def test_what_comes_and_goes_is_not_steady():
     waveform = noise() * (torch.arange(RATE) % 4000 < 2000)
     assert problem_of(waveform + noise(1.0, 0.001), RATE) is None
-    assert steadiness_db(noise(), RATE) < 1 < 10 < steadiness_db(waveform + noise(1.0, 0.001), RATE)
+    assert loudness_spread_db(noise(), RATE) < 1 < 10 < loudness_spread_db(waveform + noise(1.0, 0.001), RATE)
 
 
 def problems(files):

@@ -5,9 +5,9 @@ import soundfile
 
 from coqui_scl_plugin.errors import ConfigError
 from coqui_scl_plugin.evaluation.evaluation_set import (
-    a_few_of_each,
     evaluation_set_from_folders,
     evaluation_set_from_pairs,
+    first_of_each_speaker,
 )
 from coqui_scl_plugin.references.recordings import Recording
 
@@ -45,13 +45,16 @@ def pairs(tmp_path):
     ],
 )
 def test_pairs_in_columns_of_any_order(pairs, tmp_path, text, encoding):
-    material = pairs(text, encoding)
-    assert material.label == "list"
-    assert material.source == {"pairs": str(tmp_path / "list.csv")}
-    assert material.speakers == ["ann", "bob"]
-    assert [(r.path, r.speaker) for r in material.real] == [(tmp_path / "a1.wav", "ann"), (tmp_path / "b1.wav", "bob")]
-    names = {recording.name: recording for recording in material.real}
-    assert [(s.path, s.speaker, names[s.reference].path) for s in material.synthetic] == [
+    evaluation_set = pairs(text, encoding)
+    assert evaluation_set.label == "list"
+    assert evaluation_set.source == {"pairs": str(tmp_path / "list.csv")}
+    assert evaluation_set.speakers == ["ann", "bob"]
+    assert [(r.path, r.speaker) for r in evaluation_set.real] == [
+        (tmp_path / "a1.wav", "ann"),
+        (tmp_path / "b1.wav", "bob"),
+    ]
+    names = {recording.name: recording for recording in evaluation_set.real}
+    assert [(s.path, s.speaker, names[s.reference].path) for s in evaluation_set.synthetic] == [
         (tmp_path / "made" / "x.wav", "ann", tmp_path / "a1.wav"),
         (tmp_path / "made" / "y.wav", "ann", tmp_path / "a1.wav"),
         (tmp_path / "made" / "z.wav", "bob", tmp_path / "b1.wav"),
@@ -62,8 +65,8 @@ def test_paths_are_relative_to_the_list_wherever_one_is(pairs, tmp_path, monkeyp
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     monkeypatch.chdir(elsewhere)
-    material = pairs(f"reference,synthetic,speaker\n{tmp_path / 'a1.wav'},elsewhere/../made/x.wav,ann\n")
-    assert all(recording.path.is_file() for recording in [*material.real, *material.synthetic])
+    evaluation_set = pairs(f"reference,synthetic,speaker\n{tmp_path / 'a1.wav'},elsewhere/../made/x.wav,ann\n")
+    assert all(recording.path.is_file() for recording in [*evaluation_set.real, *evaluation_set.synthetic])
 
 
 @pytest.mark.parametrize(
@@ -113,17 +116,20 @@ def test_a_list_that_is_not_there(tmp_path):
 def test_files_of_one_name_are_pairs_whatever_their_format(tmp_path):
     touch(tmp_path / "real", "ann/1.flac", "ann/2.wav", "bob/1.WAV", "bob/deep/1.ogg", "cid/1.mp3", "ann/notes.txt")
     touch(tmp_path / "made", "ann/1.wav", "ann/3.wav", "bob/1.wav", "bob/deep/1.wav", "README.md")
-    material = evaluation_set_from_folders(tmp_path / "real", tmp_path / "made")
-    assert material.label == "made"
-    assert material.source == {"real": str(tmp_path / "real"), "synthetic": str(tmp_path / "made")}
-    assert material.speakers == ["ann", "bob"]  # those that were synthesised
-    assert {(r.path.relative_to(tmp_path / "real").as_posix(), r.speaker) for r in material.real} == {
+    evaluation_set = evaluation_set_from_folders(tmp_path / "real", tmp_path / "made")
+    assert evaluation_set.label == "made"
+    assert evaluation_set.source == {"real": str(tmp_path / "real"), "synthetic": str(tmp_path / "made")}
+    assert evaluation_set.speakers == ["ann", "bob"]  # those that were synthesised
+    assert {(r.path.relative_to(tmp_path / "real").as_posix(), r.speaker) for r in evaluation_set.real} == {
         ("ann/1.flac", "ann"), ("ann/2.wav", "ann"), ("bob/1.WAV", "bob"), ("bob/deep/1.ogg", "bob"),
         ("cid/1.mp3", "cid"),
     }  # fmt: skip
-    paths = {recording.name: recording.path.relative_to(tmp_path / "real").as_posix() for recording in material.real}
+    paths = {
+        recording.name: recording.path.relative_to(tmp_path / "real").as_posix() for recording in evaluation_set.real
+    }
     found = {
-        s.path.relative_to(tmp_path / "made").as_posix(): s.reference and paths[s.reference] for s in material.synthetic
+        s.path.relative_to(tmp_path / "made").as_posix(): s.reference and paths[s.reference]
+        for s in evaluation_set.synthetic
     }
     assert found == {
         "ann/1.wav": "ann/1.flac", "ann/3.wav": None, "bob/1.wav": "bob/1.WAV", "bob/deep/1.wav": "bob/deep/1.ogg"
@@ -133,12 +139,12 @@ def test_files_of_one_name_are_pairs_whatever_their_format(tmp_path):
 @pytest.mark.parametrize(
     ("real", "made", "parts"),
     [
-        (["ann/1.wav"], ["ann/1.wav", "2.wav"], ["--synthetic", "2.wav", "no folder of a speaker"]),
-        (["ann/1.wav", "2.wav"], ["ann/1.wav"], ["--real", "2.wav", "no folder of a speaker"]),
+        (["ann/1.wav"], ["ann/1.wav", "2.wav"], ["--synthetic", "2.wav", "not in a speaker's folder"]),
+        (["ann/1.wav", "2.wav"], ["ann/1.wav"], ["--real", "2.wav", "not in a speaker's folder"]),
         ([], ["ann/1.wav"], ["--real", "no such folder"]),
         (["ann/1.wav"], [], ["--synthetic", "no such folder"]),
-        (["ann/1.wav"], ["ann/1.txt"], ["--synthetic", "holds no audio"]),
-        (["ann/1.wav", "ann/1.flac"], ["ann/1.wav"], ["--real", "1.flac", "1.wav", "one name"]),
+        (["ann/1.wav"], ["ann/1.txt"], ["--synthetic", "contains no audio"]),
+        (["ann/1.wav", "ann/1.flac"], ["ann/1.wav"], ["--real", "1.flac", "1.wav", "the same name"]),
         (["anna/1.wav", "bob/1.wav"], ["bob/1.wav", "ann/1.wav"], ["'ann'", "no real speech", "mean 'anna'?"]),
         (["zed/1.wav"], ["ann/1.wav"], ["'ann'", "no real speech", "Known: zed."]),
     ],
@@ -178,6 +184,6 @@ def test_folders_are_looked_up_and_not_listened_to(tmp_path):
 
 def test_a_few_recordings_of_each_speaker_in_their_order(tmp_path):
     recordings = [Recording(str(n), tmp_path, speaker) for n, speaker in enumerate("abacaabb")]
-    assert [r.name for r in a_few_of_each(recordings, 2)] == ["0", "1", "2", "3", "6"]
-    assert a_few_of_each(recordings, 99) == recordings
-    assert a_few_of_each(recordings, 0) == a_few_of_each([], 3) == []
+    assert [r.name for r in first_of_each_speaker(recordings, 2)] == ["0", "1", "2", "3", "6"]
+    assert first_of_each_speaker(recordings, 99) == recordings
+    assert first_of_each_speaker(recordings, 0) == first_of_each_speaker([], 3) == []

@@ -74,7 +74,7 @@ def test_only_the_order_of_scores_counts():
 
 
 @pytest.mark.parametrize("figure", [error_rates, equal_error_rate, min_dcf])
-@pytest.mark.parametrize(("same", "kind"), [([True, True], "of one speaker"), ([False] * 2, "different"), ([], "")])
+@pytest.mark.parametrize(("same", "kind"), [([True, True], "same-speaker"), ([False] * 2, "different"), ([], "")])
 def test_trials_of_one_kind_have_no_error_rates(figure, same, kind):
     with pytest.raises(ValueError, match=f"both kinds.*{kind}"):
         figure([0.1 * n for n in range(len(same))], same)

@@ -15,8 +15,8 @@ import soundfile
 from PIL import Image
 
 from coqui_scl_plugin.evaluation import plots, report
+from coqui_scl_plugin.evaluation.verification import MEASURES
 
-MEASURES = ("secs", "cross_utterance", "scaled")
 ADDRESSES = {"src", "href", "xlink:href", "srcset", "poster", "action", "data", "style"}
 
 
@@ -113,7 +113,11 @@ def test_numbers_of_several_evaluations(made_results):
     results = made_results("before", "after", "later")
     page = Page(report.render(results))
     assert page.rows(0) == summary_of(results["evaluations"].values())
-    words = {"secs": "SECS", "cross_utterance": "Cross-utterance", "scaled": "Scaled"}
+    words = {
+        "secs": "SECS",
+        "cross_utterance": "Cross-utterance",
+        "calibrated_cross_utterance": "Calibrated cross-utterance",
+    }
     assert page.rows(1) == [
         [
             words[row["measure"]], str(row["speakers"]), interval(row["difference"], "+"),
@@ -154,9 +158,11 @@ def test_many_warnings_are_all_there(made_results):
 def test_what_is_not_known_is_a_dash(made_results):
     results = made_results("mine", speakers=("ann",))
     for encoder in results["encoders"].values():
-        encoder |= dict.fromkeys(("eer", "real_eer", "min_dcf", "real_min_dcf", "floor", "ceiling", "scaled"))
+        encoder |= dict.fromkeys(
+            ("eer", "real_eer", "min_dcf", "real_min_dcf", "floor", "ceiling", "calibrated_cross_utterance")
+        )
         encoder["secs"] |= {"low": None, "high": None}
-        encoder["speakers"]["ann"]["scaled"] = None
+        encoder["speakers"]["ann"]["calibrated_cross_utterance"] = None
         encoder["matrix"] = [[None]]
     results["trials"]["rows"] = results["real_trials"]["rows"] = []
     page = Page(report.render(results))
@@ -174,7 +180,7 @@ def test_training_only_where_there_was_some(made_results, rows):
     if not rows:
         results["history"] = []
     page = Page(report.render(results))
-    assert ("While it trained" in page.text) is rows
+    assert ("During training" in page.text) is rows
     assert ("Step 300: it diverges" in page.text) is rows
 
 
@@ -183,7 +189,7 @@ def test_training_only_where_there_was_some(made_results, rows):
 
 def test_names_are_text(made_results):
     name = "<script>alert('$x_$')</script>"
-    results = made_results(f"{name}", "other", speakers=(name, "<b>$x_$", "数"), roles={"<i>": "judge"})
+    results = made_results(f"{name}", "other", speakers=(name, "<b>$x_$", "数"), roles={"<i>": "unknown"})
     text = report.render(results)
     page = Page(text)
     assert not {"script", "b", "i"} & {tag for tag, *_ in page.attributes}
@@ -235,7 +241,7 @@ def test_audio_is_that_of_the_files(made_results):
 
 
 @pytest.mark.usefixtures("no_figures")
-def test_evaluations_are_heard_on_one_reference(made_results):
+def test_evaluations_are_played_on_one_reference(made_results):
     results = made_results("before", "after", speakers=("ann",))
     real = results["evaluations"]["before"]["recordings"]["real"]
     real.append(real[0] | {"name": "common"})
@@ -267,8 +273,8 @@ def test_missing_and_broken_audio(made_results):
     soundfile.write(recordings[2]["path"], np.zeros(0), 8000)
     recordings[2]["problem"] = "empty"
     page = Page(report.render(results))
-    assert "mine: copy 0 (not there any more)" in page.text
-    assert "mine: copy 1 (cannot be read any more)" in page.text
+    assert "mine: copy 0 (the file no longer exists)" in page.text
+    assert "mine: copy 1 (the file can no longer be read)" in page.text
     assert "mine: copy 2 (empty)" in page.text
     assert len(page.of("audio", "src")) == 3
 
@@ -276,7 +282,7 @@ def test_missing_and_broken_audio(made_results):
 @pytest.mark.usefixtures("no_figures")
 @pytest.mark.parametrize("encoders", [1, 5])
 def test_many_speakers(made_results, encoders):
-    roles = {f"encoder{n}": "judge" for n in range(encoders)}
+    roles = {f"encoder{n}": "unknown" for n in range(encoders)}
     results = made_results("mine", speakers=tuple(f"speaker {n}" for n in range(40)), roles=roles)
     page = Page(report.render(results))
     assert len(page.rows(1)) == 40
@@ -310,23 +316,30 @@ def curves(figure):
     return {line.get_label(): line for line in figure.axes[0].get_lines() if not line.get_label().startswith("_")}
 
 
+def calibrated(**values):
+    return {f"calibrated_cross_utterance_{alias}": value for alias, value in values.items()}
+
+
 def test_history_of_text_and_gaps():
     rows = [
-        {"step": "0", "scaled_alpha": "", "scaled_beta": None, "scaled_gamma": "0.1", "flags": ""},
-        {"step": "10", "scaled_alpha": "0.5", "scaled_beta": 0.25, "scaled_gamma": "0.2", "flags": "too far"},
+        {"step": "0", **calibrated(alpha="", beta=None, gamma="0.1"), "flags": ""},
+        {"step": "10", **calibrated(alpha="0.5", beta=0.25, gamma="0.2"), "flags": "too far"},
     ]
     lines = curves(plots.history_figure(rows, {"beta": "holdout", "alpha": "training"}))
-    assert [*lines] == ["beta, took no part", "alpha, trained against", "gamma", "something is flagged"]
+    assert [*lines] == ["beta, held-out", "alpha, training", "gamma", "flagged"]
     assert [line.get_linestyle() for line in lines.values()][:3] == ["--", "-", "-."]
-    np.testing.assert_array_equal(lines["alpha, trained against"].get_ydata(), [np.nan, 0.5])
-    np.testing.assert_array_equal(lines["something is flagged"].get_xdata(), [10])
+    np.testing.assert_array_equal(lines["alpha, training"].get_ydata(), [np.nan, 0.5])
+    np.testing.assert_array_equal(lines["flagged"].get_xdata(), [10])
 
 
-def test_history_without_scale_shows_cosines():
-    rows = [{"step": step, "secs_alpha": 0.1 * step, "scaled_alpha": None, "flags": ""} for step in range(3)]
+def test_history_without_calibration_shows_cosines():
+    rows = [
+        {"step": step, "cross_utterance_alpha": 0.1 * step, "calibrated_cross_utterance_alpha": None, "flags": ""}
+        for step in range(3)
+    ]
     figure = plots.history_figure(rows, {"alpha": "training"})
-    np.testing.assert_allclose(curves(figure)["alpha, trained against"].get_ydata(), [0, 0.1, 0.2])
-    assert figure.axes[0].get_ylabel() == "SECS (cosine)"
+    np.testing.assert_allclose(curves(figure)["alpha, training"].get_ydata(), [0, 0.1, 0.2])
+    assert figure.axes[0].get_ylabel() == "cross-utterance (cosine)"
 
 
 def test_history_of_nothing_known():
@@ -428,7 +441,7 @@ def opened(browser, folder: Path, page: Path, width: int, height: int) -> tuple[
 @pytest.mark.parametrize(("width", "height"), [(375, 800), (1280, 900)])
 def test_in_a_browser(made_results, browser, tmp_path, width, height):
     speakers = ("a_speaker_with_a_very_long_name_that_has_no_space_in_it_at_all", *(f"p{n}" for n in range(11)))
-    roles = {"alpha": "training", "beta": "holdout", "an_encoder_with_a_long_name": "judge"}
+    roles = {"alpha": "training", "beta": "holdout", "an_encoder_with_a_long_name": "unknown"}
     page = report.write(tmp_path, made_results("before", "after_" + "x" * 60, speakers=speakers, roles=roles))
     with page.open("a", encoding="utf-8") as stream:
         stream.write(PROBE)

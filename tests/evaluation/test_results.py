@@ -15,11 +15,11 @@ from coqui_scl_plugin.evaluation.results import (
     results,
     warnings,
 )
-from coqui_scl_plugin.evaluation.verification import SpeakerScores, judge
+from coqui_scl_plugin.evaluation.verification import MEASURES, SpeakerScores, verify
 
 RESAMPLES = 999
 SPEAKERS = ("ann", "bob", "cid", "dee", "eve")
-JUDGES = {
+IDENTITIES = {
     "one": EncoderIdentity("known", {"skip": 0}, "f1ve"),
     "other": EncoderIdentity("known", {"skip": 2}, "s1x"),
 }
@@ -38,22 +38,22 @@ def evaluated(tmp_path_factory):
             voices.add_real(f"{speaker}{number}", speaker, own + draw.normal(0, 0.3, 4))
         voices.add_synthetic(f"{speaker}-made", speaker, own + draw.normal(0, 0.6, 4), f"{speaker}0")
     encoders = {"one": first_samples(4), "other": first_samples(2, skip=2)}
-    return Evaluation(voices.material, judge(voices.material, encoders, resamples=RESAMPLES), ROLES)
+    return Evaluation(voices.evaluation_set, verify(voices.evaluation_set, encoders, resamples=RESAMPLES), ROLES)
 
 
-def with_verdict(evaluation, alias, **changes):
-    judgement = evaluation.judgement
-    verdicts = judgement.verdicts | {alias: replace(judgement.verdicts[alias], **changes)}
-    return replace(evaluation, judgement=replace(judgement, verdicts=verdicts))
+def with_scores(evaluation, alias, **changes):
+    verification = evaluation.verification
+    scores = verification.scores | {alias: replace(verification.scores[alias], **changes)}
+    return replace(evaluation, verification=replace(verification, scores=scores))
 
 
 def named(evaluation, label, speakers):
     """The same of another name, in which both encoders find `speakers`: by name, all three figures."""
     found = {name: SpeakerScores(1, *values) for name, values in speakers.items()}
-    for alias in evaluation.judgement.verdicts:
-        evaluation = with_verdict(evaluation, alias, speakers=found)
-    material = replace(evaluation.material, label=label)
-    return replace(evaluation, material=material)
+    for alias in evaluation.verification.scores:
+        evaluation = with_scores(evaluation, alias, speakers=found)
+    evaluation_set = replace(evaluation.evaluation_set, label=label)
+    return replace(evaluation, evaluation_set=evaluation_set)
 
 
 # --- several compared -------------------------------------------------------------------------------------------------
@@ -69,7 +69,7 @@ def test_differences_are_of_the_same_speakers(evaluated):
     rows = compare([first, named(evaluated, "after", others)], seed=0, resamples=RESAMPLES)
     assert len(rows) == 2 * 3
     for row in rows:
-        column = ["secs", "cross_utterance", "scaled"].index(row["measure"])
+        column = MEASURES.index(row["measure"])
         differences = (after - before)[1:, column]
         assert (row["baseline"], row["evaluation"], row["speakers"]) == ("before", "after", 4)
         assert row["difference"]["mean"] == pytest.approx(differences.mean())
@@ -89,9 +89,9 @@ def test_differences_are_of_the_same_speakers(evaluated):
 )
 def test_whether_a_difference_can_be_told_from_zero(evaluated, changes, distinguishable):
     # what the speakers have in common is more than any difference
-    levels = [0.1, 0.9, 0.5, 0.3, 0.7]
-    first = named(evaluated, "a", {s: [v] * 3 for s, v in zip(SPEAKERS, levels, strict=True)})
-    after = {s: [v + c] * 3 for s, v, c in zip(SPEAKERS, levels, changes, strict=True)}
+    values = [0.1, 0.9, 0.5, 0.3, 0.7]
+    first = named(evaluated, "a", {s: [v] * 3 for s, v in zip(SPEAKERS, values, strict=True)})
+    after = {s: [v + c] * 3 for s, v, c in zip(SPEAKERS, values, changes, strict=True)}
     rows = compare([first, named(evaluated, "b", after)], seed=0, resamples=RESAMPLES)
     assert {row["distinguishable"] for row in rows} == {distinguishable}
 
@@ -124,11 +124,11 @@ def test_nothing_to_warn_of(evaluated):
 
 
 @pytest.mark.parametrize(
-    ("scaled", "warned"),
+    ("calibrated", "warned"),
     [((1.4, 1.1, 1.7), True), ((1.4, 0.9, 1.9), False), ((1.4, None, None), False), ((0.9, 0.8, 1.0), False)],
 )
-def test_more_alike_than_real_speech_is_to_itself(evaluated, scaled, warned):
-    found = warnings(with_verdict(evaluated, "other", scaled=Interval(*scaled)))
+def test_more_similar_than_real_speech_is_to_itself(evaluated, calibrated, warned):
+    found = warnings(with_scores(evaluated, "other", calibrated_cross_utterance=Interval(*calibrated)))
     assert bool(found) is warned
     if warned:
         (warning,) = found
@@ -141,12 +141,12 @@ def test_more_alike_than_real_speech_is_to_itself(evaluated, scaled, warned):
     [
         ({"one": "training", "other": "training"}, True),
         ({"one": "training", "other": "holdout"}, False),
-        ({"one": "judge", "other": "judge"}, False),
+        ({"one": "unknown", "other": "unknown"}, False),
     ],
 )
-def test_judged_by_those_alone_that_it_was_trained_against(evaluated, roles, warned):
+def test_scored_by_training_encoders_alone(evaluated, roles, warned):
     found = warnings(replace(evaluated, roles=roles))
-    assert [warning.startswith("Every encoder here was trained against") for warning in found] == [True] * warned
+    assert [warning.startswith("Every encoder here is a training encoder") for warning in found] == [True] * warned
 
 
 def test_the_last_flag_of_the_history(evaluated):
@@ -164,13 +164,13 @@ def test_recordings_without_speech_are_named(tmp_path):
         voices.add_synthetic(f"{name}-made", "ann", [1, 0], name)
     soundfile.write(voices.real[1].path, np.zeros(RATE), RATE)
     soundfile.write(voices.synthetic[0].path, np.random.default_rng(0).normal(0, 0.1, RATE), RATE)
-    judgement = judge(voices.material, {"one": first_samples(2)}, resamples=RESAMPLES)
-    evaluation = Evaluation(voices.material, judgement, {"one": "judge"})
+    verification = verify(voices.evaluation_set, {"one": first_samples(2)}, resamples=RESAMPLES)
+    evaluation = Evaluation(voices.evaluation_set, verification, {"one": "unknown"})
     assert warnings(evaluation) == [
         "The real recording ann1 of ann is silence.",
         "The synthetic recording ann0-made of ann is steady noise or a tone.",
     ]
-    written = results([evaluation], JUDGES, **DEFAULTS)
+    written = results([evaluation], IDENTITIES, **DEFAULTS)
     assert written["warnings"] == warnings(evaluation)
     assert [one["problem"] for one in written["recordings"]["real"]] == [None, "silence"]
     assert [one["problem"] for one in written["recordings"]["synthetic"]] == ["steady noise or a tone", None]
@@ -180,39 +180,40 @@ def test_recordings_without_speech_are_named(tmp_path):
 
 
 def test_one_evaluation_is_at_the_top(evaluated):
-    found = results([evaluated], JUDGES, seed=7, resamples=RESAMPLES, dbfs=-27.0)
+    found = results([evaluated], IDENTITIES, seed=7, resamples=RESAMPLES, dbfs=-27.0)
     assert json.loads(json.dumps(found, allow_nan=False)) == found
-    assert (found["seed"], found["resamples"], found["confidence"], found["level_dbfs"]) == (7, RESAMPLES, 0.95, -27.0)
+    header = (found["seed"], found["resamples"], found["confidence"], found["loudness_dbfs"])
+    assert header == (7, RESAMPLES, 0.95, -27.0)
     assert found["detection_cost"] == {"p_target": 0.05, "c_miss": 1.0, "c_false_alarm": 1.0}
     assert found["versions"]["numpy"] == np.__version__
     assert (found["label"], found["source"], found["speakers"]) == ("voices", {"made": "up"}, [*SPEAKERS])
     assert "comparisons" not in found
     assert evaluations_of(found) == {"voices": found}
-    for alias, verdict in evaluated.judgement.verdicts.items():
+    for alias, scores in evaluated.verification.scores.items():
         written = found["encoders"][alias]
         assert written["role"] == ROLES[alias]
-        judged = {key: written[key] for key in ("name", "params", "fingerprint")}
-        assert judged == vars(JUDGES[alias])
-        for measure in ("secs", "cross_utterance", "scaled"):
-            assert written[measure] == getattr(verdict, measure)._asdict()
+        identity = {key: written[key] for key in ("name", "params", "fingerprint")}
+        assert identity == vars(IDENTITIES[alias])
+        for measure in MEASURES:
+            assert written[measure] == getattr(scores, measure)._asdict()
         for figure in ("eer", "min_dcf", "real_eer", "real_min_dcf", "floor", "ceiling", "matrix"):
-            assert written[figure] == getattr(verdict, figure)
-        assert written["speakers"]["bob"] == vars(verdict.speakers["bob"])
+            assert written[figure] == getattr(scores, figure)
+        assert written["speakers"]["bob"] == vars(scores.speakers["bob"])
 
 
 def test_several_are_by_label_and_compared(evaluated):
     both = [evaluated, named(evaluated, "other one", {"ann": [0.5, 0.5, 0.5]})]
-    found = results(both, JUDGES, **DEFAULTS)
+    found = results(both, IDENTITIES, **DEFAULTS)
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     assert [*found["evaluations"]] == ["voices", "other one"]
     assert evaluations_of(found) == found["evaluations"]
-    assert found["evaluations"]["voices"].items() <= results([evaluated], JUDGES, **DEFAULTS).items()
+    assert found["evaluations"]["voices"].items() <= results([evaluated], IDENTITIES, **DEFAULTS).items()
     assert found["comparisons"] == compare(both, seed=0, resamples=RESAMPLES)
     assert "label" not in found
 
 
 def test_recordings_and_trials_are_written_by_name(evaluated):
-    found = results([evaluated], JUDGES, **DEFAULTS)
+    found = results([evaluated], IDENTITIES, **DEFAULTS)
     real, made = (found["recordings"][kind] for kind in ("real", "synthetic"))
     assert [(one["name"], one["speaker"]) for one in real[:3]] == [("ann0", "ann"), ("ann1", "ann"), ("bob0", "bob")]
     assert (made[1]["name"], made[1]["reference"], made[1]["text"]) == ("bob-made", "bob0", "")
@@ -224,9 +225,9 @@ def test_recordings_and_trials_are_written_by_name(evaluated):
     assert ("ann-made", "ann0") not in pairs
     for (first, second), (same, _) in pairs.items():
         assert same is (first[:3] == second[:3])
-    judged = evaluated.judgement.trials
+    expected = evaluated.verification.trials
     for column, alias in ((3, "one"), (4, "other")):
         scores = [row[column] for row in trials["rows"]]
-        assert scores == pytest.approx(judged.scores[alias].tolist(), abs=1e-6)
+        assert scores == pytest.approx(expected.scores[alias].tolist(), abs=1e-6)
     assert len(found["real_trials"]["rows"]) == 10 * 9 / 2
     assert {row[0] for row in found["real_trials"]["rows"]} <= {one["name"] for one in real}

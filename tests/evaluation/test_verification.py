@@ -15,10 +15,10 @@ from evaluation_data import RATE, FirstSamples, Voices, first_samples, possible_
 from coqui_scl_plugin import build_encoder
 from coqui_scl_plugin.encoders.segment_encoder import SegmentEncoder
 from coqui_scl_plugin.errors import ConfigError
-from coqui_scl_plugin.evaluation import verification as judging
+from coqui_scl_plugin.evaluation import verification
 from coqui_scl_plugin.evaluation.evaluation_set import EvaluationSet, SyntheticRecording
 from coqui_scl_plugin.evaluation.metrics import bootstrap_mean
-from coqui_scl_plugin.evaluation.verification import hear, judge
+from coqui_scl_plugin.evaluation.verification import embed_recording, verify
 from coqui_scl_plugin.references.recordings import Recording
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -44,8 +44,8 @@ def filled(voices, seed=0, dimensions=6):
     return voices
 
 
-def verdict_of(voices, **options):
-    return judge(voices.material, {"known": first_samples(6)}, resamples=RESAMPLES, **options).verdicts["known"]
+def scores_of(voices, **options):
+    return verify(voices.evaluation_set, {"known": first_samples(6)}, resamples=RESAMPLES, **options).scores["known"]
 
 
 def mean(values):
@@ -53,7 +53,7 @@ def mean(values):
     return sum(values) / len(values) if values else None
 
 
-def levels_of(voices):
+def calibration_of(voices):
     """Mean cosines of real speech of different speakers, and of different recordings of one."""
     pairs = list(itertools.combinations(voices.real, 2))
     return tuple(
@@ -79,7 +79,7 @@ def near(value):
 
 
 def numbers(value):
-    """All of a verdict, one after another."""
+    """All of a scores, one after another."""
     if isinstance(value, dict):
         value = value.values()
     return list(itertools.chain(*map(numbers, value))) if hasattr(value, "__iter__") else [value]
@@ -90,20 +90,20 @@ def numbers(value):
 
 @pytest.mark.parametrize("seed", range(3))
 def test_similarities_are_means_over_speakers_of_means_of_theirs(voices, seed):
-    verdict = verdict_of(filled(voices, seed))
-    floor, ceiling = levels_of(voices)
-    assert (verdict.floor, verdict.ceiling) == (near(floor), near(ceiling))
+    scores = scores_of(filled(voices, seed))
+    floor, ceiling = calibration_of(voices)
+    assert (scores.floor, scores.ceiling) == (near(floor), near(ceiling))
     expected = {speaker: figures_of(voices, speaker) for speaker in ("ann", "bob", "cid")}
-    assert [*verdict.speakers] == [*expected]
+    assert [*scores.speakers] == [*expected]
     for speaker, (secs, cross) in expected.items():
-        found = verdict.speakers[speaker]
+        found = scores.speakers[speaker]
         assert (found.secs, found.cross_utterance) == (near(secs), near(cross))
-        assert found.scaled == pytest.approx((cross - floor) / (ceiling - floor), abs=1e-5)
-    assert [found.recordings for found in verdict.speakers.values()] == [5, 1, 1]
-    for measure in ("secs", "cross_utterance", "scaled"):
-        values = [getattr(found, measure) for found in verdict.speakers.values()]
-        assert getattr(verdict, measure).mean == near(mean(values))
-        assert getattr(verdict, measure) == near(bootstrap_mean(values, seed=0, resamples=RESAMPLES))
+        assert found.calibrated_cross_utterance == pytest.approx((cross - floor) / (ceiling - floor), abs=1e-5)
+    assert [found.recordings for found in scores.speakers.values()] == [5, 1, 1]
+    for measure in ("secs", "cross_utterance", "calibrated_cross_utterance"):
+        values = [getattr(found, measure) for found in scores.speakers.values()]
+        assert getattr(scores, measure).mean == near(mean(values))
+        assert getattr(scores, measure) == near(bootstrap_mean(values, seed=0, resamples=RESAMPLES))
 
 
 def test_a_speaker_with_many_recordings_counts_as_one(voices):
@@ -113,15 +113,15 @@ def test_a_speaker_with_many_recordings_counts_as_one(voices):
     for number in range(9):
         voices.add_synthetic(f"ann-made{number}", "ann", [1, 0])
     voices.add_synthetic("bob-made", "bob", [1, 0])
-    verdict = judge(voices.material, {"known": first_samples(2)}, resamples=RESAMPLES).verdicts["known"]
-    assert (verdict.floor, verdict.ceiling) == (near(0), near(1))
-    for measure in ("secs", "cross_utterance", "scaled"):
-        assert getattr(verdict, measure).mean == near(0.5)
+    scores = verify(voices.evaluation_set, {"known": first_samples(2)}, resamples=RESAMPLES).scores["known"]
+    assert (scores.floor, scores.ceiling) == (near(0), near(1))
+    for measure in ("secs", "cross_utterance", "calibrated_cross_utterance"):
+        assert getattr(scores, measure).mean == near(0.5)
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_the_matrix_is_of_everyone_against_everyone_but_own_references(voices, seed):
-    matrix = verdict_of(filled(voices, seed)).matrix
+    matrix = scores_of(filled(voices, seed)).matrix
     for row, column in itertools.product(range(3), repeat=2):
         expected = mean(
             voices.cosine(made, real)
@@ -135,7 +135,7 @@ def test_the_matrix_is_of_everyone_against_everyone_but_own_references(voices, s
 
 @pytest.mark.parametrize("seed", range(3))
 def test_trials_are_of_all_pairs_but_own_references(voices, seed):
-    judgement = judge(filled(voices, seed).material, {"known": first_samples(6)}, resamples=RESAMPLES)
+    whole = verify(filled(voices, seed).evaluation_set, {"known": first_samples(6)}, resamples=RESAMPLES)
     synthetic_trials = [
         (i, j, made.speaker == real.speaker, voices.cosine(made, real))
         for (i, made), (j, real) in itertools.product(enumerate(voices.synthetic), enumerate(voices.real))
@@ -146,10 +146,10 @@ def test_trials_are_of_all_pairs_but_own_references(voices, seed):
         for (i, a), (j, b) in itertools.combinations(enumerate(voices.real), 2)
     ]
     assert len(synthetic_trials) == 7 * 9 - 4
-    verdict = judgement.verdicts["known"]
+    scores = whole.scores["known"]
     for trials, expected, eer, cost in (
-        (judgement.trials, synthetic_trials, verdict.eer, verdict.min_dcf),
-        (judgement.real_trials, real_trials, verdict.real_eer, verdict.real_min_dcf),
+        (whole.trials, synthetic_trials, scores.eer, scores.min_dcf),
+        (whole.real_trials, real_trials, scores.real_eer, scores.real_min_dcf),
     ):
         found = zip(trials.first.tolist(), trials.second.tolist(), trials.same.tolist(), strict=True)
         assert sorted(found) == sorted(trial[:3] for trial in expected)
@@ -164,21 +164,21 @@ def test_trials_are_of_all_pairs_but_own_references(voices, seed):
 def test_each_encoder_has_its_own_view(voices):
     filled(voices)
     alone = {name: first_samples(2, skip) for name, skip in (("one", 0), ("other", 3))}
-    together = judge(voices.material, alone, resamples=RESAMPLES)
+    together = verify(voices.evaluation_set, alone, resamples=RESAMPLES)
     for name, encoder in alone.items():
-        own = judge(voices.material, {name: encoder}, resamples=RESAMPLES)
-        assert together.verdicts[name] == own.verdicts[name]
+        own = verify(voices.evaluation_set, {name: encoder}, resamples=RESAMPLES)
+        assert together.scores[name] == own.scores[name]
         assert torch.equal(together.real[0].embeddings[name], own.real[0].embeddings[name])
-    assert together.verdicts["one"] != together.verdicts["other"]
+    assert together.scores["one"] != together.scores["other"]
 
 
-def test_same_seed_same_judgement(voices):
+def test_same_seed_same_scores(voices):
     filled(voices)
     for number, vector in enumerate(np.random.default_rng(0).normal(size=(9, 6))):  # the bounds depend on the draws
         voices.add_real(f"real{number}", f"speaker{number}", vector)
         voices.add_synthetic(f"made{number}", f"speaker{number}", vector + number)
-    assert verdict_of(voices, seed=3) == verdict_of(voices, seed=3)
-    assert verdict_of(voices, seed=3).secs != verdict_of(voices, seed=4).secs
+    assert scores_of(voices, seed=3) == scores_of(voices, seed=3)
+    assert scores_of(voices, seed=3).secs != scores_of(voices, seed=4).secs
 
 
 # --- where something cannot be said -----------------------------------------------------------------------------------
@@ -188,24 +188,24 @@ def test_one_speaker_has_similarities_and_no_error_rates(voices):
     for number in range(3):
         voices.add_real(f"ann{number}", "ann", [1, number])
     voices.add_synthetic("made", "ann", [1, 1], "ann1")
-    verdict = judge(voices.material, {"known": first_samples(2)}, resamples=RESAMPLES).verdicts["known"]
+    scores = verify(voices.evaluation_set, {"known": first_samples(2)}, resamples=RESAMPLES).scores["known"]
     others = (math.sqrt(1 / 2) + 3 / math.sqrt(10)) / 2
-    assert verdict.secs == near((1, None, None))
-    assert verdict.cross_utterance == near((others, None, None))
-    assert verdict.matrix == [[near(others)]]
-    found = (verdict.scaled, verdict.eer, verdict.min_dcf, verdict.real_eer, verdict.real_min_dcf)
-    assert (*found, verdict.floor, verdict.ceiling, verdict.speakers["ann"].scaled) == (None,) * 8
+    assert scores.secs == near((1, None, None))
+    assert scores.cross_utterance == near((others, None, None))
+    assert scores.matrix == [[near(others)]]
+    found = (scores.calibrated_cross_utterance, scores.eer, scores.min_dcf, scores.real_eer, scores.real_min_dcf)
+    assert (*found, scores.floor, scores.ceiling, scores.speakers["ann"].calibrated_cross_utterance) == (None,) * 8
 
 
 def test_one_recording_that_is_the_reference(voices):
     voices.add_real("ann0", "ann", [1, 0])
     voices.add_synthetic("made", "ann", [3, 4], "ann0")
-    judgement = judge(voices.material, {"known": first_samples(2)}, resamples=RESAMPLES)
-    verdict = judgement.verdicts["known"]
-    assert verdict.secs.mean == near(0.6)
-    assert verdict.cross_utterance is None
-    assert verdict.matrix == [[None]]
-    assert len(judgement.trials.first) == len(judgement.real_trials.first) == 0
+    found = verify(voices.evaluation_set, {"known": first_samples(2)}, resamples=RESAMPLES)
+    scores = found.scores["known"]
+    assert scores.secs.mean == near(0.6)
+    assert scores.cross_utterance is None
+    assert scores.matrix == [[None]]
+    assert len(found.trials.first) == len(found.real_trials.first) == 0
 
 
 def without(voices, kind, name):
@@ -222,13 +222,15 @@ def test_what_says_nothing_is_left_out(voices, kind, samples):
     recording = {"real": voices.real[1], "synthetic": voices.synthetic[3]}[kind]
     soundfile.write(recording.path, samples, RATE, subtype="FLOAT")
     encoders = {"known": SegmentEncoder(SaysNothingOfSilence(6)).eval()}
-    judgement = judge(voices.material, encoders, resamples=RESAMPLES)
-    fewer = judge(without(voices, kind, recording.name), encoders, resamples=RESAMPLES)
-    assert numbers(asdict(judgement.verdicts["known"])) == near(numbers(asdict(fewer.verdicts["known"])))
-    heard = {"real": judgement.real[1], "synthetic": judgement.synthetic[3]}[kind]
-    assert heard.problem == ("empty" if len(samples) == 0 else "not finite" if np.isnan(samples).any() else "silence")
-    assert heard.seconds == len(samples) / RATE
-    assert {one.problem for one in (*judgement.real, *judgement.synthetic)} == {None, heard.problem}
+    found = verify(voices.evaluation_set, encoders, resamples=RESAMPLES)
+    fewer = verify(without(voices, kind, recording.name), encoders, resamples=RESAMPLES)
+    assert numbers(asdict(found.scores["known"])) == near(numbers(asdict(fewer.scores["known"])))
+    embedded = {"real": found.real[1], "synthetic": found.synthetic[3]}[kind]
+    assert embedded.problem == (
+        "empty" if len(samples) == 0 else "not finite" if np.isnan(samples).any() else "silence"
+    )
+    assert embedded.seconds == len(samples) / RATE
+    assert {one.problem for one in (*found.real, *found.synthetic)} == {None, embedded.problem}
 
 
 class SaysNothingOfSilence(FirstSamples):
@@ -243,9 +245,9 @@ def test_synthetic_silence_and_noise_count_as_the_encoder_finds_them(voices):
     noise = np.random.default_rng(0).normal(0, 0.1, RATE)
     soundfile.write(voices.synthetic[index].path, noise, RATE, subtype="FLOAT")
     voices.vectors[voices.synthetic[index].path] = noise[:6] / np.linalg.norm(noise[:6])
-    judgement = judge(voices.material, {"known": first_samples(6)}, resamples=RESAMPLES)
-    assert judgement.synthetic[index].problem == "steady noise or a tone"
-    assert judgement.verdicts["known"].speakers["bob"].secs == near(figures_of(voices, "bob")[0])
+    found = verify(voices.evaluation_set, {"known": first_samples(6)}, resamples=RESAMPLES)
+    assert found.synthetic[index].problem == "steady noise or a tone"
+    assert found.scores["known"].speakers["bob"].secs == near(figures_of(voices, "bob")[0])
 
 
 def test_a_real_recording_without_speech_is_not_compared_with_though_it_can_be_embedded(voices):
@@ -253,84 +255,88 @@ def test_a_real_recording_without_speech_is_not_compared_with_though_it_can_be_e
     noise = np.random.default_rng(0).normal(0, 0.1, RATE)
     soundfile.write(voices.real[0].path, noise, RATE, subtype="FLOAT")
     encoders = {"known": first_samples(6)}
-    judgement = judge(voices.material, encoders, resamples=RESAMPLES)
-    assert judgement.real[0].problem == "steady noise or a tone"
-    fewer = judge(without(voices, "real", "ann0"), encoders, resamples=RESAMPLES)
-    assert numbers(asdict(judgement.verdicts["known"])) == near(numbers(asdict(fewer.verdicts["known"])))
-    assert 0 not in judgement.trials.second
+    found = verify(voices.evaluation_set, encoders, resamples=RESAMPLES)
+    assert found.real[0].problem == "steady noise or a tone"
+    fewer = verify(without(voices, "real", "ann0"), encoders, resamples=RESAMPLES)
+    assert numbers(asdict(found.scores["known"])) == near(numbers(asdict(fewer.scores["known"])))
+    assert 0 not in found.trials.second
 
 
 def test_a_speaker_of_whom_nothing_is_left(voices):
     filled(voices)
     for real in voices.real[7:]:
         soundfile.write(real.path, np.zeros(RATE), RATE, subtype="FLOAT")
-    verdict = verdict_of(voices)
-    found = verdict.speakers["cid"]
-    assert (found.secs, found.cross_utterance, found.scaled) == (None, None, None)
-    assert verdict.secs.mean == near(mean(verdict.speakers[speaker].secs for speaker in ("ann", "bob")))
-    assert [row[2] for row in verdict.matrix] == [None] * 3
-    assert None not in verdict.matrix[2][:2]
+    scores = scores_of(voices)
+    found = scores.speakers["cid"]
+    assert (found.secs, found.cross_utterance, found.calibrated_cross_utterance) == (None, None, None)
+    assert scores.secs.mean == near(mean(scores.speakers[speaker].secs for speaker in ("ann", "bob")))
+    assert [row[2] for row in scores.matrix] == [None] * 3
+    assert None not in scores.matrix[2][:2]
 
 
 def test_no_real_speech_at_all(voices):
     filled(voices)
     for real in voices.real:
         soundfile.write(real.path, np.zeros(RATE), RATE, subtype="FLOAT")
-    verdict = verdict_of(voices)
-    assert (verdict.secs, verdict.scaled, verdict.eer, verdict.floor, verdict.real_eer) == (None,) * 5
+    scores = scores_of(voices)
+    assert (scores.secs, scores.calibrated_cross_utterance, scores.eer, scores.floor, scores.real_eer) == (None,) * 5
 
 
 def test_a_file_that_cannot_be_read_is_named(voices):
     filled(voices)
     voices.synthetic[2].path.write_bytes(b"no audio")
     with pytest.raises(ConfigError, match=voices.synthetic[2].path.name):
-        verdict_of(voices)
+        scores_of(voices)
 
 
-# --- how it listens ---------------------------------------------------------------------------------------------------
+# --- how recordings are embedded --------------------------------------------------------------------------------------
 
 
 class Notes(FirstSamples):
-    """Keeps what it hears."""
+    """Keeps the waveform that it embeds."""
 
     def forward(self, waveform):
-        self.heard = waveform.clone()
+        self.received = waveform.clone()
         return super().forward(waveform)
 
 
 @pytest.mark.parametrize("dbfs", [None, -27.0])
 @pytest.mark.parametrize("loudness", [0.1, 1.0])
-def test_each_recording_is_heard_whole_and_at_the_level_asked_for(tmp_path, loudness, dbfs):
+def test_each_recording_is_embedded_whole_and_at_the_loudness_asked_for(tmp_path, loudness, dbfs):
     samples = loudness * syllables(1.3)
     soundfile.write(tmp_path / "one.wav", samples, RATE, subtype="FLOAT")
     encoder = Notes(4)
-    heard = hear(Recording("one", tmp_path / "one.wav", "ann"), {"known": SegmentEncoder(encoder).eval()}, dbfs)
+    embedded = embed_recording(
+        Recording("one", tmp_path / "one.wav", "ann"), {"known": SegmentEncoder(encoder).eval()}, dbfs
+    )
     rms = math.sqrt((samples**2).mean())
     factor = 1.0 if dbfs is None else 10 ** (dbfs / 20) / rms
-    np.testing.assert_allclose(encoder.heard[0].numpy(), factor * samples, rtol=1e-4, atol=1e-7)
-    assert (heard.seconds, heard.problem) == (1.3, None)
-    assert heard.embeddings["known"].shape == (4,)
+    np.testing.assert_allclose(encoder.received[0].numpy(), factor * samples, rtol=1e-4, atol=1e-7)
+    assert (embedded.seconds, embedded.problem) == (1.3, None)
+    assert embedded.embeddings["known"].shape == (4,)
 
 
-def test_the_level_reaches_every_recording(voices, monkeypatch):
+def test_the_loudness_reaches_every_recording(voices, monkeypatch):
     filled(voices)
-    levels = []
-    original = judging.hear
-    monkeypatch.setattr(judging, "hear", lambda r, encoders, dbfs: levels.append(dbfs) or original(r, encoders, dbfs))
-    verdict_of(voices, dbfs=-30.0)
-    assert levels == [-30.0] * (9 + 7)
+    received = []
+    original = verification.embed_recording
+    monkeypatch.setattr(
+        verification, "embed_recording", lambda r, encoders, dbfs: received.append(dbfs) or original(r, encoders, dbfs)
+    )
+    scores_of(voices, dbfs=-30.0)
+    assert received == [-30.0] * (9 + 7)
 
 
-def test_what_was_heard_before_is_not_heard_again(voices):
+def test_what_was_embedded_before_is_not_embedded_again(voices):
     filled(voices)
     encoders, memory = {"known": SegmentEncoder(Notes(6)).eval()}, {}
-    first = judge(voices.material, encoders, resamples=RESAMPLES, memory=memory)
-    encoders["known"].encoder.heard = None
-    again = judge(voices.material, encoders, resamples=RESAMPLES, memory=memory)
-    assert encoders["known"].encoder.heard is None
-    assert again.verdicts == first.verdicts
+    first = verify(voices.evaluation_set, encoders, resamples=RESAMPLES, memory=memory)
+    encoders["known"].encoder.received = None
+    again = verify(voices.evaluation_set, encoders, resamples=RESAMPLES, memory=memory)
+    assert encoders["known"].encoder.received is None
+    assert again.scores == first.scores
     voices.add_synthetic("new", "ann", [1] * 6)
-    judge(voices.material, encoders, resamples=RESAMPLES, memory=memory)
+    verify(voices.evaluation_set, encoders, resamples=RESAMPLES, memory=memory)
     assert len(memory) == 9 + 8
     torch.testing.assert_close(memory[voices.synthetic[-1].path].embeddings["known"], torch.full((6,), 6**-0.5))
 
@@ -342,10 +348,10 @@ def test_what_was_heard_before_is_not_heard_again(voices):
 def test_trials_of_one_speaker_are_all_kept_and_of_others_as_many_as_there_is_room_for(voices, monkeypatch, most):
     filled(voices)
     encoders = {"known": first_samples(6)}
-    whole = judge(voices.material, encoders, resamples=RESAMPLES).trials
-    monkeypatch.setattr(judging, "_MOST_TRIALS", most)
+    whole = verify(voices.evaluation_set, encoders, resamples=RESAMPLES).trials
+    monkeypatch.setattr(verification, "_MAX_TRIALS", most)
     first, again, other = (
-        judge(voices.material, encoders, resamples=RESAMPLES, seed=seed).trials for seed in (0, 0, 1)
+        verify(voices.evaluation_set, encoders, resamples=RESAMPLES, seed=seed).trials for seed in (0, 0, 1)
     )
     same, different = int(whole.same.sum()), int((~whole.same).sum())
     assert (same, different) == (21, 38)
@@ -365,7 +371,7 @@ def test_trials_of_one_speaker_are_all_kept_and_of_others_as_many_as_there_is_ro
 
 EERS = {"ge2e": 0.44, "dvector": 1.56}
 UNKNOWN = 3
-"""So many recordings the judge embeds itself, to see that it does as the test."""
+"""Number of recordings that verification embeds itself, to see that it does so as the test does."""
 
 
 class Remembers(SegmentEncoder):
@@ -385,7 +391,7 @@ def embed_alone(encoder, waveform):
 
 @pytest.fixture(scope="module")
 def copies(libri10, one_thread):
-    """All of libri10 by both encoders, embedded here; and what is said of it as copies of itself."""
+    """All of libri10 by both encoders, embedded here; and its verification as copies of itself."""
     with (libri10 / "metadata.csv").open(newline="") as stream:
         rows = [(libri10 / row["audio_file"], row["speaker_name"]) for row in csv.DictReader(stream, delimiter="|")]
     real = [Recording(path.stem, path, speaker) for path, speaker in rows]
@@ -400,8 +406,8 @@ def copies(libri10, one_thread):
         embedded[alias] = torch.cat(embeddings).double().numpy()
         pairs = zip(waveforms[UNKNOWN:], embeddings[UNKNOWN:], strict=True)
         encoders[alias].known = {waveform.tobytes(): embedding for waveform, embedding in pairs}
-    judgement = judge(EvaluationSet("copies", {}, real, synthetic), encoders, resamples=999)
-    return SimpleNamespace(judgement=judgement, embedded=embedded, speakers=[speaker for _, speaker in rows])
+    found = verify(EvaluationSet("copies", {}, real, synthetic), encoders, resamples=999)
+    return SimpleNamespace(found=found, embedded=embedded, speakers=[speaker for _, speaker in rows])
 
 
 def sorted_rates(scores, same):
@@ -422,27 +428,30 @@ def test_error_rates_of_real_speech(copies, alias):
     rows, columns = np.triu_indices(len(speakers), k=1)
     scores = (embedded[rows] * embedded[columns]).sum(axis=1)
     eer, cost = sorted_rates(scores, speakers[rows] == speakers[columns])
-    verdict = copies.judgement.verdicts[alias]
-    assert round(verdict.real_eer, 2) == EERS[alias]
-    assert verdict.real_eer == pytest.approx(eer, abs=1e-6)
-    assert verdict.real_min_dcf == pytest.approx(cost, abs=1e-6)
+    scores = copies.found.scores[alias]
+    assert round(scores.real_eer, 2) == EERS[alias]
+    assert scores.real_eer == pytest.approx(eer, abs=1e-6)
+    assert scores.real_min_dcf == pytest.approx(cost, abs=1e-6)
 
 
 @pytest.mark.parametrize("alias", EERS)
-def test_the_judge_embeds_whole_recordings(copies, alias):
-    for heard in (copies.judgement.real, copies.judgement.synthetic):
-        found = np.stack([one.embeddings[alias].double().numpy() for one in heard])
+def test_verification_embeds_whole_recordings(copies, alias):
+    for embedded in (copies.found.real, copies.found.synthetic):
+        found = np.stack([one.embeddings[alias].double().numpy() for one in embedded])
         np.testing.assert_allclose(found, copies.embedded[alias], atol=1e-5)
 
 
 @pytest.mark.parametrize("alias", EERS)
 def test_copies_of_real_speech_are_as_good_as_it(copies, alias):
-    verdict = copies.judgement.verdicts[alias]
-    assert verdict.secs == pytest.approx((1, 1, 1), abs=1e-5)
-    assert verdict.scaled.mean == pytest.approx(1, abs=1e-6)  # ten recordings of each: means of equal weight
-    assert verdict.cross_utterance.mean == pytest.approx(verdict.ceiling, abs=1e-6)
-    assert verdict.eer == pytest.approx(verdict.real_eer, abs=1e-9)  # each trial twice
-    assert verdict.min_dcf == pytest.approx(verdict.real_min_dcf, abs=1e-9)
+    scores = copies.found.scores[alias]
+    assert scores.secs == pytest.approx((1, 1, 1), abs=1e-5)
+    assert scores.calibrated_cross_utterance.mean == pytest.approx(
+        1,
+        abs=1e-6,  # ten recordings of each: means of equal weight
+    )
+    assert scores.cross_utterance.mean == pytest.approx(scores.ceiling, abs=1e-6)
+    assert scores.eer == pytest.approx(scores.real_eer, abs=1e-9)  # each trial twice
+    assert scores.min_dcf == pytest.approx(scores.real_min_dcf, abs=1e-9)
 
 
 @pytest.mark.parametrize("alias", EERS)
@@ -452,13 +461,13 @@ def test_the_speech_of_someone_else_is_at_the_floor(copies, voices, alias):
     for index, (embedding, speaker) in enumerate(zip(copies.embedded[alias], copies.speakers, strict=True)):
         voices.add_real(str(index), speaker, embedding)
         voices.add_synthetic(f"made{index}", speakers[speakers.index(speaker) - 1], embedding)
-    verdict = judge(voices.material, {alias: first_samples(dimensions)}, resamples=RESAMPLES).verdicts[alias]
-    assert verdict.real_eer == pytest.approx(copies.judgement.verdicts[alias].real_eer, abs=0.03)  # float32 files
-    # speakers who follow each other happen to be somewhat more alike than others
-    assert abs(verdict.scaled.mean) < 0.2
-    assert verdict.eer > 30
-    matrix = np.array(verdict.matrix)
+    scores = verify(voices.evaluation_set, {alias: first_samples(dimensions)}, resamples=RESAMPLES).scores[alias]
+    assert scores.real_eer == pytest.approx(copies.found.scores[alias].real_eer, abs=0.03)  # float32 files
+    # speakers who follow each other happen to be somewhat more similar than others
+    assert abs(scores.calibrated_cross_utterance.mean) < 0.2
+    assert scores.eer > 30
+    matrix = np.array(scores.matrix)
     own = (np.arange(10), (np.arange(10) + 1) % 10)
     assert (matrix.argmax(axis=1) == own[1]).all()  # who it really is
     matrix[own] = np.nan
-    assert np.nanmean(matrix) == pytest.approx(verdict.floor, abs=1e-5)
+    assert np.nanmean(matrix) == pytest.approx(scores.floor, abs=1e-5)

@@ -1,4 +1,4 @@
-"""Recordings whose embeddings are known, an encoder that gives them, and an independent look at error rates."""
+"""Recordings whose embeddings are known, an encoder that gives them, and error rates computed independently."""
 
 from collections.abc import Sequence
 from fractions import Fraction
@@ -40,7 +40,7 @@ def syllables(seconds: float = 0.4, rate: int = RATE, seed: int = 0) -> np.ndarr
 
 
 def write_voice(path: Path, vector: Sequence[float]) -> Path:
-    """A file of 0.4 s that begins with the vector, scaled."""
+    """A file of 0.4 s that begins with the vector, at a tenth of its length."""
     path.parent.mkdir(parents=True, exist_ok=True)
     beginning = 0.1 * np.asarray(vector, dtype=float)
     soundfile.write(path, np.concatenate([beginning, syllables()]), RATE, subtype="FLOAT")
@@ -48,7 +48,7 @@ def write_voice(path: Path, vector: Sequence[float]) -> Path:
 
 
 class Voices:
-    """A material in the making."""
+    """An evaluation set in the making."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -72,7 +72,7 @@ class Voices:
         return float(self.vectors[one.path] @ self.vectors[other.path])
 
     @property
-    def material(self) -> EvaluationSet:
+    def evaluation_set(self) -> EvaluationSet:
         return EvaluationSet("voices", {"made": "up"}, self.real, self.synthetic)
 
 

@@ -1,0 +1,53 @@
+"""Tables of results for the console."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from coqui_scl_plugin.evaluation.plots import ROLES
+from coqui_scl_plugin.evaluation.results import evaluations_of
+from coqui_scl_plugin.evaluation.verification import MEASURES
+
+
+def _interval(value: Mapping[str, float | None] | None) -> str:
+    if value is None:
+        return "-"
+    if value["low"] is None:
+        return f"{value['mean']:.3f}"
+    return f"{value['mean']:.3f} [{value['low']:.3f}, {value['high']:.3f}]"
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+def _table(label: str, evaluation: Mapping[str, Any]) -> Table:
+    title = f"{label}: synthetic speech of {len(evaluation['speakers'])} speakers"
+    table = Table(title=escape(title), title_justify="left")
+    table.add_column("speaker encoder")
+    for column in ("SECS", "cross-utterance", "calibrated", "EER %", "minDCF", "real EER %"):
+        table.add_column(column, justify="right")
+    for alias, scores in evaluation["encoders"].items():
+        table.add_row(
+            f"{alias}, {ROLES[scores['role']]}", *(_interval(scores[measure]) for measure in MEASURES),
+            _number(scores["eer"], 2), _number(scores["min_dcf"], 3), _number(scores["real_eer"], 2),
+        )  # fmt: skip
+    return table
+
+
+def print_results(console: Console, results: Mapping[str, Any]) -> None:
+    """Print a table and the warnings of each evaluation, and the calibrated differences between evaluations."""
+    for label, evaluation in evaluations_of(results).items():
+        console.print(_table(label, evaluation))
+        for warning in evaluation["warnings"]:
+            console.print(f"Note: {warning}", highlight=False, markup=False)
+    for row in results.get("comparisons", []):
+        if row["measure"] == "calibrated_cross_utterance":
+            found = "distinguishable from zero" if row["distinguishable"] else "not distinguishable from zero"
+            console.print(
+                f"{row['evaluation']} minus {row['baseline']}, {row['encoder']}, calibrated cross-utterance: "
+                f"{_interval(row['difference'])}, {found}.", highlight=False, markup=False,
+            )  # fmt: skip
