@@ -1,1 +1,1 @@
-"""The main job on a small default: fine-tune a VITS without and with the loss, and compare."""
+"""The demo: train a small VITS without and with the loss, and compare."""

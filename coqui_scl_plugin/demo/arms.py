@@ -1,10 +1,9 @@
-"""One run of the demo: train a small VITS through Coqui's trainer, under a progress bar."""
+"""The two runs of the demo, trained by Coqui's trainer."""
 
 import random
 import statistics
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import torch
 from rich.progress import Progress
@@ -14,38 +13,32 @@ from trainer.io import save_model
 from coqui_scl_plugin.coqui.vits import SclVits
 from coqui_scl_plugin.demo.corpus_files import Corpus, Sample
 from coqui_scl_plugin.demo.loss_recorder import LossRecorder
+from coqui_scl_plugin.demo.options import DemoOptions
 from coqui_scl_plugin.demo.small_vits import small_config
 from coqui_scl_plugin.utils.fingerprint import fingerprint
 
 TRAINING_ENCODER = "ge2e"
 ARMS = {"without_scl": "without SCL", "with_scl": "with SCL"}
-_KEPT = ("loss_mel", "loss_spk_encoder", f"secs_{TRAINING_ENCODER}")
-
-
-@dataclass(frozen=True)
-class DemoOptions:
-    """What the command line asks for."""
-
-    data: Path | None
-    steps: int
-    batch_size: int
-    weight: float
-    seed: int
-    out: Path
+_KEPT = ("loss_mel", "loss_spk_encoder", f"reference_cosine_{TRAINING_ENCODER}")
 
 
 @dataclass
 class Arm:
-    """One of the two runs, and what was seen of it."""
+    """One of the two runs, and what was recorded of it."""
 
     name: str
     start: str = ""
+    """Fingerprint of the model before training."""
     encoder_before: str | None = None
+    """Fingerprint of the training encoder; None without the loss."""
     encoder_after: str | None = None
     seconds_per_step: float = 0.0
     history: dict[str, list[float]] = field(default_factory=dict)
+    """Losses of each step by name."""
     secs: dict[str, list[float]] = field(default_factory=dict)
+    """SECS of each held-out recording by encoder."""
     model: str = ""
+    """Path of the trained model."""
 
 
 class _Stopwatch:
@@ -61,7 +54,7 @@ class _Stopwatch:
 
 
 def training_list(samples: list[Sample], count: int, seed: int) -> list[Sample]:
-    """`count` samples: the whole list in a random order, over and over."""
+    """Return `count` samples: the whole list in a random order, over and over."""
     order = random.Random(seed)
     chosen: list[Sample] = []
     while len(chosen) < count:
@@ -70,9 +63,9 @@ def training_list(samples: list[Sample], count: int, seed: int) -> list[Sample]:
 
 
 def train_arm(name: str, options: DemoOptions, corpus: Corpus, progress: Progress) -> tuple[Arm, SclVits]:
-    """Train the arm `name` of `ARMS` for `options.steps` steps; what was seen of it, and the model in eval mode.
+    """Train the arm `name` of `ARMS` for `options.steps` steps; return its record, and the model in eval mode.
 
-    The same options give the same start, order and slices, whichever the arm.
+    The same options give both arms the same start, order and slices.
     """
     arm, watch = Arm(name), _Stopwatch()
     task = progress.add_task(ARMS[name], total=options.steps)

@@ -1,4 +1,4 @@
-"""The speech of a demo: the bundled corpus, or any folder in Coqui's `coqui` csv format."""
+"""Speech of the demo: the bundled corpus, or any folder in Coqui's `coqui` csv format."""
 
 from collections import defaultdict
 from dataclasses import dataclass
@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any, Self
 
 import soundfile
+import torch
+from torch import Tensor
 from TTS.config.shared_configs import BaseDatasetConfig
 from TTS.tts.datasets.formatters import coqui
 
@@ -15,20 +17,21 @@ Sample = dict[str, Any]
 
 BUNDLED = Path(__file__).parent / "corpus"
 _META = "metadata.csv"
+_BEGINNING_SECONDS = 5.0
 
 
 def dataset_config(folder: Path) -> BaseDatasetConfig:
-    """Coqui's dataset entry for a folder."""
+    """Return Coqui's dataset entry for a folder."""
     return BaseDatasetConfig(
         formatter="coqui", dataset_name="demo", path=str(folder), meta_file_train=_META, language="en"
     )
 
 
 def load_samples(folder: Path) -> list[Sample]:
-    """All samples of a folder, as Coqui's loader gives them.
+    """List the samples of a folder, as Coqui's loader does.
 
     Raises:
-        ConfigError: no metadata.csv, or not of the `coqui` format, or fewer than two speakers.
+        ConfigError: metadata.csv is missing or not in the `coqui` format, or there are fewer than two speakers.
     """
     meta = folder / _META
     if not meta.is_file():
@@ -43,12 +46,12 @@ def load_samples(folder: Path) -> list[Sample]:
         name = Path(sample["audio_file"]).relative_to(folder).with_suffix("")
         sample.update(language="en", audio_unique_name=f"demo#{name}")
     if len({sample["speaker_name"] for sample in samples}) < 2:
-        raise ConfigError(f"--data {folder}: at least two speakers with audio are needed.")
+        raise ConfigError(f"--data {folder}: needs at least two speakers with audio.")
     return samples
 
 
 def sample_rate(samples: list[Sample]) -> int:
-    """The rate of all files, in Hz. Raises ConfigError where they differ."""
+    """Return the sample rate of all files, in Hz. Raises ConfigError if they differ."""
     rates = {soundfile.info(sample["audio_file"]).samplerate: sample["audio_file"] for sample in samples}
     if len(rates) > 1:
         found = ", ".join(f"{rate} Hz ({file})" for rate, file in sorted(rates.items()))
@@ -57,10 +60,10 @@ def sample_rate(samples: list[Sample]) -> int:
 
 
 def split(samples: list[Sample]) -> tuple[list[Sample], list[Sample]]:
-    """Training and held-out samples: of each speaker, the last fifth by file name is held out, at least one.
+    """Split samples into training and held-out ones: the last fifth of each speaker by file name, at least one.
 
     Raises:
-        ConfigError: a speaker has a single recording.
+        ConfigError: a speaker has only one recording.
     """
     by_speaker: dict[str, list[Sample]] = defaultdict(list)
     for sample in sorted(samples, key=lambda s: str(s["audio_file"])):
@@ -69,7 +72,7 @@ def split(samples: list[Sample]) -> tuple[list[Sample], list[Sample]]:
     for speaker, own in by_speaker.items():
         if len(own) < 2:
             raise ConfigError(
-                f"The speaker {speaker!r} has one recording: two are needed, one to train and one to judge."
+                f"The speaker {speaker!r} has only one recording; two are needed, one to train on and one to hold out."
             )
         count = max(1, len(own) // 5)
         train += own[:-count]
@@ -79,7 +82,7 @@ def split(samples: list[Sample]) -> tuple[list[Sample], list[Sample]]:
 
 @dataclass(frozen=True)
 class Corpus:
-    """A folder of speech, split in two."""
+    """A folder of speech, split into training and held-out samples."""
 
     folder: Path
     rate: int
@@ -88,11 +91,18 @@ class Corpus:
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """Read a folder. Raises ConfigError where it cannot be used."""
+        """Read a folder. Raises ConfigError if it cannot be used."""
         samples = load_samples(folder)
         return cls(folder, sample_rate(samples), *split(samples))
 
     @property
     def speakers(self) -> list[str]:
-        """Their names, sorted."""
+        """Names of the speakers, sorted."""
         return sorted({sample["speaker_name"] for sample in self.held_out})
+
+
+def load_beginning(sample: Sample) -> Tensor:
+    """Load the first five seconds of a recording, `[T]`, float32 in [-1, 1]: more would only cost time."""
+    frames = int(_BEGINNING_SECONDS * soundfile.info(sample["audio_file"]).samplerate)
+    waveform, _ = soundfile.read(sample["audio_file"], frames=frames, dtype="float32")
+    return torch.from_numpy(waveform)

@@ -1,4 +1,4 @@
-"""A console logger for Coqui's trainer that keeps losses instead of printing them."""
+"""A console logger for Coqui's trainer that records losses instead of printing them."""
 
 from collections.abc import Callable, Collection
 from typing import Any
@@ -7,14 +7,14 @@ from trainer.logging import ConsoleLogger
 
 
 class LossRecorder(ConsoleLogger):
-    """Prints nothing, and keeps some losses of every step that the trainer would print."""
+    """Prints nothing, and records some losses of every step that the trainer would print."""
 
     def __init__(self, kept: Collection[str], on_step: Callable[[], object] = lambda: None) -> None:
-        """Begin with an empty history.
+        """Create an empty history.
 
         Args:
-            kept: Names of the losses.
-            on_step: Called once for each of those steps.
+            kept: Names of the losses to record.
+            on_step: Called after each of those steps.
         """
         super().__init__()
         self.history: dict[str, list[float]] = {}
@@ -27,7 +27,7 @@ class LossRecorder(ConsoleLogger):
     def print_train_step(
         self, batch_steps: int, step: int, global_step: int, loss_dict: Any, avg_loss_dict: Any
     ) -> None:
-        """Keep what the step's losses have of those wanted."""
+        """Record the losses of a step."""
         for key in self._kept:
             if key in loss_dict:
                 self.history.setdefault(key, []).append(float(loss_dict[key]))

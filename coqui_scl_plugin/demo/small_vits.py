@@ -11,7 +11,7 @@ from coqui_scl_plugin.demo.corpus_files import Corpus, dataset_config
 
 
 def small_args() -> VitsArgs:
-    """A generator of a million parameters, and the scale discriminator alone: the others are most of a step's time."""
+    """Return a generator of a million parameters and only the scale discriminator, since others cost most of a step."""
     return VitsArgs(
         hidden_channels=64,
         hidden_channels_ffn_text_encoder=64,
@@ -30,14 +30,14 @@ def small_args() -> VitsArgs:
 
 
 def small_config(corpus: Corpus, *, steps: int, batch_size: int, seed: int, runs: Path) -> SclVitsConfig:
-    """A config of one epoch of exactly `steps` steps, on a list of `steps * batch_size` samples.
+    """Return a config for one epoch of exactly `steps` steps, on a list of `steps * batch_size` samples.
 
     Args:
-        corpus: The speech to train on.
-        steps: Training steps.
-        batch_size: Segments a step.
-        seed: Of initial weights, order and slices.
-        runs: Where Coqui's trainer puts the run folder.
+        corpus: Speech to train on.
+        steps: Number of training steps.
+        batch_size: Segments per step.
+        seed: Seed of initial weights, order and slices.
+        runs: Folder in which Coqui's trainer creates the run folder.
     """
     return SclVitsConfig(
         model_args=small_args(),

@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from statistics import mean
 
 import pytest
 import soundfile
@@ -10,10 +11,12 @@ import torch
 
 from coqui_scl_plugin import build_encoder
 from coqui_scl_plugin.demo import corpus_files
-from coqui_scl_plugin.demo.arms import DemoOptions
+from coqui_scl_plugin.demo.options import DemoOptions
 from coqui_scl_plugin.demo.run import run_demo
 from coqui_scl_plugin.encoders.segment_encoder import SegmentEncoder
 from coqui_scl_plugin.errors import ConfigError, PreflightError
+from coqui_scl_plugin.evaluation.evaluation_set import evaluation_set_from_folders
+from coqui_scl_plugin.evaluation.verification import verify
 from coqui_scl_plugin.freeze import FrozenPolicy
 from coqui_scl_plugin.utils.fingerprint import fingerprint
 
@@ -54,12 +57,33 @@ def test_the_numbers_are_those_of_the_audio(demo):
     stem = Path(results["held_out"][position]).name
     embedded = []
     for kind in ("real", "with_scl"):
-        audio, rate = soundfile.read(out / "audio" / f"{stem}_{kind}.wav", dtype="float32")
+        (file,) = (out / "audio" / kind / "awb").glob(f"*-{stem}.wav")
+        audio, rate = soundfile.read(file, dtype="float32")
         assert rate == 16_000
         with torch.no_grad():
             embedded.append(encoder(torch.from_numpy(audio)[None])[0])
     cosine = float(embedded[0] @ embedded[1])
-    assert results["arms"]["with_scl"]["secs"]["dvector"][position] == pytest.approx(cosine, abs=0.02)
+    assert results["arms"]["with_scl"]["secs"]["dvector"][position] == pytest.approx(cosine, abs=1e-5)
+
+
+def test_its_audio_is_an_evaluation_set_with_the_same_similarity(demo):
+    out, results = demo
+    evaluation_set = evaluation_set_from_folders(out / "audio" / "real", out / "audio" / "with_scl")
+    assert evaluation_set.speakers == ["awb", "kal16", "rms", "slt"]
+    assert all(recording.reference == recording.name for recording in evaluation_set.synthetic)
+    found = verify(evaluation_set, {"dvector": SegmentEncoder(build_encoder("dvector")).eval()}, resamples=99)
+    scores, of_real = found.scores["dvector"], results["real_speech"]["dvector"]
+    assert scores.secs.mean == pytest.approx(mean(results["arms"]["with_scl"]["secs"]["dvector"]), abs=1e-6)
+    assert (scores.floor, scores.ceiling) == (pytest.approx(of_real["floor"]), pytest.approx(of_real["ceiling"]))
+
+
+def test_both_trainings_are_recorded(demo):
+    _, results = demo
+    without, with_scl = (results["arms"][arm]["history"] for arm in ("without_scl", "with_scl"))
+    assert {name: len(values) for name, values in with_scl.items()} == {
+        "loss_mel": 2, "loss_spk_encoder": 2, "reference_cosine_ge2e": 2
+    }  # fmt: skip
+    assert [*without] == ["loss_mel"]
 
 
 def test_it_leaves_a_plot_and_no_temporary_file(demo):
@@ -114,5 +138,5 @@ def test_real_speech_from_a_folder(libri10, tmp_path):
     results = json.loads((tmp_path / "results.json").read_text())
     assert results["speakers"] == 10
     assert results["recordings"] == {"train": 80, "held_out": 20}
-    for encoder, levels in results["real_speech"].items():
-        assert levels["ceiling"] - levels["floor"] > 0.2, encoder
+    for encoder, calibration in results["real_speech"].items():
+        assert calibration["ceiling"] - calibration["floor"] > 0.2, encoder
