@@ -24,7 +24,7 @@ from coqui_scl_plugin.demo.corpus_files import Corpus
 from coqui_scl_plugin.evaluation.metrics import Interval, bootstrap_mean
 from coqui_scl_plugin.utils.atomic import replacing
 
-_MEASURE = "cross_utterance"
+_MEASURE, _CALIBRATED = "cross_utterance", "calibrated_cross_utterance"
 _COLOURS = {"ge2e": "#0072B2", "dvector": "#D55E00", INDEPENDENT: "#000000"}
 _MARKERS = {"ge2e": "o", "dvector": "s", INDEPENDENT: "D"}
 
@@ -47,16 +47,16 @@ class Outcome:
         return [value[0] if isinstance(value, list) else value for value in found]
 
     def gains_of_speakers(self, arm: Arm, way: str, judge: str) -> list[dict[str, float]]:
-        """Of each seed, by speaker, scaled similarity of an arm minus that of the same seed without the loss."""
+        """Return an arm's calibrated similarity minus that without the loss, by seed and speaker."""
         gains = []
         for seed, run in self.runs[arm.name].items():
             if without := self.runs["none"].get(seed):
                 ours, theirs = (one[way][judge]["speakers"] for one in (run, without))
-                gains.append({speaker: ours[speaker]["scaled"] - theirs[speaker]["scaled"] for speaker in theirs})
+                gains.append({speaker: ours[speaker][_CALIBRATED] - theirs[speaker][_CALIBRATED] for speaker in theirs})
         return gains
 
     def gain(self, arm: Arm, way: str, judge: str) -> Interval:
-        """The mean over speakers, each the mean of seeds, and its interval over speakers."""
+        """Return the mean over speakers, each the mean of seeds, and its interval over speakers."""
         gains = self.gains_of_speakers(arm, way, judge)
         means = [statistics.mean(seed[speaker] for seed in gains) for speaker in gains[0]]
         return bootstrap_mean(means, seed=0, resamples=9999)
@@ -76,7 +76,7 @@ def _rows(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def gains_table(outcome: Outcome, way: str) -> str:
-    """Gains in scaled similarity over training without the loss, by judge."""
+    """Return the gains in calibrated similarity over training without the loss, by judge."""
     rows = []
     for arm in outcome.arms[1:]:
         cells = []
@@ -106,26 +106,28 @@ def levels_table(outcome: Outcome, way: str) -> str:
         ]
         for arm in outcome.arms
     ]
-    verdicts = outcome.start[way]
+    scores = outcome.start[way]
     ends = [
-        [f"real speech, {name}", *(f"{verdicts[judge][level]:.3f}" for judge in JUDGES), *last]
-        for name, level, last in (
+        [f"real speech, {name}", *(f"{scores[judge][end]:.3f}" for judge in JUDGES), *last]
+        for name, end, last in (
             ("other speakers", "floor", [""] * len(JUDGES)),
-            ("same speaker", "ceiling", [f"{verdicts[judge]['real_eer']:.2f}" for judge in JUDGES]),
+            ("same speaker", "ceiling", [f"{scores[judge]['real_eer']:.2f}" for judge in JUDGES]),
         )
     ]
-    return _rows(["arm", *(f"SECS {j}" for j in JUDGES), *(f"EER % {j}" for j in JUDGES)], [*ends, start, *rows])
+    return _rows(
+        ["arm", *(f"cross-utterance {j}" for j in JUDGES), *(f"EER % {j}" for j in JUDGES)], [*ends, start, *rows]
+    )
 
 
 def costs_table(outcome: Outcome) -> str:
-    """What else changed: the weight, mel loss, the encoders, time."""
+    """Return what else changed: the weight, mel loss, the encoders, time."""
     rows = []
     for arm in outcome.arms:
         runs = list(outcome.runs[arm.name].values())
         drifts = [drift for run in runs for drift in run["drift"].values()]
         moved = f"{max(d['moved'] for d in drifts)} of {drifts[0]['tensors']}" if drifts else "–"
         cosine = f"{statistics.mean(d['cosine_of_embeddings'] for d in drifts):.3f}" if drifts else "–"
-        own = [run["history"][f"secs_{arm.encoders[0]}"][-3:] for run in runs] if arm.encoders else []
+        own = [run["history"][f"reference_cosine_{arm.encoders[0]}"][-3:] for run in runs] if arm.encoders else []
         said = f"{statistics.mean(value for values in own for value in values):.3f}" if own else "–"
         rows.append(
             [
@@ -160,7 +162,8 @@ def plot(outcome: Outcome, way: str) -> Figure:
     axes.plot([], [], "o", color="grey", markerfacecolor="white", label="hollow: trained against this judge")
     axes.axvline(0, color="black", linewidth=0.8)
     axes.set(yticks=range(len(arms)), yticklabels=[arm.name for arm in arms], xlabel=(
-        "scaled similarity (0: other speakers, 1: the same) minus that without the loss,\n95 % intervals over speakers"
+        "calibrated similarity (0: other speakers, 1: the same) minus that without the loss,\n"
+        "95 % intervals over speakers"
     ))  # fmt: skip
     axes.invert_yaxis()
     axes.grid(axis="x", alpha=0.3)
@@ -169,7 +172,7 @@ def plot(outcome: Outcome, way: str) -> Figure:
 
 
 def write_page(outcome: Outcome, docs: Path) -> None:
-    """The tables and plots that docs/ablation.md includes."""
+    """Write the tables and plots that docs/ablation.md includes."""
     parts = {
         "reconstruction": gains_table(outcome, "reconstruction"), "conversion": gains_table(outcome, "conversion"),
         "levels": levels_table(outcome, "reconstruction"), "levels_conversion": levels_table(outcome, "conversion"),

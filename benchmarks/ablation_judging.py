@@ -1,4 +1,4 @@
-"""What three speaker encoders say of the runs of the ablation: two of them train arms, and one trains none."""
+"""Scores of the ablation's runs by three speaker encoders: two of them train arms, and one trains none."""
 
 import functools
 import json
@@ -17,12 +17,11 @@ from benchmarks.ablation_training import ENCODERS, AblatedVits, model_config
 from benchmarks.campplus import CamPlusPlus
 from benchmarks.processes import in_processes
 from coqui_scl_plugin import build_encoder
-from coqui_scl_plugin.coqui.vits_audio import copy_speech, spectrogram_for
-from coqui_scl_plugin.demo.corpus_files import Corpus, Sample
-from coqui_scl_plugin.demo.judge import load_waveform
+from coqui_scl_plugin.coqui.vits_audio import convert_voice, reconstruct, speaker_conditioning, spectrogram_for
+from coqui_scl_plugin.demo.corpus_files import Corpus, Sample, load_beginning
 from coqui_scl_plugin.encoders.segment_encoder import SegmentEncoder
 from coqui_scl_plugin.evaluation.evaluation_set import EvaluationSet, SyntheticRecording
-from coqui_scl_plugin.evaluation.verification import EmbeddedRecording, judge
+from coqui_scl_plugin.evaluation.verification import EmbeddedRecording, verify
 from coqui_scl_plugin.freeze import FrozenPolicy
 from coqui_scl_plugin.references.recordings import Recording
 from coqui_scl_plugin.utils.atomic import replacing
@@ -34,7 +33,7 @@ WAYS = ("reconstruction", "conversion")
 
 @dataclass(frozen=True)
 class Bench:
-    """The three judges, as they were published, and what they heard already: real speech, once for all models."""
+    """The three judges as they were published, and what they embedded already: real speech, once for all models."""
 
     judges: Mapping[str, SegmentEncoder]
     memory: dict[Path, EmbeddedRecording]
@@ -42,7 +41,7 @@ class Bench:
     @classmethod
     @functools.cache
     def of_this_process(cls) -> Self:
-        """The same whenever it is asked for."""
+        """Return the same bench on every call in a process."""
         judges = {name: SegmentEncoder(build_encoder(name)) for name in ENCODERS}
         judges[INDEPENDENT] = SegmentEncoder(CamPlusPlus())  # type: ignore[arg-type]  # keeps the contract without the base
         for encoder in judges.values():
@@ -64,25 +63,28 @@ def _mel(model: AblatedVits, waveform: Tensor) -> Tensor:
 
 
 def _synthesise(model: AblatedVits, corpus: Corpus, folder: Path) -> tuple[dict[str, list[SyntheticRecording]], float]:
-    """Each held-out recording, its first five seconds, in its own voice and in the next speaker's; and the mel loss."""
+    """Reconstruct each held-out recording's beginning, and convert it to the next speaker; measure the mel loss."""
     audio, speakers, mel_losses = model.config.audio, corpus.speakers, []
     made: dict[str, list[SyntheticRecording]] = {way: [] for way in WAYS}
     for sample in corpus.held_out:
-        waveform = load_waveform(sample)
+        waveform = load_beginning(sample)
         spec = spectrogram_for(model, waveform, audio.sample_rate)
         own = sample["speaker_name"]
         other = speakers[(speakers.index(own) + 1) % len(speakers)]
         for way, speaker in zip(WAYS, (own, other), strict=True):
-            target = model.voice_of(other) if way == "conversion" else None
-            copy = copy_speech(model, spec, model.voice_of(own), target)
+            source = speaker_conditioning(model, own)
+            if way == "reconstruction":
+                synthetic = reconstruct(model, spec, source)
+            else:
+                synthetic = convert_voice(model, spec, source, speaker_conditioning(model, other))
             file = folder / way / f"{speaker}-{Path(sample['audio_file']).stem}.wav"
             file.parent.mkdir(parents=True, exist_ok=True)
-            soundfile.write(file, copy.clamp(-1, 1).numpy(), audio.sample_rate)
+            soundfile.write(file, synthetic.clamp(-1, 1).numpy(), audio.sample_rate)
             reference = sample["audio_unique_name"] if way == "reconstruction" else None
             made[way].append(SyntheticRecording(f"{way}/{file.stem}", file, speaker, reference=reference))
             if way == "reconstruction":
-                length = min(len(copy), len(waveform))
-                mel_losses.append(float(l1_loss(_mel(model, copy[:length]), _mel(model, waveform[:length]))))
+                length = min(len(synthetic), len(waveform))
+                mel_losses.append(float(l1_loss(_mel(model, synthetic[:length]), _mel(model, waveform[:length]))))
     return made, sum(mel_losses) / len(mel_losses)
 
 
@@ -95,22 +97,22 @@ def _model_of(weights: Path, corpus: Corpus, folder: Path) -> AblatedVits:
 
 @torch.inference_mode()
 def judge_model(weights: Path, out: Path, corpus: Corpus) -> None:
-    """What the judges say of one model, as `judged.json` in `out`."""
+    """Score one model by all judges, and write `judged.json` to `out`."""
     torch.set_num_threads(1)
     bench = Bench.of_this_process()
     made, mel_loss = _synthesise(_model_of(weights, corpus, out), corpus, out / "audio")
     real = [_recording(sample) for sample in (*corpus.held_out, *corpus.train)]
-    verdicts: dict[str, Any] = {"mel_loss": mel_loss}
+    found: dict[str, Any] = {"mel_loss": mel_loss}
     for way, synthetic in made.items():
-        material = EvaluationSet(f"{out.name} {way}", {}, real, synthetic)
-        judged = judge(material, bench.judges, resamples=99, memory=bench.memory)
-        verdicts[way] = {alias: asdict(verdict) for alias, verdict in judged.verdicts.items()}
+        evaluation_set = EvaluationSet(f"{out.name} {way}", {}, real, synthetic)
+        verification = verify(evaluation_set, bench.judges, resamples=99, memory=bench.memory)
+        found[way] = {alias: asdict(scores) for alias, scores in verification.scores.items()}
     with replacing(out / "judged.json") as temporary:
-        temporary.write_text(json.dumps(verdicts, indent=1), encoding="utf-8")
+        temporary.write_text(json.dumps(found, indent=1), encoding="utf-8")
 
 
 def judge_all(corpus: Corpus, folder: Path, jobs: int) -> None:
-    """The start and every run that was not judged yet, `jobs` at a time, under a progress bar."""
+    """Score the start and every run without scores, `jobs` at a time; shows a progress bar."""
     wanted = [(folder / "start.pth", folder / "start")]
     wanted += [(file.with_name("model.pth"), file.parent) for file in sorted(folder.glob("runs/*/run.json"))]
     missing = [(weights, out) for weights, out in wanted if not (out / "judged.json").is_file()]

@@ -8,13 +8,14 @@ import random
 import shutil
 import statistics
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import soundfile
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 from trainer import Trainer, TrainerArgs
 from trainer.io import save_model
@@ -25,11 +26,10 @@ from coqui_scl_plugin import SclVits, SclVitsConfig, build_encoder
 from coqui_scl_plugin.config import EncoderConfig, LossConfig, SclConfig
 from coqui_scl_plugin.consistency.term import SpeakerConsistency
 from coqui_scl_plugin.demo.arms import training_list
-from coqui_scl_plugin.demo.corpus_files import Corpus, Sample
-from coqui_scl_plugin.demo.judge import embed_all, load_waveform
+from coqui_scl_plugin.demo.corpus_files import Corpus, Sample, load_beginning
 from coqui_scl_plugin.demo.loss_recorder import LossRecorder
 from coqui_scl_plugin.demo.small_vits import small_config
-from coqui_scl_plugin.encoders.audio import ResampledAudio
+from coqui_scl_plugin.encoders.audio import ResampledAudio, resample
 from coqui_scl_plugin.encoders.segment_encoder import SegmentEncoder
 from coqui_scl_plugin.freeze import FrozenPolicy
 from coqui_scl_plugin.references.cache import ReferenceCache
@@ -47,7 +47,7 @@ _RATE = 2e-4  # Coqui's default
 _LONGEST = {"start": 8.0, "arm": 6.0}  # seconds
 _FEWEST = 3
 _BLOCK = 500  # steps
-_KEPT = ("loss_mel", "loss_spk_encoder", *(f"secs_{encoder}" for encoder in ENCODERS))
+_KEPT = ("loss_mel", "loss_spk_encoder", *(f"reference_cosine_{encoder}" for encoder in ENCODERS))
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ ARMS = (
 
 
 def section(arm: Arm, weight: float, cache: Path) -> SclConfig:
-    """The `scl` section of an arm; what it does not name has its default."""
+    """Return the `scl` section of an arm; keys that it does not set have their defaults."""
     if arm.kind == "none":
         return SclConfig(enabled=False, weight=0.0)
     scl = SclConfig(weight=weight, encoders=[EncoderConfig(name=encoder) for encoder in arm.encoders])
@@ -98,7 +98,7 @@ def _config(corpus: Corpus, scl: SclConfig, *, steps: int, seed: int, rate: floa
 
 
 def model_config(corpus: Corpus, folder: Path) -> SclVitsConfig:
-    """The architecture of all runs, to load a model with."""
+    """Return a config with the architecture of all runs, to load a model with."""
     return _config(corpus, section(ARMS[0], 0.0, folder), steps=1, seed=0, rate=_RATE, runs=folder)
 
 
@@ -243,6 +243,12 @@ def measure_weights(corpus: Corpus, start: Path, folder: Path) -> dict[str, floa
 # --- one run ----------------------------------------------------------------------------------------------------------
 
 
+@torch.inference_mode()
+def _embed_all(encoder: SegmentEncoder, waveforms: Sequence[Tensor], sample_rate: int) -> Tensor:
+    """Embed each waveform, of any length: `[N, D]`."""
+    return torch.cat([encoder(resample(waveform[None], sample_rate, encoder.sample_rate)) for waveform in waveforms])
+
+
 def _drift(name: str, encoder: SegmentEncoder, corpus: Corpus) -> dict[str, Any]:
     """How far an encoder moved from what it was when it was loaded."""
     fresh = SegmentEncoder(build_encoder(name), encoder.min_samples / encoder.sample_rate)
@@ -251,8 +257,8 @@ def _drift(name: str, encoder: SegmentEncoder, corpus: Corpus) -> dict[str, Any]
     before, after = named_tensors(fresh.encoder), named_tensors(encoder.encoder)
     distance = math.sqrt(sum(float((after[key] - value).double().square().sum()) for key, value in before.items()))
     size = math.sqrt(sum(float(value.double().square().sum()) for value in before.values()))
-    speech = [load_waveform(sample) for sample in corpus.held_out]
-    embedded = [embed_all(module, speech, corpus.rate) for module in (fresh, encoder)]
+    speech = [load_beginning(sample) for sample in corpus.held_out]
+    embedded = [_embed_all(module, speech, corpus.rate) for module in (fresh, encoder)]
     return {
         "tensors": len(before),
         "moved": sum(not same_bits(value, after[key]) for key, value in before.items()),
