@@ -207,7 +207,7 @@ def test_the_settings_of_an_encoder_count_as_much_as_its_weights(coqui_files, tm
         encoder = SegmentEncoder(build_encoder("coqui", files.params() | {"config_path": str(config)})).eval()
         found_cached, _ = embed_recordings({"coqui": encoder}, [recording], ReferenceCache.load(path))
         fresh, _ = embed_recordings({"coqui": encoder}, [recording], ReferenceCache())
-        torch.testing.assert_close(found_cached.embeddings["coqui"], fresh.embeddings["coqui"], atol=1e-5, rtol=0)
+        torch.testing.assert_close(found_cached.by_encoder["coqui"], fresh.by_encoder["coqui"], atol=1e-5, rtol=0)
 
 
 def test_an_encoder_that_keeps_count_of_something_is_still_the_same_encoder(few, tmp_path):
