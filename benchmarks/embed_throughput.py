@@ -1,4 +1,4 @@
-"""`coqui-scl embed` beside Coqui's compute_embeddings: the same ResNet and recordings, each a process of its own."""
+"""Compare `coqui-scl embed` with Coqui's compute_embeddings: the same ResNet and recordings, in separate processes."""
 
 import argparse
 import csv
@@ -14,11 +14,11 @@ from coqui_encoder_files import CoquiFiles, write_coqui_encoder
 
 from benchmarks.speech import FOLDER, need_speech
 
-_FEW = 10
+_FEW_RECORDINGS = 10
 
 
 def _config(folder: Path, files: CoquiFiles, rows: list[dict[str, str]]) -> Path:
-    """A config that both commands read, over these recordings."""
+    """Write a config for these recordings that both commands read."""
     listing = folder / "metadata.csv"
     with listing.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(rows[0]), delimiter="|", quoting=csv.QUOTE_NONE, escapechar="\\")
@@ -46,7 +46,7 @@ def _seconds(command: list[str]) -> float:
 
 
 def _both(folder: Path, files: CoquiFiles, rows: list[dict[str, str]]) -> tuple[float, float]:
-    """Seconds of Coqui's command and of ours, from start to end."""
+    """Time Coqui's command and ours from start to end, in seconds."""
     folder.mkdir()
     config = str(_config(folder, files, rows))
     stock = [sys.executable, "-m", "TTS.bin.compute_embeddings", "--no_eval", "--config_dataset_path", config]
@@ -57,7 +57,7 @@ def _both(folder: Path, files: CoquiFiles, rows: list[dict[str, str]]) -> tuple[
 
 
 def main() -> None:
-    """Time both on ten recordings and on all; the difference is free of what the commands need to start."""
+    """Time both commands on ten recordings and on all; the difference excludes the time that they need to start."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.parse_args()
     need_speech()
@@ -66,8 +66,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         files = write_coqui_encoder("resnet", folder)
-        few, all_rows = _both(folder / "few", files, rows[:_FEW]), _both(folder / "all", files, rows)
-    count = len(rows) - len(rows[:_FEW])
+        few, all_rows = _both(folder / "few", files, rows[:_FEW_RECORDINGS]), _both(folder / "all", files, rows)
+    count = len(rows) - len(rows[:_FEW_RECORDINGS])
     rates = [count / (a - b) for a, b in zip(all_rows, few, strict=True)]
     for label, seconds, rate in zip(("compute_embeddings", "coqui-scl embed"), all_rows, rates, strict=True):
         sys.stdout.write(f"{label:20} {seconds:6.1f} s for {len(rows)} recordings, {rate:5.2f} a second once started\n")

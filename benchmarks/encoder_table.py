@@ -1,4 +1,4 @@
-"""One line an encoder: what it is, whether it agrees with its library, what it costs. Writes docs/encoder_table.md."""
+"""Write docs/encoder_table.md: for each encoder, its properties, its agreement with its library, and its cost."""
 
 import argparse
 import importlib.metadata
@@ -26,7 +26,7 @@ _PACKAGES = ("torch", "coqui-tts", "speechbrain", "transformers", "resemblyzer",
 
 
 def error_rate_of_pairs(embeddings: Tensor, speakers: list[str]) -> float:
-    """In percent, over all pairs of rows of `[N, D]`."""
+    """Return the equal error rate in percent, over all pairs of rows of `[N, D]`."""
     first, second = torch.triu_indices(len(embeddings), len(embeddings), 1)
     scores = (embeddings[first] * embeddings[second]).sum(dim=-1)
     same = [speakers[a] == speakers[b] for a, b in zip(first.tolist(), second.tolist(), strict=True)]
@@ -40,7 +40,7 @@ def _largest_difference(case: Case, encoder: nn.Module, speech: list[Utterance])
 
 
 def _costs(prepared: SegmentEncoder, segments: Tensor, repeats: int) -> tuple[float, float, float]:
-    """Milliseconds forward, milliseconds backward, and the norm of the gradient of the mean cosine of neighbours."""
+    """Return milliseconds forward and backward, and the norm of the gradient of the mean cosine of neighbours."""
     waveform = segments.clone().requires_grad_()
     forward, backward, norm = [], [], 0.0
     for run in range(repeats + 1):
@@ -57,7 +57,7 @@ def _costs(prepared: SegmentEncoder, segments: Tensor, repeats: int) -> tuple[fl
 
 
 def line(case: Case, speech: list[Utterance], repeats: int) -> list[str]:
-    """The cells of one encoder."""
+    """Measure the cells of one encoder."""
     encoder = frozen(case)
     prepared = SegmentEncoder(encoder)
     segments = torch.stack([utterance.waveform[RATE : RATE + 5_944] for utterance in speech[::13]])
@@ -90,10 +90,10 @@ def _markdown(lines: list[list[str]]) -> str:
 
 
 def main() -> None:
-    """Measure all, and write the table."""
+    """Measure all encoders, and write the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("docs/encoder_table.md"), help="the file to write")
-    parser.add_argument("--repeats", type=int, default=7, help="of each timed run")
+    parser.add_argument("--repeats", type=int, default=7, help="timed runs of each")
     options = parser.parse_args()
     warnings.filterwarnings("ignore")
     torch.manual_seed(0)

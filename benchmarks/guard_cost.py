@@ -1,4 +1,4 @@
-"""What watching an encoder costs, as a share of the least that a step can cost: the loss through that encoder alone."""
+"""Measure the cost of policy and drift guard as a share of the loss through an encoder, the least a step can cost."""
 
 import argparse
 import statistics
@@ -16,8 +16,8 @@ from coqui_scl_plugin import SclConfig
 from coqui_scl_plugin.encoders.segment_encoder import SegmentEncoder
 from coqui_scl_plugin.freeze import DriftGuard, FrozenPolicy
 
-_ENCODERS = ("ge2e", "dvector", "coqui resnet", "transformers wavlm")
-_SEGMENTS = (8, 5_944)  # 0.37 s at 16 kHz, tiled to the encoder's own shortest length if that is more
+_ENCODER_LABELS = ("ge2e", "dvector", "coqui resnet", "transformers wavlm")
+_SEGMENTS_SHAPE = (8, 5_944)  # 0.37 s at 16 kHz, tiled to the encoder's own shortest length if that is more
 
 
 def _milliseconds(work: Callable[[], object], runs: int) -> float:
@@ -31,9 +31,9 @@ def _milliseconds(work: Callable[[], object], runs: int) -> float:
 
 
 def line(case: Case, check_every: int, runs: int) -> str:
-    """Milliseconds of a loss step, of the policy at each step and of a check, and the share of both in a step."""
+    """Format the milliseconds of loss, policy and check, and the share of policy and check in a step."""
     encoder, policy = SegmentEncoder(frozen(case)), FrozenPolicy()
-    waveform = (0.1 * torch.randn(_SEGMENTS)).requires_grad_()
+    waveform = (0.1 * torch.randn(_SEGMENTS_SHAPE)).requires_grad_()
 
     def step() -> Tensor:
         embedded = encoder(waveform)
@@ -51,7 +51,7 @@ def line(case: Case, check_every: int, runs: int) -> str:
 
 
 def main() -> None:
-    """Print a line an encoder."""
+    """Print a line for each encoder."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check-every", type=int, default=SclConfig().freeze.check_every, help="steps between checks")
     parser.add_argument("--runs", type=int, default=7, help="timed runs of each")
@@ -59,7 +59,7 @@ def main() -> None:
     torch.manual_seed(0)
     with tempfile.TemporaryDirectory() as folder:
         for case in cases(Path(folder)):
-            if case.label in _ENCODERS:
+            if case.label in _ENCODER_LABELS:
                 sys.stdout.write(line(case, options.check_every, options.runs) + "\n")
 
 

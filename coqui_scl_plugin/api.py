@@ -1,4 +1,4 @@
-"""The functions of the public interface."""
+"""The public functions."""
 
 from collections.abc import Mapping
 from typing import Any, cast
@@ -19,10 +19,11 @@ def available() -> dict[str, list[str]]:
 def build_loss(name: str, params: Mapping[str, Any] | None = None) -> nn.Module:
     """Build a registered loss: `loss(generated, reference, speaker_ids=None, prototypes=None)`, scalar and float32.
 
-    The loss `ensemble` takes mappings by alias in place of tensors, and the weights of its `encoders` by alias.
+    The loss `ensemble` takes mappings by alias in place of tensors, and its parameter `encoders` gives weights by
+    alias.
 
     Raises:
-        ConfigError: the name is not registered, or `params` do not fit its constructor.
+        ConfigError: the name is not registered, or `params` do not fit the constructor.
     """
     cls = registry.installed().get("losses", name, "name")
     check_loss(name, params or {}, "loss")
@@ -33,11 +34,11 @@ def build_loss(name: str, params: Mapping[str, Any] | None = None) -> nn.Module:
 def build_encoder(name: str, params: Mapping[str, Any] | None = None) -> SpeakerEncoder:
     """Build a registered speaker encoder: `[B, T]` at its `sample_rate` to `[B, embedding_dim]`, unit length.
 
-    Nothing is frozen yet: freeze it before training a generator through it.
+    The encoder is not frozen: freeze it before training a generator through it.
 
     Raises:
-        ConfigError: the name is not registered, or `params` do not fit its constructor.
-        EncoderError: its weights are missing or wrong.
+        ConfigError: the name is not registered, or `params` do not fit the constructor.
+        EncoderError: the weights are missing or wrong.
     """
     cls = registry.installed().get("encoders", name, "name")
     return cast(SpeakerEncoder, parameters.build(cls, params or {}, "params"))

@@ -1,47 +1,47 @@
-"""Every error this package raises on purpose. Each message says what was expected, what came, and what to do."""
+"""The errors that this package raises. Each message says what was expected, what was found, and what to do."""
 
 
 class SclError(Exception):
-    """Base of all errors of this package. `exit_status` is what the command line returns for it."""
+    """Base of all errors of this package; `exit_status` is the exit status of the command line."""
 
     exit_status = 1
 
 
 class ConfigError(SclError, ValueError):
-    """A key of the `scl` section, or an argument of a command, that cannot be used as it is."""
+    """An invalid key of the `scl` section, or an invalid argument of a command."""
 
     exit_status = 2
 
 
 class HoldoutError(ConfigError):
-    """A held-out encoder that is also a training one, by name or by weights: what the check `holdout` is about."""
+    """A held-out encoder that is also a training encoder, by name or by weights; the check `holdout` reports it."""
 
     check = "holdout"
 
 
 class EvaluationSetError(ConfigError):
-    """The data leaves nothing to evaluate with: what the check `evaluation-set` is about."""
+    """An evaluation set that would be empty; the check `evaluation-set` reports it."""
 
     check = "evaluation-set"
 
 
 class PluginError(SclError, RuntimeError):
-    """A plugin that does not load, or that registers a name twice. The message names its distribution."""
+    """A plugin that does not load, or registers a name that is taken. The message names its distribution."""
 
 
 class EncoderError(SclError, RuntimeError):
-    """A speaker encoder whose weights are missing, or are not what they claim to be."""
+    """A speaker encoder that cannot be loaded or used, such as one with missing or wrong weights."""
 
     exit_status = 2
 
 
 class PreflightError(SclError, RuntimeError):
-    """A check before step 1 that failed: the run would have trained something else than was asked for."""
+    """A failed check before step 1: the run would not train what its config asks for."""
 
 
 class GradientError(SclError, RuntimeError):
-    """The loss stopped sending a gradient to the generated waveform while training."""
+    """A loss that stopped sending a gradient to the generated waveform during training."""
 
 
 class DriftError(SclError, RuntimeError):
-    """A parameter or buffer of a frozen speaker encoder that changed while training."""
+    """A frozen speaker encoder whose parameters or buffers changed during training."""

@@ -1,1 +1,1 @@
-"""The ways people try to freeze a speaker encoder, run and measured: `python -m benchmarks.freeze_methods`."""
+"""Ways in which people try to freeze a speaker encoder, run and measured: `python -m benchmarks.freeze_methods`."""

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.freeze_methods`."""
+"""The command `python -m benchmarks.freeze_methods`."""
 
 import json
 import os
@@ -17,8 +17,8 @@ app = typer.Typer(
 )
 
 
-def _in_a_folder(file: Path | None) -> Path | None:
-    """Found out before the minute of work, rather than after it."""
+def _check_folder(file: Path | None) -> Path | None:
+    """Check that the file's folder exists, before the minute of work rather than after it."""
     if file is not None and not file.parent.is_dir():
         raise typer.BadParameter(f"the folder {file.parent} does not exist.")
     return file
@@ -29,16 +29,18 @@ def compare(
     steps: Annotated[int, typer.Option(min=1, help="Timed steps of each method, after one to warm up.")] = 7,
     markdown_file: Annotated[
         Path | None,
-        typer.Option("--markdown", dir_okay=False, callback=_in_a_folder, help="Also write the table of the docs."),
+        typer.Option(
+            "--markdown", dir_okay=False, callback=_check_folder, help="Also write the table to this Markdown file."
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the rows as JSON instead of the table.")] = False,
 ) -> None:
     """Train a small generator against a speaker encoder, frozen in each way people try, and print what happens to both.
 
-    About a minute on two cores; no network, no GPU.
+    Takes about a minute on two cores, without network or GPU.
     """
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # torch's profiler would write about GPUs into the progress bar
-    # threads that wait by spinning, as they do by default, stall each other where anything else runs beside them
+    # threads that wait by spinning, as they do by default, stall each other if anything else is running
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from rich.console import Console
 

@@ -1,4 +1,4 @@
-"""Methods in, rows of the table out. Every cell is seen in a run, none is known beforehand."""
+"""Measure the methods as rows of the table. Every cell is observed in a run."""
 
 import copy
 import math
@@ -16,58 +16,58 @@ from benchmarks.freeze_methods.setting import Setting
 from benchmarks.freeze_methods.training import Step, gradient_norm, has_gradients, train
 from coqui_scl_plugin.utils.fingerprint import named_tensors
 
-_WARM_UP = 1
+_WARM_UP_STEPS = 1
 _MEMORY_STEPS = 2
-"""The first makes the optimizer's state, the second has it beside all that a step needs."""
+"""The first step creates the optimizer's state; the second holds it along with everything else a step needs."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """What was measured of a method."""
+    """The measurements of a method."""
 
     method: str
     weights_move: bool
-    """A bit of a parameter of the encoder differed from the start after any whole step."""
+    """Whether any bit of the encoder's parameters differed from the start after any step."""
     buffers_move: bool
-    """The same of its buffers."""
+    """The same for its buffers."""
     gradient_reaches_waveform: bool
-    """The term's gradient at the generated waveform was finite and not zero at every step."""
+    """Whether the term's gradient at the generated waveform was finite and not zero at every step."""
     gradient_on_weights: bool
-    """The backward pass of a step left a gradient on a parameter of the encoder."""
+    """Whether the backward pass of any step left a gradient on a parameter of the encoder."""
     gradients_pile_up: bool
-    """After `optimizer.zero_grad()` there was one still, of a larger norm after the last step than after the first."""
+    """Whether a gradient was left after `optimizer.zero_grad()`, with a larger norm at the last step than the first."""
     left_by_model_zero_grad: bool
-    """After `model.zero_grad()` as well there was one still."""
+    """Whether a gradient was left after `model.zero_grad()` as well."""
     survives_train: bool
-    """Every module of the encoder was in eval mode after each `model.train()`."""
+    """Whether every module of the encoder was in eval mode after each `model.train()`."""
     moves_with_to: bool
-    """`model.to(device)` took every tensor of the encoder along."""
+    """Whether `model.to(device)` moved every tensor of the encoder."""
     milliseconds: float
-    """Median of a step."""
+    """Median time of a step."""
     mebibytes: float
-    """The most that was allocated at a time, beside the weights of generator and encoder and the data."""
+    """Peak allocation, apart from the weights of generator and encoder and the data."""
 
 
 def measure(methods: Sequence[type[Nothing]], setting: Setting, steps: int) -> list[Row]:
-    """Run each method twice from the same start: to count its memory, then to look at it and time it.
+    """Run each method twice from the same start: once to measure its memory, once to observe and time it.
 
-    The methods take turns, so that what else the machine does meets all of them.
+    The methods take turns, so that other load on the machine affects all of them alike.
 
     Args:
-        methods: The methods.
-        setting: What they are run on; left as it is.
+        methods: Methods to measure.
+        setting: Models and batches to run them on, which are left unchanged.
         steps: Timed steps of each, after one to warm up.
     """
     peaks = [_mebibytes(method, setting) for method in tqdm(methods, "memory", leave=False, unit="method")]
-    runs = [_Run(method, setting, _WARM_UP + steps) for method in methods]
-    for _ in tqdm(range(_WARM_UP + steps), "steps", leave=False, unit="round"):
+    runs = [_Run(method, setting, _WARM_UP_STEPS + steps) for method in methods]
+    for _ in tqdm(range(_WARM_UP_STEPS + steps), "steps", leave=False, unit="round"):
         for run in runs:
             run.step()
     return [run.row(peak) for run, peak in zip(runs, peaks, strict=True)]
 
 
 class _Run:
-    """A method under way, and what was seen of it so far."""
+    """A running method, and the observations so far."""
 
     def __init__(self, method_class: type[Nothing], setting: Setting, steps: int) -> None:
         self._method = method_class(*_start(method_class, setting))
@@ -79,13 +79,13 @@ class _Run:
         self._left: list[float] = []
 
     def step(self) -> None:
-        """Take a step, and look at what it left."""
+        """Take a step, and record what it changed."""
         self._seen.append(next(self._steps))
         self._moved |= _moved(self._first, self._encoder)
         self._left.append(gradient_norm(self._encoder))
 
     def row(self, mebibytes: float) -> Row:
-        """What was seen. Ends the run, since it clears gradients."""
+        """Return the measurements. Ends the run, since it clears gradients."""
         parameters = {name for name, _ in self._encoder.named_parameters(remove_duplicate=False)}
         self._method.model.zero_grad(set_to_none=True)
         return Row(
@@ -98,13 +98,13 @@ class _Run:
             left_by_model_zero_grad=has_gradients(self._encoder),
             survives_train=all(step.in_eval for step in self._seen),
             moves_with_to=_moves_with_to(self._method),
-            milliseconds=1000 * statistics.median(step.seconds for step in self._seen[_WARM_UP:]),
+            milliseconds=1000 * statistics.median(step.seconds for step in self._seen[_WARM_UP_STEPS:]),
             mebibytes=mebibytes,
         )
 
 
 def _start(method_class: type[Nothing], setting: Setting) -> tuple[nn.Module, nn.Module]:
-    """A generator and the encoder of the method, its own to change."""
+    """Return copies of the generator and of the method's encoder."""
     return copy.deepcopy(setting.generator), copy.deepcopy(setting.encoders[method_class.kind])
 
 
@@ -113,7 +113,7 @@ def _moved(start: Mapping[str, Tensor], encoder: nn.Module) -> set[str]:
 
 
 def _moves_with_to(method: Nothing) -> bool:
-    """Needs no second device: a copy is moved to the one that holds no data."""
+    """Tell whether `model.to(device)` moves the encoder, from a copy moved to the device that holds no data."""
     moved = copy.deepcopy(method.model).to("meta")
     return all(tensor.is_meta for tensor in named_tensors(moved.speaker_encoder).values())
 

@@ -1,4 +1,4 @@
-"""How much memory torch allocates while something runs."""
+"""The peak of the memory that torch allocates in a block."""
 
 import json
 import tempfile
@@ -12,14 +12,14 @@ from torch.profiler import ProfilerActivity, profile
 
 @dataclass
 class Peak:
-    """The most that was allocated at one time, of what was allocated while it was watched."""
+    """Peak of the memory allocated within a block."""
 
     mebibytes: float = 0.0
 
 
 @contextmanager
 def watched() -> Iterator[Peak]:
-    """Fill in the peak at the end. What was allocated before does not count, nor does its release.
+    """Measure the peak, which is set when the block ends. Earlier allocations do not count, nor does their release.
 
     Example:
         >>> import torch
@@ -37,8 +37,8 @@ def watched() -> Iterator[Peak]:
         trace = Path(folder) / "trace.json"
         profiler.export_chrome_trace(str(trace))
         events = json.loads(trace.read_text(encoding="utf-8"))["traceEvents"]
-    held = most = 0
+    allocated = most = 0
     for event in sorted((event for event in events if event["name"] == "[memory]"), key=lambda event: event["ts"]):
-        held += event["args"]["Bytes"]
-        most = max(most, held)
+        allocated += event["args"]["Bytes"]
+        most = max(most, allocated)
     peak.mebibytes = most / 2**20

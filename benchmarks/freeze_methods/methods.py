@@ -1,4 +1,4 @@
-"""The methods. Each is the baseline, with what people change in it."""
+"""The methods: the baseline, and the changes that people make to it."""
 
 from collections.abc import Iterable
 from typing import ClassVar
@@ -15,14 +15,14 @@ _WEIGHT = 9.0
 
 
 class PlainHolder:
-    """Has a module and is none, so that a model with this as an attribute does not know of the module."""
+    """Holds a module without being one, so that a model with this attribute does not register the module."""
 
     def __init__(self, module: nn.Module) -> None:
         self.module = module
 
 
 class Voice(nn.Module):
-    """What is trained: a generator, and the speaker encoder of its loss."""
+    """The model: a generator, and the speaker encoder of its loss."""
 
     def __init__(self, generator: nn.Module, encoder: nn.Module | PlainHolder) -> None:
         super().__init__()
@@ -36,7 +36,7 @@ class Voice(nn.Module):
 
 
 class Nothing:
-    """The encoder is a part of the model and of the generator's optimizer, as in stock Coqui."""
+    """Leave the encoder in the model and in the generator's optimizer, as stock Coqui does: the baseline."""
 
     name: ClassVar[str] = "nothing (stock Coqui)"
     kind: ClassVar[Kind] = "resnet"
@@ -45,69 +45,69 @@ class Nothing:
         self.model = Voice(generator, encoder)
 
     def trained(self) -> Iterable[nn.Parameter]:
-        """What the optimizer is given."""
+        """Return the parameters that the optimizer is given."""
         return self.model.parameters()
 
     def after_train(self) -> None:
-        """Runs after each `model.train()`."""
+        """Act after each `model.train()`."""
 
     def before_step(self) -> None:
-        """Runs before each step."""
+        """Act before each step."""
 
     def after_step(self) -> None:
-        """Runs after each step of the optimizer, as its last part."""
+        """Act at the end of each step, after the optimizer."""
 
     def embed(self, waveform: Tensor) -> Tensor:
-        """`[B, D]` of unit length, of `[B, T]`."""
+        """Embed waveforms `[B, T]`: `[B, D]`, unit length."""
         # cloned, since Coqui's encoders squeeze the caller's tensor in place
         embedding: Tensor = self.model.speaker_encoder(waveform.clone(), l2_norm=True)
         return embedding
 
     def term(self, waveform: Tensor, reference: Tensor) -> Tensor:
-        """The weighted speaker consistency loss, a scalar."""
+        """Return the weighted speaker consistency loss, a scalar."""
         return _WEIGHT * (1 - cosine_similarity(self.embed(waveform), reference)).mean()
 
 
 class Detached(Nothing):
-    """The embedding is cut off from what it was computed by."""
+    """Detach the embedding from the graph."""
 
     name = "detach() on the embedding"
 
     def embed(self, waveform: Tensor) -> Tensor:
-        """As the baseline, detached."""
+        """Embed as the baseline does, and detach."""
         return super().embed(waveform).detach()
 
 
 class NoGrad(Nothing):
-    """The encoder runs without autograd."""
+    """Run the encoder without autograd."""
 
     name = "torch.no_grad() around the encoder"
 
     def embed(self, waveform: Tensor) -> Tensor:
-        """As the baseline, without autograd."""
+        """Embed as the baseline does, without autograd."""
         with torch.no_grad():
             return super().embed(waveform)
 
 
 class NoGradFeatures(Nothing):
-    """Only the features are computed without autograd: what the forward of Coqui's own LSTM encoder does."""
+    """Compute only the features without autograd, as the forward of Coqui's own LSTM encoder does."""
 
     name = "no_grad around its features (Coqui's LSTM)"
     kind = "lstm"
 
 
 class LeftOut(Nothing):
-    """The optimizer is given the generator alone."""
+    """Give the optimizer the generator only."""
 
     name = "left out of the optimizer"
 
     def trained(self) -> Iterable[nn.Parameter]:
-        """The generator's parameters."""
+        """Return the generator's parameters."""
         return self.model.generator.parameters()
 
 
 class Hidden(Nothing):
-    """The model holds the encoder in an object that is no module."""
+    """Hold the encoder in an object that is not a module."""
 
     name = "in a plain object, no nn.Module"
 
@@ -116,7 +116,7 @@ class Hidden(Nothing):
 
 
 class NoRequiresGrad(Nothing):
-    """No gradient is asked for on the weights."""
+    """Require no gradient on the weights."""
 
     name = "requires_grad_(False)"
 
@@ -126,7 +126,7 @@ class NoRequiresGrad(Nothing):
 
 
 class NoRequiresGradEvalOnce(NoRequiresGrad):
-    """The same, and eval mode at the start."""
+    """Require no gradient on the weights, and switch to eval mode at the start."""
 
     name = "requires_grad_(False), eval() once"
 
@@ -136,7 +136,7 @@ class NoRequiresGradEvalOnce(NoRequiresGrad):
 
 
 class PutBack(Nothing):
-    """The baseline, whose damage is undone after each step."""
+    """Restore weights and buffers after each step."""
 
     name = "put back after each step"
 
@@ -152,7 +152,7 @@ class PutBack(Nothing):
 
 
 class Frozen(LeftOut):
-    """The policy of this package, applied where the package applies it; no optimizer holds the encoder."""
+    """Apply the policy of this package, when the package applies it; no optimizer holds the encoder."""
 
     name = "frozen (this package)"
 
@@ -171,10 +171,10 @@ METHODS: tuple[type[Nothing], ...] = (
 
 
 class WithoutTerm(LeftOut):
-    """No speaker consistency loss at all: what a step of the generator costs by itself."""
+    """Train without a speaker consistency loss, to measure the cost of a generator step by itself."""
 
     name = "without the term"
 
     def term(self, waveform: Tensor, reference: Tensor) -> Tensor:
-        """Zero, and the encoder does not run."""
+        """Return zero, without running the encoder."""
         return waveform.new_zeros(())

@@ -1,4 +1,4 @@
-"""The rows as a table: for the console and for the documentation."""
+"""The rows as a table for the console and for the documentation."""
 
 import importlib.metadata
 import platform
@@ -22,9 +22,9 @@ class Column(NamedTuple):
     field: str
     heading: str
     short: str
-    """The heading where there is little room: of words that are no longer than the cells may be wide."""
+    """The heading for narrow columns, in words that fit their width."""
     wanted: bool
-    """What it has to be of an encoder that trains the generator and is left as it was."""
+    """The value for an encoder that trains the generator and stays frozen."""
 
 
 COLUMNS = (
@@ -50,10 +50,10 @@ def _costs(row: Row) -> tuple[str, str]:
 
 
 def console_table(rows: Sequence[Row], without_term: Row) -> Table:
-    """The rows, for a terminal."""
+    """Format the rows for a terminal."""
     ms, mib = _costs(without_term)
     table = Table(
-        title="Ways to freeze a speaker encoder, measured; bold is what must not be",
+        title="Ways to freeze a speaker encoder, measured; undesired values are bold",
         caption=f"A step without the speaker consistency loss: {ms} ms, {mib} MiB",
         title_justify="left",
         caption_justify="left",
@@ -69,7 +69,7 @@ def console_table(rows: Sequence[Row], without_term: Row) -> Table:
 
 
 def markdown(rows: Sequence[Row], without_term: Row, setting: Setting, steps: int) -> str:
-    """The rows, for the documentation, and below them what they were measured on."""
+    """Format the rows for the documentation, followed by the conditions of the measurement."""
     headings = ["method", *(column.heading for column in COLUMNS), "ms a step", "MiB a step"]
     lines = [headings, ["---"] + ["---:"] * (len(headings) - 1)]
     lines += [[row.method, *(_yes(row, column, "**{}**") for column in COLUMNS), *_costs(row)] for row in rows]

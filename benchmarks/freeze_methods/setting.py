@@ -1,4 +1,4 @@
-"""What all methods are measured on: real speech, a small generator, and Coqui's encoders at their real sizes."""
+"""The setting of all methods: real speech, a small generator, and Coqui's encoders at their real sizes."""
 
 from collections import defaultdict
 from dataclasses import dataclass
@@ -17,9 +17,9 @@ from coqui_scl_plugin.demo.corpus_files import BUNDLED, Corpus
 Kind = Literal["resnet", "lstm"]
 
 RATE = 16_000
-"""Of the speech, and of both encoders, in Hz."""
+"""Sample rate of the speech and of both encoders, in Hz."""
 SAMPLES = 16_384
-"""Of a segment: 1.024 s, 64 frames."""
+"""Length of a segment: 1.024 s, 64 frames."""
 
 _HOP = 256
 _MELS = 80
@@ -31,14 +31,14 @@ _ENCODER_AUDIO = {
 
 @dataclass(frozen=True)
 class Batch:
-    """Segments of real speech, one a speaker."""
+    """Segments of real speech, one for each speaker."""
 
     real: Tensor
     """`[B, T]`, in [-1, 1]."""
     features: Tensor
-    """`[B, M, T / 256]`, the log-mel spectrogram that the generator makes a waveform of."""
+    """`[B, M, T / 256]`, the log-mel spectrograms from which the generator makes waveforms."""
     references: dict[Kind, Tensor]
-    """By encoder, `[B, D]`: the embeddings of `real` before training. They carry no gradient."""
+    """`[B, D]` by encoder, the embeddings of `real` before training, without a gradient."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Setting:
 
     @classmethod
     def build(cls) -> Self:
-        """With random weights of a fixed seed: no package registry has a checkpoint of Coqui's encoders."""
+        """Build the setting with random weights from a fixed seed, since Coqui's encoders come in no package."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             generator = _generator()
@@ -61,7 +61,7 @@ class Setting:
 
 
 def _generator() -> nn.Module:
-    """Coqui's HiFi-GAN with VITS's factors and few channels."""
+    """Return Coqui's HiFi-GAN with VITS's upsampling factors and few channels."""
     return HifiganGenerator(
         in_channels=_MELS,
         out_channels=1,
@@ -87,7 +87,7 @@ def _audio(mels: int) -> dict[str, Any]:
 
 
 def _segments() -> list[Tensor]:
-    """`[B, T]` each: from the middle of one recording of every speaker."""
+    """Return `[B, T]` for each batch, from the middle of one recording of every speaker."""
     recordings: dict[str, list[Tensor]] = defaultdict(list)
     for sample in Corpus.load(BUNDLED).train:
         samples, _ = soundfile.read(sample["audio_file"], dtype="float32")

@@ -1,4 +1,4 @@
-"""The training loop that a method is measured in: that of Coqui's trainer, with one optimizer."""
+"""The training loop of the measurements: that of Coqui's trainer, with one optimizer."""
 
 import math
 import time
@@ -16,7 +16,7 @@ from benchmarks.freeze_methods.setting import Batch, Setting
 
 @dataclass(frozen=True)
 class Step:
-    """What was seen of one step."""
+    """The observations of one step."""
 
     seconds: float
     waveform_gradient: float
@@ -28,7 +28,7 @@ class Step:
 
 
 def train(method: Nothing, setting: Setting, steps: int) -> Iterator[Step]:
-    """Train for two epochs, `steps` in all, and stop after each step to be looked at.
+    """Train for two epochs with `steps` steps in total, and yield after each step.
 
     Only the optimizer's own `zero_grad` clears gradients, as in most training loops. Coqui's trainer calls the
     model's as well when a model has several optimizers.
@@ -49,9 +49,9 @@ def _step(method: Nothing, optimizer: torch.optim.Optimizer, batch: Batch, in_ev
     started = time.perf_counter()
     method.before_step()
     generated: Tensor = method.model.generator(batch.features)
-    heard = generated.squeeze(1)  # a view of its own, so that its gradient is that of the term alone
-    heard.register_hook(lambda gradient: arrived.append(gradient.norm()))
-    loss = l1_loss(generated.squeeze(1), batch.real) + method.term(heard, batch.references[method.kind])
+    waveform = generated.squeeze(1)  # a separate view, so that its gradient is that of the term alone
+    waveform.register_hook(lambda gradient: arrived.append(gradient.norm()))
+    loss = l1_loss(generated.squeeze(1), batch.real) + method.term(waveform, batch.references[method.kind])
     loss.backward()
     weight_gradients = has_gradients(method.model.speaker_encoder)
     optimizer.step()
@@ -62,10 +62,10 @@ def _step(method: Nothing, optimizer: torch.optim.Optimizer, batch: Batch, in_ev
 
 
 def has_gradients(module: nn.Module) -> bool:
-    """Whether any parameter has one, be it zero."""
+    """Tell whether any parameter has a gradient, even if it is zero."""
     return any(parameter.grad is not None for parameter in module.parameters())
 
 
 def gradient_norm(module: nn.Module) -> float:
-    """Over all parameters that have one; 0 where none has."""
+    """Return the norm of the gradients of all parameters; 0 if none has one."""
     return math.hypot(*(float(p.grad.norm()) for p in module.parameters() if p.grad is not None))

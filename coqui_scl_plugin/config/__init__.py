@@ -1,4 +1,4 @@
-"""The `scl` section of a config: its keys (`schema.py`), and whether a section can be used (`validate.py`)."""
+"""The `scl` section of a config: its keys (`schema.py`) and the checks that involve several (`validate.py`)."""
 
 from coqui_scl_plugin.config.schema import (
     ENSEMBLE,

@@ -1,7 +1,7 @@
-"""The `scl` section of a config: Coqpit dataclasses, and the strict check that Coqpit itself does not do.
+"""The `scl` section of a config: Coqpit dataclasses with the strict checks that Coqpit lacks.
 
-Coqpit drops unknown keys and replaces values of a wrong type by the default. Inside `scl` nothing is dropped: what is
-not understood is a `ConfigError` that names the key's path, the value, and what is allowed.
+Coqpit drops unknown keys and replaces values of the wrong type with the default. Inside `scl`, either is a
+`ConfigError` that names the key's path, the value, and what is allowed.
 """
 
 import typing
@@ -17,41 +17,41 @@ from coqui_scl_plugin.utils.suggest import did_you_mean
 
 SECTION = "scl"
 ENSEMBLE = "ensemble"
-"""Name of the loss that takes several encoders; any other takes one."""
+"""Name of the loss that compares with several encoders; any other loss takes a single one."""
 
 
 @dataclass
 class StrictConfig(Coqpit):
-    """A Coqpit whose `from` methods refuse what they do not know."""
+    """A Coqpit whose `from` methods refuse unknown keys and invalid values."""
 
     @classmethod
     def deserialize_immutable(cls, data: dict[str, Any]) -> typing.Self:
-        """Build from a mapping as read from JSON. Raises ConfigError; see `check_section`."""
+        """Build from a mapping read from JSON. Raises ConfigError; see `check_section`."""
         check_section(cls, data, SECTION)
         return super().deserialize_immutable(data)
 
 
 @dataclass
 class LossConfig(StrictConfig):
-    """Which loss compares the embeddings."""
+    """The loss that compares embeddings."""
 
-    name: str = field(default="cosine", metadata={"help": "A registered loss: `coqui-scl list`."})
+    name: str = field(default="cosine", metadata={"help": "A registered loss; see `coqui-scl list`."})
     params: dict[str, Any] = field(default_factory=dict, metadata={"help": "Keyword arguments of the loss."})
 
 
 @dataclass
 class EncoderConfig(StrictConfig):
-    """A speaker encoder, and how it is kept from moving."""
+    """A speaker encoder and its freeze policy."""
 
-    name: str = field(default="ge2e", metadata={"help": "A registered speaker encoder: `coqui-scl list`."})
-    alias: str = field(default="", metadata={"help": "Its name in logs. Default: `name`."})
+    name: str = field(default="ge2e", metadata={"help": "A registered speaker encoder; see `coqui-scl list`."})
+    alias: str = field(default="", metadata={"help": "Name in logs and files. Default: `name`."})
     params: dict[str, Any] = field(default_factory=dict, metadata={"help": "Keyword arguments of the encoder."})
-    weight: float = field(default=1.0, metadata={"help": "Its share in an ensemble.", "gt": 0})
-    policy: str = field(default="frozen", metadata={"help": "A registered freeze policy."})
+    weight: float = field(default=1.0, metadata={"help": "Relative weight in an ensemble.", "gt": 0})
+    policy: str = field(default="frozen", metadata={"help": "A registered freeze policy; see `coqui-scl list`."})
     floor: float | None = field(
         default=None,
         metadata={
-            "help": "Mean cosine of different speakers in real speech. Default: measured at the start.",
+            "help": "Mean cosine of real recordings of different speakers. Default: measured before step 1.",
             "ge": -1,
             "le": 1,
         },
@@ -59,7 +59,7 @@ class EncoderConfig(StrictConfig):
     ceiling: float | None = field(
         default=None,
         metadata={
-            "help": "Mean cosine of different recordings of one speaker. Default: measured at the start.",
+            "help": "Mean cosine of different real recordings of one speaker. Default: measured before step 1.",
             "ge": -1,
             "le": 1,
         },
@@ -67,25 +67,25 @@ class EncoderConfig(StrictConfig):
 
     @property
     def label(self) -> str:
-        """The alias, or the name where no alias is given."""
+        """The alias, or the name if no alias is given."""
         return self.alias or self.name
 
 
 @dataclass
 class ReferenceConfig(StrictConfig):
-    """What the generated speech is compared with."""
+    """The real speech that generated speech is compared with."""
 
     source: Literal["segment", "utterance", "cross_utterance", "centroid"] = field(
         default="utterance",
         metadata={
-            "help": "The real slice at the same place, the whole recording, another recording of the same speaker, or "
-            "the mean of the speaker."
+            "help": "The reference: `segment`, the real slice at the same place; `utterance`, the whole recording; "
+            "`cross_utterance`, another recording of the speaker; `centroid`, the mean of the speaker's recordings."
         },
     )
     cache: str | None = field(
         default="speaker_references.safetensors",
         metadata={
-            "help": "File that keeps the embeddings, relative to `output_path`. Null: in memory only.",
+            "help": "File that caches embeddings, relative to `output_path`. Null: keep them in memory only.",
             "min_length": 1,
         },
     )
@@ -93,54 +93,55 @@ class ReferenceConfig(StrictConfig):
 
 @dataclass
 class SegmentConfig(StrictConfig):
-    """The slice of generated speech that the encoders hear."""
+    """The slice of generated speech that the encoders embed."""
 
     min_seconds: float = field(
         default=0.0,
         metadata={
-            "help": "Shorter slices are tiled to this length. 0: to the encoder's own shortest length.",
+            "help": "Shorter slices are tiled to this length. 0: to the shortest length that the encoder accepts.",
             "ge": 0,
             "le": 60,
         },
     )
     detach_posterior: bool = field(
         default=False,
-        metadata={"help": "Keep the loss from teaching the posterior encoder; runs the decoder a second time."},
+        metadata={"help": "Pass no gradient to the posterior encoder, at the cost of running the decoder twice."},
     )
 
 
 @dataclass
 class ModuleRuleConfig(StrictConfig):
-    """How modules of the generator or the discriminator train; of several rules for a module, the last one holds."""
+    """How matching modules of the generator or the discriminator train. The last rule that matches a module applies."""
 
     pattern: str = field(
         default="",
         metadata={
-            "help": "Names of modules, with wildcards: `text_encoder`, `waveform_decoder.ups.*`.",
+            "help": "Names of modules, with wildcards, such as `text_encoder` or `waveform_decoder.ups.*`.",
             "min_length": 1,
         },
     )
     until_step: int | None = field(
-        default=None, metadata={"help": "From this step on they train as all others. Null: never.", "ge": 1}
+        default=None, metadata={"help": "Step from which they train like all others. Null: never.", "ge": 1}
     )
     lr_scale: float = field(
         default=0.0, metadata={"help": "Factor of the learning rate. 0: frozen.", "ge": 0, "le": 1000}
     )
     eval_mode: bool = field(
-        default=True, metadata={"help": "While frozen, keep dropout and norms still, whatever mode the model is in."}
+        default=True, metadata={"help": "Keep frozen modules in eval mode, whatever mode the model is in."}
     )
 
 
 @dataclass
 class FreezeConfig(StrictConfig):
-    """What does not train, and the guard over the frozen encoders."""
+    """The rules for modules, and the guard of the frozen encoders."""
 
     modules: list[ModuleRuleConfig] = field(default_factory=list)
     check_every: int = field(
-        default=100, metadata={"help": "Steps between two checks that no encoder tensor moved.", "ge": 1}
+        default=100, metadata={"help": "Steps between checks that no frozen encoder changed.", "ge": 1}
     )
     on_drift: Literal["raise", "restore", "warn"] = field(
-        default="raise", metadata={"help": "When an encoder moved: end the run, put it back, or only say so."}
+        default="raise",
+        metadata={"help": "If a frozen encoder changed: end the run, put the encoder back, or only warn."},
     )
 
 
@@ -149,34 +150,45 @@ class PreflightConfig(StrictConfig):
     """The checks before step 1."""
 
     skip: list[str] = field(
-        default_factory=list, metadata={"help": "Ids of checks that may fail; docs/preflight.md lists them."}
+        default_factory=list, metadata={"help": "Ids of checks that may fail, as listed in docs/preflight.md."}
     )
 
 
 @dataclass
 class EvaluationConfig(StrictConfig):
-    """What the encoders hear at each evaluation epoch, and when it gives reason for doubt."""
+    """The similarity measured at evaluation, and the thresholds that flag a run."""
 
     max_seconds: float = field(
-        default=5.0, metadata={"help": "Longer recordings are copied and heard up to here.", "gt": 0, "le": 600}
+        default=5.0, metadata={"help": "Reconstruct and embed at most this much of a recording.", "gt": 0, "le": 600}
     )
     training_rise: float = field(
         default=0.02,
-        metadata={"help": "Flag a run whose training encoders rise by this...", "gt": 0},
+        metadata={
+            "help": "Flag a run in which a training encoder's similarity exceeds its previous maximum by this while "
+            "no held-out encoder gains `holdout_rise`.",
+            "gt": 0,
+        },
     )
     holdout_rise: float = field(
-        default=0.01, metadata={"help": "...while no held-out encoder rises by this.", "ge": -2, "le": 2}
+        default=0.01,
+        metadata={
+            "help": "Gain of a held-out encoder's similarity that keeps `training_rise` from flagging a run.",
+            "ge": -2,
+            "le": 2,
+        },
     )
 
 
 @dataclass
 class SclConfig(StrictConfig):
-    """Speaker consistency loss: what it compares, with which encoders, how strongly, and how it is kept honest."""
+    """The speaker consistency loss: its weight, encoders and references, freezing, and checks."""
 
-    enabled: bool = field(default=True, metadata={"help": "Off leaves a stock VITS, with stock's own loss off too."})
-    weight: float = field(default=9.0, metadata={"help": "Factor of the loss; YourTTS's alpha.", "ge": 0})
+    enabled: bool = field(
+        default=True, metadata={"help": "False: train a stock VITS without any speaker consistency loss."}
+    )
+    weight: float = field(default=9.0, metadata={"help": "Factor of the loss; alpha in YourTTS.", "ge": 0})
     start_step: int = field(default=0, metadata={"help": "The weight is 0 before this step.", "ge": 0})
-    ramp_steps: int = field(default=0, metadata={"help": "The weight rises linearly over so many steps.", "ge": 0})
+    ramp_steps: int = field(default=0, metadata={"help": "The weight rises linearly over this many steps.", "ge": 0})
     loss: LossConfig = field(default_factory=LossConfig)
     encoders: list[EncoderConfig] = field(default_factory=lambda: [EncoderConfig()])
     holdout: list[EncoderConfig] = field(default_factory=list)
@@ -187,7 +199,7 @@ class SclConfig(StrictConfig):
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
 
     def weight_at(self, step: int) -> float:
-        """The weight at a training step: 0 before `start_step`, then a linear rise over `ramp_steps`.
+        """Return the weight at a training step: 0 before `start_step`, then rising linearly over `ramp_steps`.
 
         >>> config = SclConfig(weight=8.0, start_step=10, ramp_steps=4)
         >>> [config.weight_at(step) for step in (0, 9, 10, 12, 13, 100)]
@@ -220,10 +232,10 @@ def _check_field(spec: Field[Any], value: Any, path: str) -> None:
 
 
 def check_section(cls: type[StrictConfig], data: Any, path: str) -> None:
-    """Check a mapping, as read from JSON, against a config class: keys, types, ranges, and all sections below it.
+    """Check a mapping read from JSON against a config class: keys, types, ranges, and all nested sections.
 
     Raises:
-        ConfigError: with the path of the key, the value, and what is allowed.
+        ConfigError: a key is unknown or its value invalid; names the path, the value, and what is allowed.
     """
     if not isinstance(data, Mapping):
         raise ConfigError(

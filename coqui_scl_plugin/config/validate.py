@@ -1,4 +1,4 @@
-"""Whether a section can be used: registered names, their parameters, and what must fit together."""
+"""Checks of a section beyond types and ranges: registered names, their parameters, and keys that must agree."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,7 +11,7 @@ from coqui_scl_plugin.plugins import parameters, registry
 def _check_encoders(config: SclConfig) -> None:
     if config.enabled and not config.encoders:
         raise ConfigError(
-            'scl.encoders = []: at least one is needed, e.g. [{"name": "ge2e"}], or set scl.enabled to false.'
+            'scl.encoders = []: name at least one encoder, e.g. [{"name": "ge2e"}], or set scl.enabled to false.'
         )
     known = registry.installed()
     seen: dict[str, str] = {}
@@ -27,7 +27,7 @@ def _check_encoders(config: SclConfig) -> None:
                 raise ConfigError(f"{path}.alias = {encoder.alias!r}: use letters, digits, '_' and '-' only.")
             if encoder.label in seen:
                 raise ConfigError(
-                    f"{path}.alias = {encoder.label!r}: taken by {seen[encoder.label]}; give each its own alias."
+                    f"{path}.alias = {encoder.label!r}: taken by {seen[encoder.label]}; give each encoder its own."
                 )
             seen[encoder.label] = path
     for index, held_out in enumerate(config.holdout):
@@ -52,16 +52,16 @@ def _check_policy(encoder: EncoderConfig, path: str, *, held_out: bool) -> None:
 
 def _check_calibration(encoder: EncoderConfig, path: str) -> None:
     if (encoder.floor is None) != (encoder.ceiling is None):
-        raise ConfigError(f"{path}: floor and ceiling belong together; give both, or none to have them measured.")
+        raise ConfigError(f"{path}: floor and ceiling belong together; set both, or neither to have them measured.")
     if encoder.floor is not None and encoder.ceiling is not None and encoder.floor >= encoder.ceiling:
         raise ConfigError(f"{path}.floor = {encoder.floor}: must be less than the ceiling, {encoder.ceiling}.")
 
 
 def check_loss(name: str, params: Mapping[str, Any], path: str) -> None:
-    """Check a loss and its parameters; those of an ensemble's member too.
+    """Check a loss and its parameters, including those of an ensemble's member.
 
     Raises:
-        ConfigError: with the path of the key, which begins with `path`.
+        ConfigError: a key cannot be used; names its path, which begins with `path`.
     """
     cls = registry.installed().get("losses", name, f"{path}.name")
     parameters.check_params(cls, params, f"{path}.params")
@@ -78,9 +78,9 @@ def _check_member(member: Any, path: str, *, calibrate: bool) -> None:
     cls = registry.installed().get("losses", name, f"{member_path}.name")
     if name == ENSEMBLE:
         raise ConfigError(f"{member_path}.name = {name!r}: an ensemble cannot be a member of an ensemble.")
-    # a plugin of before says `takes_levels`
+    # `takes_levels` is the attribute's former name, which older plugins use
     if calibrate and not (getattr(cls, "takes_calibration", False) or getattr(cls, "takes_levels", False)):
-        raise ConfigError(f"{path}.calibrate = true: {name!r} cannot rescale its cosines, set it to false.")
+        raise ConfigError(f"{path}.calibrate = true: {name!r} cannot rescale its cosines; set it to false.")
     check_loss(name, member.get("params", {}), member_path)
 
 
@@ -88,12 +88,12 @@ def _check_loss_fits(config: SclConfig) -> None:
     name = config.loss.name
     if name == ENSEMBLE and "encoders" in config.loss.params:
         raise ConfigError(
-            "scl.loss.params.encoders: a run takes encoders and weights from scl.encoders. Remove the key."
+            "scl.loss.params.encoders: remove the key; a run takes encoders and weights from scl.encoders."
         )
     if len(config.encoders) > 1 and name != ENSEMBLE:
         member = f'{{"name": "ensemble", "params": {{"member": {{"name": "{name}"}}}}}}'
         msg = (
-            f"scl.loss.name = {name!r} compares with one encoder, {len(config.encoders)} are given: "
+            f"scl.loss.name = {name!r} compares with a single encoder, but {len(config.encoders)} are given: "
             f"use {member}, or keep one encoder."
         )
         raise ConfigError(msg)
@@ -103,7 +103,7 @@ def check_config(config: SclConfig) -> None:
     """Check a config object, however it was made: structure, ranges, registered names and their parameters.
 
     Raises:
-        ConfigError: with the path of the key, the value, and what is allowed.
+        ConfigError: a key cannot be used; names its path, the value, and what is allowed.
     """
     if not isinstance(config, SclConfig):
         raise ConfigError(f"scl = {config!r}: must be an SclConfig or a section in a JSON file.")

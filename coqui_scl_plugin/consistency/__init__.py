@@ -1,1 +1,1 @@
-"""The speaker consistency term: encoders, references and a loss put together."""
+"""The speaker consistency term, which combines encoders, references and a loss."""

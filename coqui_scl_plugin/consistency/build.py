@@ -1,4 +1,4 @@
-"""The one place that builds the speaker consistency term of a section."""
+"""Build the speaker consistency term of a section; the only place that does."""
 
 from collections.abc import Mapping
 
@@ -17,18 +17,18 @@ from coqui_scl_plugin.plugins import parameters, registry
 from coqui_scl_plugin.references.sources import build_reference_source
 from coqui_scl_plugin.utils.fingerprint import fingerprint
 
-_ATTRIBUTES = ("sample_rate", "embedding_dim", "min_samples")
+_ENCODER_ATTRIBUTES = ("sample_rate", "embedding_dim", "min_samples")
 
 
 def build_consistency(config: SclConfig) -> SpeakerConsistency:
-    """Build everything that a checked section names; see `config.check_config`.
+    """Build everything that a section names, once `config.check_config` has checked it.
 
-    Leaves the random state as it was, so that a model is initialised alike with and without the loss.
+    Preserves the random state, so that a model starts from the same weights with and without the loss.
 
     Raises:
         ConfigError: a constructor refuses its parameters, or an alias cannot be used.
         EncoderError: the weights of an encoder cannot be loaded.
-        HoldoutError: a held-out encoder has the weights of a training one.
+        HoldoutError: a held-out encoder has the weights of a training encoder.
     """
     specs = [*config.encoders, *config.holdout]
     with torch.random.fork_rng(devices=[]):
@@ -51,23 +51,23 @@ def build_consistency(config: SclConfig) -> SpeakerConsistency:
 
 
 def build_encoder_of(spec: EncoderConfig, path: str) -> SpeakerEncoder:
-    """Build the encoder of a section, as it was loaded; `path` names the section in messages.
+    """Build the encoder of a section, not yet frozen; `path` names the section in messages.
 
     Raises:
-        ConfigError: its name, alias or parameters cannot be used.
-        EncoderError: its weights cannot be loaded, or its class does not keep the contract.
+        ConfigError: the name, alias or parameters cannot be used.
+        EncoderError: the weights cannot be loaded, or the class lacks an attribute.
     """
     if hasattr(EncoderBank, spec.label):
         raise ConfigError(f"{path}.alias = {spec.label!r}: this name is reserved, choose another one.")
     cls = registry.installed().get("encoders", spec.name, f"{path}.name")
     encoder: SpeakerEncoder = parameters.construct(cls, spec.params, f"{path}.params")
-    if missing := [name for name in _ATTRIBUTES if not hasattr(encoder, name)]:
+    if missing := [name for name in _ENCODER_ATTRIBUTES if not hasattr(encoder, name)]:
         raise EncoderError(f"{path}.name = {spec.name!r}: {cls.__name__} lacks the attribute {', '.join(missing)}.")
     return encoder
 
 
 def _build_loss(config: SclConfig) -> EnsembleLoss:
-    """Build the loss over the training encoders; one for a single encoder becomes an ensemble of one."""
+    """Build the loss over the training encoders; a loss for a single encoder becomes an ensemble of one."""
     params = dict(config.loss.params)
     if config.loss.name != ENSEMBLE:
         params = {"member": {"name": config.loss.name, "params": params}, "calibrate": False}
@@ -82,7 +82,7 @@ def _build_policy(spec: EncoderConfig) -> FreezePolicy:
 
 
 def _refuse_training_weights(config: SclConfig, encoders: Mapping[str, SegmentEncoder]) -> None:
-    """Raise a HoldoutError where a held-out encoder is a training one under another name."""
+    """Raise a HoldoutError if a held-out encoder has the weights of a training encoder."""
     if not config.holdout:
         return
     trained = {fingerprint(encoders[spec.label].encoder): spec.label for spec in config.encoders}

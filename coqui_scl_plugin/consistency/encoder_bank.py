@@ -1,4 +1,4 @@
-"""The speaker encoders of a run by alias, with the role and the policy of each."""
+"""The speaker encoders of a run, with the role and the policy of each."""
 
 from collections.abc import Collection, Mapping
 from typing import Self, cast
@@ -10,7 +10,7 @@ from coqui_scl_plugin.freeze import FreezePolicy
 
 
 class EncoderBank(nn.ModuleDict):
-    """Speaker encoders by alias. Keeps each as its policy demands, also after the model switches its mode."""
+    """Speaker encoders by alias. Enforces their policies, also after the model switches its mode."""
 
     def __init__(
         self,
@@ -21,9 +21,9 @@ class EncoderBank(nn.ModuleDict):
         """Apply the policies.
 
         Args:
-            encoders: By alias, training and held-out ones.
-            policies: By alias.
-            holdout: Aliases of the held-out encoders, which only ever evaluate.
+            encoders: Training and held-out encoders by alias.
+            policies: Policies by alias.
+            holdout: Aliases of the held-out encoders, which only evaluate.
         """
         super().__init__(encoders)
         self._policies = dict(policies)
@@ -35,17 +35,17 @@ class EncoderBank(nn.ModuleDict):
 
     @property
     def policies(self) -> dict[str, FreezePolicy]:
-        """The policy of each encoder by alias."""
+        """The policies by alias."""
         return self._policies
 
     @property
     def training_aliases(self) -> list[str]:
-        """The encoders that the loss compares with."""
+        """Aliases of the encoders that the loss uses."""
         return [alias for alias in self if alias not in self._holdout]
 
     @property
     def holdout_aliases(self) -> tuple[str, ...]:
-        """The encoders that only ever evaluate."""
+        """Aliases of the encoders that only evaluate."""
         return self._holdout
 
     @property
@@ -55,7 +55,7 @@ class EncoderBank(nn.ModuleDict):
 
     @property
     def frozen_encoders(self) -> dict[str, SegmentEncoder]:
-        """The encoders that must not move: all but those whose policy lets them train."""
+        """The encoders whose policy does not let them train."""
         return {alias: self[alias] for alias in self if not self._policies[alias].trainable}
 
     @property
@@ -64,7 +64,7 @@ class EncoderBank(nn.ModuleDict):
         return {alias: self[alias] for alias in self if self._policies[alias].trainable}
 
     def train(self, mode: bool = True) -> Self:
-        """Switch the mode, then let each encoder follow its policy."""
+        """Switch the mode, then enforce each encoder's policy."""
         super().train(mode)
         self.apply_policies()
         return self

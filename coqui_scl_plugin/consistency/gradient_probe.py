@@ -1,4 +1,4 @@
-"""The gradient that the loss sends to a waveform through each encoder, tried out before step 1."""
+"""Probes of the gradient that the loss sends to a waveform through each encoder, made before step 1."""
 
 import contextlib
 from collections.abc import Iterable, Iterator
@@ -15,46 +15,46 @@ from coqui_scl_plugin.references.sources import ReferenceBatch
 _QUIET_RMS = 1e-3  # -60 dBFS
 
 REAL_SPEECH = "real speech"
-"""Name of the waveform of a probe that fails on the reference."""
+"""Name of the waveform in a probe that fails on the reference."""
 
 ENCODER_FAILURES = (
     RuntimeError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, AssertionError,
 )  # fmt: skip
-"""What the forward of a third party's encoder may raise."""
+"""Errors that the forward of a third party's encoder may raise."""
 
 
 @dataclass(frozen=True)
 class GradientProbe:
-    """One waveform through one encoder and the loss."""
+    """The gradient at one waveform, through one encoder and the loss."""
 
     waveform: str
-    """The name of the waveform, for messages."""
+    """Name of the waveform, for messages."""
     gradient: Tensor | None = None
-    """`[B, T]`; None where none came."""
+    """`[B, T]`; None if none arrived."""
     failure: str = ""
-    """Why the encoder failed on the waveform, or on the reference, where it did."""
+    """Why the encoder failed on the waveform or on the reference; empty if it did not."""
     reference_failure: str = ""
-    """Why there is no reference to compare with."""
+    """Why there is no reference to compare with; empty if there is one."""
 
     @property
     def norm(self) -> float:
-        """Norm of the gradient; 0 where none came."""
+        """Norm of the gradient; 0 if none arrived."""
         return 0.0 if self.gradient is None else float(self.gradient.norm())
 
     @property
     def arrives(self) -> bool:
-        """Whether the gradient is there, finite, and not 0."""
+        """Whether a gradient arrived that is finite and not 0."""
         return self.gradient is not None and bool(self.gradient.isfinite().all() and self.gradient.any())
 
 
 def describe_error(error: Exception) -> str:
-    """Return the message of an error without its full stop, or its type where it has none."""
+    """Return the message of an error without its full stop, or its repr if it has no message."""
     return str(error).strip().rstrip(".") or repr(error)
 
 
 @contextlib.contextmanager
 def buffers_put_back(encoders: Iterable[nn.Module]) -> Iterator[None]:
-    """Undo what embedding does to buffers."""
+    """Restore the encoders' buffers when the block ends."""
     kept = [(buffer, buffer.clone()) for encoder in encoders for buffer in encoder.buffers()]
     try:
         yield
@@ -67,16 +67,16 @@ def buffers_put_back(encoders: Iterable[nn.Module]) -> Iterator[None]:
 def probe_gradients(
     consistency: SpeakerConsistency, generated: Tensor, real: ReferenceBatch, step: int = 0
 ) -> dict[str, list[GradientProbe]]:
-    """Send the generated waveform, a quiet and a half-silent one through each training encoder.
+    """Probe each training encoder with the generated waveform, a quiet one and a half-silent one.
 
     Args:
         consistency: Encoders, references and loss.
         generated: `[B, T]`, with its graph.
-        real: The real half.
+        real: The real half of the batch.
         step: The training step.
 
     Returns:
-        By alias, probes up to the first whose gradient does not arrive; the first is of `generated` itself.
+        Probes by alias, up to the first whose gradient does not arrive; the first one is of `generated` itself.
     """
     with buffers_put_back(consistency.encoders.values()):
         return {
@@ -99,7 +99,7 @@ def _probe_encoder(
     for name, waveform in _waveforms(generated).items():
         try:
             probe = GradientProbe(name, _gradient(consistency, alias, waveform, reference, real, step))
-        except ENCODER_FAILURES as error:  # such as numpy on a tensor that carries a gradient
+        except ENCODER_FAILURES as error:  # such as numpy on a tensor that requires a gradient
             probe = GradientProbe(name, failure=describe_error(error))
         yield probe
         if not probe.arrives:
@@ -107,7 +107,7 @@ def _probe_encoder(
 
 
 def _waveforms(generated: Tensor) -> dict[str, Tensor]:
-    """Return the waveforms that the gradient must come through, `[B, T]` each."""
+    """Return the waveforms that a gradient must reach, `[B, T]` each, by name."""
     samples = generated.detach()
     rms = samples.square().mean(dim=-1, keepdim=True).sqrt().clamp_min(1e-12)
     half_silent = samples.clone()

@@ -20,16 +20,16 @@ from coqui_scl_plugin.references.sources import ReferenceBatch, ReferenceSource
 
 @dataclass(frozen=True)
 class ConsistencyTerm:
-    """The loss of a batch, and what to log beside it. By encoder, only the active ones are there."""
+    """The loss of a batch, and the values to log. Mappings by alias hold the active encoders only."""
 
     loss: Tensor
     """Scalar, unweighted, with a gradient to the generated waveform."""
     reference_cosines: dict[str, Tensor]
-    """Mean cosine of generated and reference embeddings by encoder, without a gradient."""
+    """Mean cosine of generated and reference embeddings, without a gradient."""
     calibrated: dict[str, Tensor]
-    """The same in calibrated units, for each encoder whose calibration is known."""
+    """The same, calibrated, for each encoder whose calibration is known."""
     members: dict[str, Tensor]
-    """Unweighted loss of each encoder, without a gradient; empty where the loss has a single encoder."""
+    """Unweighted loss of each encoder, without a gradient; empty if the loss has a single encoder."""
 
 
 class SpeakerConsistency(nn.Module):
@@ -42,13 +42,13 @@ class SpeakerConsistency(nn.Module):
         references: ReferenceSource,
         calibrations: Mapping[str, Calibration] | None = None,
     ) -> None:
-        """Put the parts together.
+        """Combine the parts.
 
         Args:
-            loss: Has a member for each training encoder.
-            encoders: Training and held-out ones.
-            references: Gives the real embeddings.
-            calibrations: By alias, where they are known beforehand.
+            loss: Loss with a member for each training encoder.
+            encoders: Training and held-out encoders.
+            references: Source of the real embeddings.
+            calibrations: Calibrations by alias that the config gives.
         """
         super().__init__()
         self.loss = loss
@@ -61,7 +61,7 @@ class SpeakerConsistency(nn.Module):
 
     @property
     def _lacks_calibrations(self) -> bool:
-        """Whether the loss calibrates, and the calibration of a training encoder is not known yet."""
+        """Whether the loss calibrates but the calibration of a training encoder is not known yet."""
         return self.loss.calibrate and not self.calibrations.keys() >= set(self.encoders.training_aliases)
 
     @property
@@ -71,11 +71,11 @@ class SpeakerConsistency(nn.Module):
 
     @property
     def uses_recordings(self) -> bool:
-        """Whether a step is cheaper, or logs more, once `hold` was called."""
+        """Whether a step is cheaper once `hold` was called, or impossible before."""
         return self.needs_recordings or self.references.uses_recordings
 
     def embed_references(self, recordings: Sequence[Recording], cache: ReferenceCache) -> None:
-        """Embed the recordings of the data set, from the cache where it has them, and hold the embeddings.
+        """Embed the recordings of the data set, taking from the cache what it has, and hold the embeddings.
 
         Raises:
             ConfigError: a recording cannot be read, or the cache cannot be written.
@@ -86,10 +86,10 @@ class SpeakerConsistency(nn.Module):
         self.hold(embeddings)
 
     def hold(self, embeddings: ReferenceEmbeddings) -> None:
-        """Take the embedded data set: references, prototypes, and the calibrations that are not known yet.
+        """Take the embedded data set, and measure the calibrations that are not known yet.
 
         Raises:
-            PreflightError: the loss is to be calibrated, and the data is too small for it or the encoder unfit.
+            PreflightError: the loss needs a calibration, but there is too little data or the encoder is unsuitable.
         """
         self.references.hold(embeddings)
         for alias in self.encoders.keys() - self.calibrations.keys():
@@ -103,14 +103,14 @@ class SpeakerConsistency(nn.Module):
             self.calibrations[alias] = measured
         elif required and measured is None:
             msg = (
-                "calibrate measures where the cosines of real speech lie, for which it needs two speakers to train on, "
-                f"one of them with two recordings; the data has {embeddings.summary()}. Add recordings, set floor and "
-                "ceiling of each encoder in the config, or set scl.loss.params.calibrate to false."
+                "calibrate measures the cosines of real speech, for which it needs two speakers to train on, one of "
+                f"them with two recordings; the data has {embeddings.summary()}. Add recordings, set floor and ceiling "
+                "of each encoder in the config, or set scl.loss.params.calibrate to false."
             )
             raise PreflightError(msg)
         elif required and measured is not None:
             msg = (
-                f"The speaker encoder {alias!r} finds recordings of one speaker no more alike (mean cosine "
+                f"The speaker encoder {alias!r} scores recordings of one speaker no higher (mean cosine "
                 f"{measured.ceiling:.4f}) than those of different speakers ({measured.floor:.4f}): it cannot tell "
                 "these speakers apart. Use another encoder, or check the speaker names of the data."
             )
@@ -123,13 +123,13 @@ class SpeakerConsistency(nn.Module):
     # --- the term -------------------------------------------------------------------------------------------------
 
     def can_teach(self, real: ReferenceBatch) -> bool:
-        """Tell whether the batch has the speakers that the loss needs."""
+        """Tell whether the batch has enough speakers for the loss."""
         return self.loss.wants_prototypes or len(set(real.speakers)) >= self.loss.min_speakers
 
     def member_loss(
         self, alias: str, generated: Tensor, reference: Tensor, real: ReferenceBatch, step: int = 0
     ) -> Tensor:
-        """Return the unweighted loss of `[B, D]` embeddings of this encoder alone."""
+        """Return the unweighted loss of one encoder, from its `[B, D]` embeddings."""
         prototypes = self._prototypes(alias) if self.loss.wants_prototypes else None
         return self.loss.member_loss(alias, generated, reference, self._speaker_ids(real), prototypes, step)
 
@@ -144,12 +144,12 @@ class SpeakerConsistency(nn.Module):
     def embed_pair(
         self, alias: str, generated: ResampledAudio, real: ReferenceBatch, step: int
     ) -> tuple[Tensor, Tensor]:
-        """Embed generated speech, with its gradient, and its references, without: each `[B, D]`."""
+        """Embed generated speech, with a gradient, and its references, without one: each `[B, D]`."""
         encoder = self.encoders[alias]
         return encoder(generated.at(encoder.sample_rate)), self.references.embed(alias, encoder, real, step)
 
     def forward(self, generated: ResampledAudio, real: ReferenceBatch, step: int = 0) -> ConsistencyTerm:
-        """Compare generated speech with real speech of the same B items at a training step, in float32."""
+        """Compare generated speech with its references at a training step, in float32."""
         pairs = {alias: self.embed_pair(alias, generated, real, step) for alias in self.loss.active(step)}
         members = self.loss.member_losses(
             {alias: embedded for alias, (embedded, _) in pairs.items()},

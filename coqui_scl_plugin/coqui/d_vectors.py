@@ -1,4 +1,4 @@
-"""Coqui's d-vector files (`speakers.pth`, `speakers.json`): read into the reference cache, and written from it."""
+"""Import of Coqui's d-vector files (`speakers.pth`, `speakers.json`) into the reference cache, and export from it."""
 
 import json
 from collections.abc import Sequence
@@ -20,9 +20,9 @@ from coqui_scl_plugin.utils.atomic import replacing
 
 SUFFIXES = (".pth", ".json")
 _CHECKED_RECORDINGS = 4
-"""Recordings that are embedded again, to see whether this encoder made the file."""
+"""Number of recordings that are embedded again, to verify that this encoder made the file."""
 _MIN_SAME_ENCODER_COSINE = 0.8
-"""Coqui embeds ten slices of 2.5 s, not the whole: the same encoder then agrees to about 0.95."""
+"""Lowest cosine between the two embeddings of a recording: about 0.95, since Coqui embeds ten slices of 2.5 s."""
 
 
 def check_d_vector_files(import_file: Path | None, export_file: Path | None) -> None:
@@ -47,21 +47,21 @@ def _read(path: Path) -> dict[str, Tensor]:
 def import_d_vectors(
     path: Path, cache: ReferenceCache, encoder: SegmentEncoder, recordings: Sequence[Recording]
 ) -> int:
-    """Take the embeddings of a d-vector file for what `encoder` made of the recordings as they are now.
+    """Take the embeddings of a d-vector file as those that `encoder` computes from the current recordings.
 
-    Some are embedded again, to see that this encoder made the file.
+    A few recordings are embedded again, to verify that this encoder made the file.
 
     Args:
-        path: Ends in `.pth` or `.json`; keyed by Coqui's `audio_unique_name`.
-        cache: Gets the embeddings, normalised to unit length.
-        encoder: The one that made the file.
-        recordings: Of the data set; what the file holds beyond them is left out.
+        path: File that ends in `.pth` or `.json`, keyed by Coqui's `audio_unique_name`.
+        cache: Receives the embeddings, normalised to unit length.
+        encoder: The encoder that made the file.
+        recordings: Recordings of the data set; other entries of the file are ignored.
 
     Returns:
-        How many were taken.
+        The number of embeddings taken.
 
     Raises:
-        ConfigError: the file cannot be read, has none of the recordings, or is of another encoder.
+        ConfigError: the file cannot be read, has none of the recordings, or was made by another encoder.
     """
     d_vectors = _read(path)
     known = [recording for recording in recordings if recording.name in d_vectors]
@@ -94,22 +94,22 @@ def _check_encoder(
         cosine = float(torch.cosine_similarity(ours, d_vectors[recording.name], dim=0))
         if cosine < _MIN_SAME_ENCODER_COSINE:
             msg = (
-                f"{path}: the embedding of {recording.name!r} has a cosine of {cosine:.2f} with what this encoder "
-                f"makes of the recording, expected at least {_MIN_SAME_ENCODER_COSINE}: another encoder made the file."
+                f"{path}: the embedding of {recording.name!r} has a cosine of {cosine:.2f} with the one that this "
+                f"encoder computes, expected at least {_MIN_SAME_ENCODER_COSINE}: another encoder made the file."
             )
             raise ConfigError(msg)
 
 
 def export_d_vectors(path: Path, recordings: Sequence[Recording], embeddings: Tensor) -> None:
-    """Write `[N, D]` embeddings of N recordings as a d-vector file, which `model_args.d_vector_file` may name.
+    """Write a d-vector file, which `model_args.d_vector_file` can name.
 
     Args:
-        path: Ends in `.pth` or `.json`.
-        recordings: N of them.
-        embeddings: One row each.
+        path: File that ends in `.pth` or `.json`.
+        recordings: N recordings.
+        embeddings: Their embeddings, `[N, D]`.
 
     Raises:
-        ConfigError: it cannot be written.
+        ConfigError: the file cannot be written.
     """
     content = {
         recording.name: {"name": recording.speaker, "embedding": embedding.tolist()}

@@ -1,4 +1,4 @@
-"""The checks of a run without the run."""
+"""The checks of a run, without the run."""
 
 import functools
 from collections.abc import Callable
@@ -20,7 +20,7 @@ from coqui_scl_plugin.references.recordings import recordings_of
 from coqui_scl_plugin.utils.checkpoint import read_checkpoint
 
 _MAX_SPEAKERS, _MAX_RECORDINGS_EACH = 8, 2
-"""Recordings that stand for the data set, so that the checks need not wait for all to be embedded."""
+"""Recordings that represent the data set, so that the checks need not embed all of it."""
 
 
 def check_run(
@@ -29,16 +29,16 @@ def check_run(
     """Run every check on a model of the config, and report what would train. Writes nothing.
 
     Args:
-        config: Of the run.
-        restore_path: Checkpoint to start from, which can be read.
-        names_stock_loss: Whether the config names Coqui's own model, with stock's own loss on.
+        config: Config of the run.
+        restore_path: Readable checkpoint to start from.
+        names_stock_loss: Whether the config names Coqui's own model with stock's own loss on.
 
     Raises:
         ConfigError: the config or the data cannot be used.
         EncoderError: an encoder cannot be loaded.
     """
     train, evaluation = list_samples(config)
-    torch.manual_seed(config.training_seed)  # as `coqui-scl train` does, so that the same is checked each time
+    torch.manual_seed(config.training_seed)  # as `coqui-scl train` does, so that each call checks the same model
     model = SclVits(config)
     model.parts.build_consistency()
     optimizers = model.get_optimizer()
@@ -67,7 +67,7 @@ def check_run(
 def _on_few_samples(
     model: SclVits, samples: Samples
 ) -> tuple[Callable[[], dict[str, Any]], Callable[[SpeakerConsistency], None]]:
-    """Return the making of a batch and of its references from a few samples, which are chosen when one is needed."""
+    """Return functions that make a batch and its references from a few samples, chosen on the first call."""
 
     @functools.cache
     def few() -> Samples:
@@ -86,7 +86,7 @@ def _restore(model: SclVits, path: str) -> None:
 
 
 def _few_samples(samples: Samples) -> Samples:
-    """Return a few samples of the speakers that have most."""
+    """Return a few samples of each of the speakers with the most samples."""
     by_speaker: dict[str, Samples] = {}
     for sample in samples:
         by_speaker.setdefault(sample["speaker_name"], []).append(sample)

@@ -1,7 +1,7 @@
-"""The two module names under which Coqui looks for a model and its config, answered without touching Coqui.
+"""The import finder that makes Coqui find this package's model and config, without a change to Coqui.
 
-Coqui imports `TTS.tts.models.NAME` and `TTS.tts.configs.NAME_config` for `"model": NAME`. For `scl_vits` an import
-finder hands out modules with this package's classes.
+For `"model": NAME`, Coqui imports `TTS.tts.models.NAME` and `TTS.tts.configs.NAME_config`. For `scl_vits`, the finder
+provides modules with this package's classes.
 """
 
 import importlib
@@ -17,7 +17,7 @@ _CLASSES = {
 }
 
 
-class _CoquiNames(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+class _SclVitsFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
@@ -31,6 +31,6 @@ class _CoquiNames(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
 
 def install() -> None:
-    """Make `"model": "scl_vits"` resolve in Coqui. Doing it twice is the same as once."""
-    if not any(isinstance(finder, _CoquiNames) for finder in sys.meta_path):
-        sys.meta_path.append(_CoquiNames())
+    """Make `"model": "scl_vits"` resolve in Coqui, unless it already does."""
+    if not any(isinstance(finder, _SclVitsFinder) for finder in sys.meta_path):
+        sys.meta_path.append(_SclVitsFinder())

@@ -1,4 +1,4 @@
-"""The parts that this package adds to a stock `Vits`: the consistency term, the module rules, and frozen encoders."""
+"""The parts that this package adds to a stock `Vits`: the consistency term, module rules, and frozen encoders."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,31 +15,31 @@ from coqui_scl_plugin.freeze import FrozenPolicy
 from coqui_scl_plugin.freeze.module_rules import ModuleRules
 
 CONSISTENCY = "speaker_encoder_loss"
-"""Attribute of the term. Stock's load_checkpoint leaves out every key that contains `speaker_encoder`."""
+"""Attribute of the term. Stock's load_checkpoint ignores every key that contains `speaker_encoder`."""
 _STOCK_ENCODER = "speaker_encoder"
 _ENCODERS = f"{CONSISTENCY}.encoders."
 _LOSS = f"{CONSISTENCY}.loss."
 
 
 class VitsParts:
-    """The term, the rules and the encoders of one model, and which of its tensors a checkpoint holds."""
+    """The term, the rules and the encoders of a model, and the selection of tensors that its checkpoints hold."""
 
     def __init__(self, model: Vits, config: SclVitsConfig) -> None:
         """Resolve the rules against the model's modules, and freeze the encoder that stock may have loaded.
 
         Args:
-            model: Whose own constructor is done.
-            config: That the model was built from; stock's `freeze_*` flags in it become rules.
+            model: Model whose own constructor has finished.
+            config: Config that the model was built from; stock's `freeze_*` flags in it become rules.
 
         Raises:
             ConfigError: a pattern matches no module, or the rules leave nothing to train.
         """
         self.model = model
-        self.skipped_checks = tuple(config.scl.preflight.skip)  # kept, since --continue_path reads the config again
+        self.skipped_checks = tuple(config.scl.preflight.skip)  # copied, since --continue_path reads the config again
         self.optimizers_made = False
-        """Whether the model is trained, so that the rules hold."""
+        """Whether the model is being trained, so that the rules apply."""
         rules_from_flags(config, dict(model.named_children()))
-        # without a discriminator the model cannot train, and rules for it must not keep it from speaking
+        # without a discriminator the model only synthesises, which a rule for `disc` must not prevent
         rules = config.scl.freeze.modules if config.model_args.init_discriminator else []
         self.module_rules = ModuleRules(model, rules, "scl.freeze.modules", ignored=(CONSISTENCY, _STOCK_ENCODER))
         self.module_rules.refuse_to_freeze_all("discriminator", ["disc"])
@@ -56,17 +56,17 @@ class VitsParts:
 
     @property
     def consistency(self) -> SpeakerConsistency | None:
-        """The speaker consistency term; None before training, and where the section is off."""
+        """The speaker consistency term; None before training, and if the section is off."""
         consistency: SpeakerConsistency | None = getattr(self.model, CONSISTENCY)
         return consistency
 
     def build_consistency(self) -> None:
-        """Load the encoders and build the loss, unless that is done or the section is off."""
+        """Load the encoders and build the loss, unless they exist or the section is off."""
         if self.scl.enabled and self.consistency is None:
             self.take_consistency(build_consistency(self.scl))
 
     def take_consistency(self, consistency: SpeakerConsistency | None) -> None:
-        """Put a term that was built beforehand into the model, on its device."""
+        """Move a term to the model's device and make it part of the model."""
         device = next(self.model.parameters()).device
         setattr(self.model, CONSISTENCY, consistency.to(device) if consistency is not None else None)
 
@@ -81,7 +81,7 @@ class VitsParts:
         return encoder
 
     def frozen_encoders(self) -> dict[str, nn.Module]:
-        """Return all speaker encoders that must not move, by the name that messages call them."""
+        """Return all speaker encoders that must not move, by their name in messages."""
         consistency, stock = self.consistency, self.stock_encoder()
         encoders: dict[str, nn.Module] = {**consistency.encoders.frozen_encoders} if consistency is not None else {}
         return encoders if stock is None else {**encoders, "stock": stock}
@@ -106,12 +106,12 @@ class VitsParts:
             self.module_rules.apply(step, training=training)
 
     def enforce(self, step: int, *, training: bool) -> None:
-        """Enforce policies and rules for a training step, whatever was changed since the last one."""
+        """Enforce policies and rules for a training step, whatever has changed since the last one."""
         self.apply_policies()
         self.module_rules.apply(step, training=training)
 
     def divide(self, optimizers: Sequence[torch.optim.Optimizer], step: int, *, training: bool) -> None:
-        """Take frozen encoders out of stock's optimizers, and divide the rest as the rules say."""
+        """Remove frozen encoders from stock's optimizers, and divide the rest as the rules say."""
         frozen = {id(p) for encoder in self.frozen_encoders().values() for p in encoder.parameters()}
         for optimizer in optimizers:
             for group in optimizer.param_groups:
@@ -123,15 +123,15 @@ class VitsParts:
     # --- checkpoints ----------------------------------------------------------------------------------------------
 
     def without_frozen_encoders(self, state: Mapping[str, Any]) -> dict[str, Any]:
-        """Return a state dict without the tensors of frozen encoders, which no checkpoint holds or restores."""
+        """Return a state dict without the tensors of frozen encoders, which checkpoints neither hold nor restore."""
         frozen = self.consistency.encoders.frozen_encoders if self.consistency is not None else {}
         prefixes = tuple(f"{_ENCODERS}{alias}." for alias in frozen)
         return {key: value for key, value in state.items() if not key.startswith(prefixes)}
 
     def as_named_now(self, state: Mapping[str, Any]) -> dict[str, Any]:
-        """Return a state dict with the keys of today.
+        """Return a state dict with current keys.
 
-        The weights of a loss for one encoder were at `loss.KEY` before, and are at `loss.members.ALIAS.KEY`.
+        The weights of a loss for a single encoder, formerly `loss.KEY`, are now `loss.members.ALIAS.KEY`.
         """
         aliases = list(self.consistency.loss.members) if self.consistency is not None else []
         if len(aliases) != 1 or self.consistency is None:
@@ -147,6 +147,6 @@ class VitsParts:
 
     @staticmethod
     def forgive_encoder_keys(module: nn.Module, incompatible_keys: Any) -> None:
-        """Leave encoders out of the keys that a checkpoint lacks; a hook of `load_state_dict`."""
+        """Remove encoders from the keys that a checkpoint lacks; a hook of `load_state_dict`."""
         missing = incompatible_keys.missing_keys
         missing[:] = [key for key in missing if not key.startswith(_ENCODERS)]

@@ -1,4 +1,4 @@
-"""The config of a run as a command line names it: read, overridden and checked before anything is written."""
+"""The config of a run, as given on a command line: read, overridden and checked before anything is written."""
 
 import json
 import re
@@ -19,29 +19,29 @@ def read_config(path: str) -> dict[str, Any]:
     """Read the config file as a mapping: JSON, with comments as Coqui allows, or YAML. Raises ConfigError."""
     file = Path(path)
     if file.is_dir():
-        raise ConfigError(f"The config {path}: this is a folder, name a file in it.")
+        raise ConfigError(f"The config {path} is a folder: name a file in it.")
     if not file.is_file() and "://" not in path:
         raise ConfigError(f"The config {path}: there is no such file.")
     is_yaml = file.suffix in (".yml", ".yaml")
     try:
         data = yaml.safe_load(file.read_text(encoding="utf-8")) if is_yaml else read_json_with_comments(path)
     except (json.JSONDecodeError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"The config {path}: not valid {'YAML' if is_yaml else 'JSON'}: {error}.") from error
+        raise ConfigError(f"The config {path} is not valid {'YAML' if is_yaml else 'JSON'}: {error}.") from error
     if not isinstance(data, dict):
-        raise ConfigError(f"The config {path}: must hold an object of keys and values, this is {type(data).__name__}.")
+        raise ConfigError(f"The config {path} must hold an object of keys and values, but holds {type(data).__name__}.")
     if not isinstance(data.get("model_args") or {}, dict):
         raise ConfigError(f"model_args = {data['model_args']!r}: must be a section.")
     return data
 
 
 def named_model(data: Mapping[str, Any], overrides: Sequence[str]) -> Any:
-    """Return the model that an override or the config names."""
+    """Return the model that an override or else the config names."""
     model = re.search(r"--coqpit\.model[= ](\S+)", " ".join(overrides))
     return model.group(1) if model else data.get("model")
 
 
 def asks_for_scl(data: Mapping[str, Any], overrides: Sequence[str]) -> bool:
-    """Tell whether the config, or an override, names scl_vits, or is a stock VITS with stock's own loss on."""
+    """Tell whether an override or the config names scl_vits, or the config is of a stock VITS with stock's loss on."""
     return named_model(data, overrides) == "scl_vits" or names_stock_loss(data)
 
 
@@ -51,7 +51,7 @@ def names_stock_loss(data: Mapping[str, Any]) -> bool:
 
 
 def resolved_config(data: Mapping[str, Any], overrides: Sequence[str]) -> SclVitsConfig:
-    """Return the config with overrides applied, and with the section that a stock config means. Raises ConfigError."""
+    """Return the config with overrides applied, and a stock config with the section it implies. Raises ConfigError."""
     config = SclVitsConfig()
     config.from_dict({**data, "model": "scl_vits"})
     if unknown := config.parse_known_args(list(overrides), relaxed_parser=True):

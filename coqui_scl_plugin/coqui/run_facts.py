@@ -1,6 +1,6 @@
-"""The facts that preflight judges, and the freeze report, collected from a model and its data.
+"""The facts that preflight checks, and the freeze report, collected from a model and its data.
 
-For a run through Coqui's trainer (`run_start.py`) and for `coqui-scl preflight` (`dry_run.py`) alike.
+Both a run through Coqui's trainer (`run_start.py`) and `coqui-scl preflight` (`dry_run.py`) use it.
 """
 
 import contextlib
@@ -28,22 +28,22 @@ from coqui_scl_plugin.preflight.facts import Restored, RunFacts
 from coqui_scl_plugin.references.sources import ReferenceBatch
 from coqui_scl_plugin.utils.checkpoint import read_checkpoint
 
-_OPTIMIZERS = ("discriminator", "generator")
+_OPTIMIZER_NAMES = ("discriminator", "generator")
 
 
 @dataclass(frozen=True)
 class RunInputs:
-    """The inputs of a run beside the model: what Coqui's trainer has, or would have."""
+    """The inputs of a run apart from the model, which Coqui's trainer has or would have."""
 
     config: SclVitsConfig
-    """The trainer's, which need not be the object that the model has."""
+    """The trainer's config, which need not be the model's object."""
     optimizers: Sequence[torch.optim.Optimizer]
     train_samples: Sequence[Sample] | None
     eval_samples: Sequence[Sample] | None
     small_batch: Callable[[], dict[str, Any]]
-    """Makes a small real batch, as `train_step` would get it."""
+    """Makes a small real batch, as `train_step` would receive it."""
     prepare_references: Callable[[SpeakerConsistency], None]
-    """Embeds real speech, as far as the checks need it."""
+    """Embeds the real speech that the checks need."""
     step: int = 0
     """The first training step."""
     has_eval_loader: bool = False
@@ -53,7 +53,7 @@ class RunInputs:
 
 
 def collect_facts(parts: VitsParts, inputs: RunInputs) -> RunFacts:
-    """Collect what the checks judge; what costs is measured when a check first asks for it."""
+    """Collect the facts that the checks need; costly ones are measured when a check first asks for them."""
     model, consistency = parts.model, parts.consistency
     manager, args = model.speaker_manager, model.args
 
@@ -70,7 +70,7 @@ def collect_facts(parts: VitsParts, inputs: RunInputs) -> RunFacts:
 
     def prepare() -> None:
         if consistency is not None:
-            consistency.eval()  # encoders that train embed references in the mode in which they are compared, too
+            consistency.eval()  # trainable encoders, too, embed references in the mode in which they are compared
             inputs.prepare_references(consistency)
             model.train()
 
@@ -110,13 +110,13 @@ def _has_lstm_of_coqui(consistency: SpeakerConsistency | None) -> bool:
 
 
 def name_optimizers(optimizers: Sequence[torch.optim.Optimizer]) -> dict[str, torch.optim.Optimizer]:
-    """Name the trainer's optimizers."""
-    names = [*_OPTIMIZERS, *(f"optimizer {index}" for index in range(len(_OPTIMIZERS), len(optimizers)))]
+    """Return the trainer's optimizers by name."""
+    names = [*_OPTIMIZER_NAMES, *(f"optimizer {index}" for index in range(len(_OPTIMIZER_NAMES), len(optimizers)))]
     return dict(zip(names, optimizers, strict=False))
 
 
 def read_restored(path: str, *, continues: bool) -> Restored | None:
-    """Read the checkpoint that a run continues, or starts from. None for one that is not local."""
+    """Read the checkpoint that a run continues or starts from; None if it is not a local file."""
     if not Path(path).is_file():
         return None
     state = read_checkpoint(path)
@@ -127,9 +127,9 @@ def read_restored(path: str, *, continues: bool) -> Restored | None:
 
 @contextlib.contextmanager
 def undisturbed(config: SclVitsConfig) -> Iterator[None]:
-    """Keep random numbers and Coqui's phoneme cache as they are, so that checks do not change a run.
+    """Preserve random states and Coqui's phoneme cache within the block, so that checks do not change a run.
 
-    Coqui takes its cache of phonemes to be complete once it is there; the checks would fill it with a few.
+    Coqui takes an existing phoneme cache to be complete; the checks would create one with a few entries.
     """
     python, numpy, own = random.getstate(), np.random.get_state(), config.phoneme_cache_path
     with tempfile.TemporaryDirectory() as folder:

@@ -1,4 +1,4 @@
-"""The start of a run, between the set-up of Coqui's trainer and step 1: checks, references, records and reports."""
+"""The start of a run, between the setup of Coqui's trainer and step 1: checks, references, records and reports."""
 
 import shutil
 from pathlib import Path
@@ -23,10 +23,10 @@ from coqui_scl_plugin.references.recordings import recordings_of
 
 
 def prepare_run(parts: VitsParts, trainer: Trainer) -> FreezeReport:
-    """Check the run, embed its references, and say in console, TensorBoard and run folder what it is.
+    """Check the run, embed its references, and report to the console, TensorBoard and the run folder.
 
     Returns:
-        What trains and what is frozen.
+        The report of what trains and what is frozen.
 
     Raises:
         PreflightError: a check failed. A run folder that holds nothing yet is removed.
@@ -51,7 +51,7 @@ def prepare_run(parts: VitsParts, trainer: Trainer) -> FreezeReport:
 
 
 def _config_of(parts: VitsParts, trainer: Trainer) -> SclVitsConfig:
-    """Return the trainer's config, since overrides of single values reach it alone; the model has a copy."""
+    """Return the trainer's config, since overrides of single values reach only it; the model has a copy."""
     config = trainer.config
     return config if isinstance(config, SclVitsConfig) else parts.model.config
 
@@ -72,7 +72,7 @@ def _inputs(parts: VitsParts, config: SclVitsConfig, trainer: Trainer) -> RunInp
 
 
 def _check(facts: RunFacts, skip: tuple[str, ...]) -> PreflightReport:
-    """Run the cheap checks, then those that make the generator and the encoders work. Raises PreflightError."""
+    """Run the cheap checks, then those that run the generator and the encoders. Raises PreflightError."""
     checks = PreflightReport()
     for costly in (False, True):
         checks = run_checks(facts, skip, costly=costly, before=checks)
@@ -82,7 +82,7 @@ def _check(facts: RunFacts, skip: tuple[str, ...]) -> PreflightReport:
 
 def _needs_all_gradients(trainer: Trainer) -> bool:
     """Tell whether Coqui's trainer computes the norm of all gradients, which fails where one is None."""
-    clips = trainer.config.grad_clip  # for several optimizers, Coqui takes a list alone
+    clips = trainer.config.grad_clip  # for several optimizers, Coqui accepts only a list
     all_clipped = isinstance(clips, list) and min(clips, default=0.0) > 0.0
     return bool(trainer.use_accelerate or (trainer.use_amp_scaler and not all_clipped))
 
@@ -95,14 +95,14 @@ def _restored(trainer: Trainer) -> Restored | None:
 def _batch_of(parts: VitsParts, config: SclVitsConfig, trainer: Trainer) -> dict[str, Any]:
     if trainer.train_samples is not None:
         return small_batch(parts.model, config, trainer.train_samples)
-    # the user brought a loader
+    # the user supplied a loader
     loader = trainer.train_loader or parts.model.get_data_loader(trainer.config, verbose=False)
     batch: dict[str, Any] = trainer.format_batch(next(iter(loader)))
     return batch
 
 
 def _embed_references(config: SclVitsConfig, consistency: SpeakerConsistency, trainer: Trainer) -> None:
-    """Embed all real speech before training, from the cache where it is there, and record what was measured."""
+    """Embed all real speech before training, taking from the cache what it has, and record what was measured."""
     if trainer.train_samples and (consistency.uses_recordings or config.run_eval):
         recordings = recordings_of(trainer.train_samples, trainer.eval_samples or [])
         consistency.embed_references(recordings, ReferenceCache.load(config.reference_cache))
@@ -112,7 +112,7 @@ def _embed_references(config: SclVitsConfig, consistency: SpeakerConsistency, tr
 
 
 def _publish(trainer: Trainer, checks: PreflightReport, facts: RunFacts, report: FreezeReport) -> None:
-    """Say what the run is: in the console, in TensorBoard and in its folder."""
+    """Report the run to the console, TensorBoard and the run folder."""
     step = trainer.total_steps_done
     report.write(Path(trainer.output_path))
     trainer.dashboard_logger.add_text("freeze_report", report.markdown(), step)
@@ -136,7 +136,7 @@ def _publish(trainer: Trainer, checks: PreflightReport, facts: RunFacts, report:
 
 
 def _discard_empty_run(trainer: Trainer) -> None:
-    """Remove the folder of a run that did not start; one that holds a model, or is continued, stays."""
+    """Remove the folder of a run that did not start, unless it holds a model or the run continues another."""
     folder = Path(trainer.output_path)
     models = [*folder.glob("checkpoint_*.pth"), *folder.glob("best_model*.pth")]
     if is_main_process(trainer) and not trainer.continue_run and not models:

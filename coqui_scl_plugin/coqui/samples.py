@@ -21,12 +21,12 @@ Samples = list[dict[str, Any]]
 Sample = Mapping[str, Any]
 
 _BATCH_SIZE = 4
-_SPREAD_SAMPLES = 200
-"""Recordings, evenly spread over the data set, of which the small batch is taken."""
+_MIN_SPREAD_SAMPLES = 200
+"""Number of recordings, spread evenly over the data set, from which the small batch is taken."""
 
 
 def list_samples(config: SclVitsConfig) -> tuple[Samples, Samples]:
-    """List the samples to train on and to evaluate with, as Coqui will split them. Raises ConfigError."""
+    """List the training and the evaluation samples, as Coqui will split them. Raises ConfigError."""
     sizes = {"eval_split_max_size": config.eval_split_max_size, "eval_split_size": config.eval_split_size}
     with _reading(config):
         _check_split(config)
@@ -35,7 +35,7 @@ def list_samples(config: SclVitsConfig) -> tuple[Samples, Samples]:
 
 
 def list_all_samples(config: SclVitsConfig) -> Samples:
-    """List the samples of all datasets, with those of `meta_file_val`, without a split. Raises ConfigError."""
+    """List the samples of all datasets, including those of `meta_file_val`, unsplit. Raises ConfigError."""
     with _reading(config):
         samples, _ = load_tts_samples(config, eval_split=False)
         if apart := [dataset for dataset in config.datasets if dataset.meta_file_val]:
@@ -45,7 +45,7 @@ def list_all_samples(config: SclVitsConfig) -> Samples:
 
 @contextlib.contextmanager
 def _reading(config: SclVitsConfig) -> Iterator[None]:
-    """Say in a ConfigError why samples cannot be listed."""
+    """Raise a ConfigError that says why samples cannot be listed."""
     if not config.datasets:
         example = '[{"formatter": "coqui", "path": "DIR", "meta_file_train": "metadata.csv"}]'
         raise ConfigError(f"datasets = []: name at least one, e.g. {example}.")
@@ -65,7 +65,7 @@ def _reading(config: SclVitsConfig) -> Iterator[None]:
 
 
 def _check_split(config: SclVitsConfig) -> None:
-    """Refuse a split that Coqui refuses, or for which it would search for ever. Raises ConfigError."""
+    """Refuse a split that Coqui would refuse, or search for without end. Raises ConfigError."""
     share = config.eval_split_size
     for index, dataset in enumerate(config.datasets):
         if dataset.meta_file_val:
@@ -77,15 +77,15 @@ def _check_split(config: SclVitsConfig) -> None:
             wanted = min(wanted, config.eval_split_max_size // len(config.datasets))
         if wanted < 1:
             msg = (
-                f"eval_split_size = {share}: the evaluation set of datasets.{index} would be empty, of {len(samples)} "
-                f"recordings. Set it to at least {1 / max(1, len(samples)):.2g}, or name meta_file_val."
+                f"eval_split_size = {share}: with {len(samples)} recordings, the evaluation set of datasets.{index} "
+                f"would be empty. Set it to at least {1 / max(1, len(samples)):.2g}, or name meta_file_val."
             )
             raise EvaluationSetError(msg)
         if len(speakers) > 1 and wanted > spare:
             msg = (
-                f"eval_split_size = {share}: {wanted} recordings are to be held out of datasets.{index}, but with one "
-                f"left to train on for each of its {len(speakers)} speakers, {spare} of {len(samples)} can be. Lower "
-                "it, add recordings, or name meta_file_val."
+                f"eval_split_size = {share}: {wanted} recordings of datasets.{index} are to be held out, but to leave "
+                f"one for training to each of its {len(speakers)} speakers, only {spare} of {len(samples)} can be. "
+                "Lower it, add recordings, or name meta_file_val."
             )
             raise ConfigError(msg)
 
@@ -94,7 +94,7 @@ def _check_split(config: SclVitsConfig) -> None:
 
 
 def data_loader(model: Vits, config: SclVitsConfig, samples: Sequence[Sample], **changes: Any) -> Any:
-    """Make Coqui's loader for evaluation, without its bars, and without phonemes of all samples computed beforehand."""
+    """Make Coqui's evaluation loader, without progress bars and without computing the phonemes of all samples."""
     config = copy.copy(config)
     for name, value in {"precompute_num_workers": 0, **changes}.items():
         setattr(config, name, value)
@@ -103,16 +103,16 @@ def data_loader(model: Vits, config: SclVitsConfig, samples: Sequence[Sample], *
 
 
 def dataset_that_fits(model: Vits, config: SclVitsConfig, samples: Sequence[Sample]) -> Any:
-    """Make a data set of recordings whose length Coqui accepts; not of all of them, since it opens each file."""
+    """Make a data set of recordings whose length Coqui accepts, from only some of them, since it opens each file."""
     try:
-        spread = samples[:: max(1, len(samples) // _SPREAD_SAMPLES)]
+        spread = samples[:: max(1, len(samples) // _MIN_SPREAD_SAMPLES)]
         return data_loader(model, config, spread, use_weighted_sampler=False).dataset
     except RuntimeError:  # No samples left
         return data_loader(model, config, samples, use_weighted_sampler=False).dataset
 
 
 def small_batch(model: Vits, config: SclVitsConfig, samples: Sequence[Sample]) -> dict[str, Any]:
-    """Make a small real batch on the model's device, of different speakers where there are some."""
+    """Make a small real batch on the model's device, with different speakers if there are several."""
     dataset = dataset_that_fits(model, config, samples)
     by_speaker: dict[str, int] = {}
     for index, sample in enumerate(dataset.samples):

@@ -1,4 +1,4 @@
-"""`TTS.bin.train_tts` on a config that is checked, and with encoders that are loaded, before a run folder is made."""
+"""`TTS.bin.train_tts`, but with the config checked and the encoders loaded before a run folder is made."""
 
 import argparse
 import logging
@@ -25,7 +25,7 @@ from coqui_scl_plugin.utils.suggest import did_you_mean
 
 
 def train(arguments: Sequence[str]) -> None:
-    """Do what `python -m TTS.bin.train_tts ARGUMENTS` does, and take `--skip ID` beside its arguments.
+    """Do what `python -m TTS.bin.train_tts ARGUMENTS` does, with the additional option `--skip ID`.
 
     A stock config with stock's speaker consistency loss on is trained as `scl_vits`; any other model is left to
     Coqui's command.
@@ -51,7 +51,7 @@ def train(arguments: Sequence[str]) -> None:
     config = resolved_config(data, overrides)
     config.scl.preflight.skip += [id_ for id_ in skip if id_ not in config.scl.preflight.skip]
     samples = list_samples(config)
-    # first of all that is built, so that an encoder that cannot be loaded leaves no run folder behind
+    # built first, so that an encoder that cannot be loaded leaves no run folder behind
     consistency = build_consistency(config.scl) if config.scl.enabled else None
     if data.get("model") == "vits":
         sys.stderr.write(f"{path}: a vits config, trained as {config.model}.\n")
@@ -61,7 +61,7 @@ def train(arguments: Sequence[str]) -> None:
 
 
 def _take_skipped(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Split off the checks that `--skip` names. Raises ConfigError for a check that does not exist."""
+    """Split off the checks that `--skip` names. Raises ConfigError for an unknown check."""
     parser = argparse.ArgumentParser(prog="coqui-scl train", add_help=False, allow_abbrev=False)
     parser.add_argument("--skip", action="append", default=[], metavar="ID")
     given, others = parser.parse_known_args(list(arguments))
@@ -86,9 +86,9 @@ def _train(
     samples: tuple[Samples, Samples],
     consistency: SpeakerConsistency | None,
 ) -> None:
-    """Train as `TTS.bin.train_tts.main` does, with the samples that were listed and the encoders that were loaded."""
+    """Train as `TTS.bin.train_tts.main` does, with samples that are already listed and encoders that are loaded."""
     setup_logger("TTS", level=logging.INFO, stream=sys.stdout, formatter=ConsoleFormatter())
-    # Coqui seeds after the model is made: without this, two runs of one config start from different weights
+    # Coqui seeds only after the model is made, so two runs of one config would start from different weights
     torch.manual_seed(config.training_seed)
     model = setup_model(config)
     model.parts.take_consistency(consistency)

@@ -1,4 +1,4 @@
-"""A training: its step, the term that is added to the loss, its guards, and similarity at each evaluation."""
+"""A training run: the step, the term added to the loss, the guards, and the similarity at each evaluation."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -24,22 +24,22 @@ _GENERATOR = 1
 
 
 class TrainingRun:
-    """What a training adds to stock's. Before `begin`, a step has the term, and nothing is watched."""
+    """The additions to stock's training. Before `begin`, a step has the term, but no guard checks the encoders."""
 
     def __init__(self, parts: VitsParts) -> None:
-        """Take the parts of the model that trains."""
+        """Take the parts of the model to train."""
         self.parts = parts
         self.step = 0
         """The trainer's count of steps, from 0."""
         self.monitor: SimilarityMonitor | None = None
-        """None before `begin`, and where the section is off."""
+        """None before `begin`, and if the section is off."""
         self._gradient_guard = GradientGuard()
         self._watch: EncoderWatch | None = None
         self._trainer: Trainer | None = None
         self._target: str | None = None
 
     def begin(self, trainer: Trainer) -> None:
-        """Check the run, embed its references, report what trains, and start to watch the encoders.
+        """Check the run, embed its references, report what trains, and start to guard the encoders.
 
         Raises:
             PreflightError: a check failed. A run folder that holds nothing yet is removed.
@@ -58,23 +58,23 @@ class TrainingRun:
     # --- a training step ------------------------------------------------------------------------------------------
 
     def start_step(self, trainer: Trainer) -> None:
-        """Take the trainer's step, and set the learning rates that the rules ask for."""
+        """Take the trainer's step, and set the learning rates of the rules."""
         self.step = trainer.total_steps_done
         self.parts.module_rules.scale_learning_rates(trainer.optimizer, self.step)
 
     def enforce(self, optimizer_idx: int | None) -> None:
-        """Enforce policies and rules before a training step, after all callbacks that ran at its start."""
+        """Enforce policies and rules before a training step, after all callbacks at its start."""
         if self.parts.model.training and optimizer_idx == 0:
             self.parts.enforce(self.step, training=True)
 
     def add_term(
         self, batch: dict[str, Any], outputs: dict[str, Any], losses: dict[str, Any], optimizer_idx: int | None
     ) -> dict[str, Any]:
-        """Return the losses with the weighted term, at the generator's turn.
+        """Return the losses; at the generator's turn, with the weighted term added.
 
         Logged: `loss_spk_encoder` (weighted, as stock calls it), `reference_cosine_ALIAS` (of generated speech and its
-        reference), `calibrated_reference_cosine_ALIAS`, and for several encoders `loss_spk_encoder_ALIAS` (each
-        member, unweighted).
+        reference), `calibrated_reference_cosine_ALIAS`, and for several encoders `loss_spk_encoder_ALIAS` (each member,
+        unweighted).
         """
         consistency, model = self.parts.consistency, self.parts.model
         if optimizer_idx != _GENERATOR or consistency is None:
@@ -100,11 +100,11 @@ class TrainingRun:
         }
 
     def _is_checked(self) -> bool:
-        """Whether the guards check this step."""
+        """Tell whether the guards check this step."""
         return bool(self.step % self.parts.scl.freeze.check_every == 0)
 
     def end_step(self, trainer: Trainer) -> None:
-        """Undo what reached an encoder; every `freeze.check_every` steps, check gradient and encoders.
+        """Enforce the policies; every `freeze.check_every` steps, check the gradient and the encoders.
 
         Raises:
             GradientError: the gradient did not arrive.
@@ -129,7 +129,7 @@ class TrainingRun:
         losses: dict[str, Any] | None,
         optimizer_idx: int | None,
     ) -> dict[str, Any] | None:
-        """Return the losses with the similarities of whole recordings that the generator reconstructs.
+        """Return the losses with the similarities of reconstructed whole recordings added.
 
         Logged for every encoder: `cross_utterance_ALIAS`, the mean cosine with other recordings of the speaker, and
         `calibrated_cross_utterance_ALIAS`.
@@ -141,7 +141,7 @@ class TrainingRun:
         return {**losses, **self.monitor.measure(generated, reference_batch(model, batch, outputs), self.step)}
 
     def report_similarity(self) -> None:
-        """End an evaluation: its similarities go to Coqui's means, the console, TensorBoard and `scl_history.csv`."""
+        """Publish the similarities of an evaluation to Coqui's means, console, TensorBoard and `scl_history.csv`."""
         if self.monitor is None or self._trainer is None or self._trainer.keep_avg_eval is None:
             return
         means = self.monitor.close(self._trainer.total_steps_done, self._trainer.epochs_done)
@@ -154,7 +154,7 @@ class TrainingRun:
         publish_similarity(self.monitor, self._trainer.dashboard_logger)
 
     def announce_target(self) -> None:
-        """Give Coqui the target among the means of training, where it looks for it too and makes no use of it."""
+        """Add the target to the means of training, where Coqui requires it but does not use it."""
         if self._target is None or self.monitor is None or self._trainer is None:
             return
         if self._trainer.keep_avg_train is not None:
@@ -165,18 +165,18 @@ class TrainingRun:
 
 
 class EncoderWatch:
-    """The drift guard of a run, and the record of the changes that the run survived."""
+    """The drift guard of a run, and the record of changes that did not end the run."""
 
     def __init__(
         self, parts: VitsParts, guard: DriftGuard, trainer: Trainer, report: FreezeReport, folder: Path | None
     ) -> None:
-        """Begin to watch; `folder` is None in all processes but the main one."""
+        """Take the guard and the report; `folder` is None except in the main process."""
         self._parts, self._guard, self._trainer = parts, guard, trainer
         self._report, self._folder = report, folder
         self._drifts: list[Drift] = []
 
     def check(self, step: int) -> None:
-        """Check the encoders; a change that the run survives is kept in `freeze_report.json`.
+        """Check the encoders, and record in `freeze_report.json` a change that does not end the run.
 
         Raises:
             DriftError: an encoder moved, and `freeze.on_drift` is `raise`.
@@ -188,10 +188,10 @@ class EncoderWatch:
             self._report.write(self._folder, self._drifts)
 
     def guard_saving(self, step: Callable[[], int]) -> None:
-        """Check before every checkpoint: Coqui asks optimizers for their state only to save it, then writes the file.
+        """Check before every checkpoint: Coqui reads an optimizer's state only to save it, before it writes the file.
 
         Args:
-            step: Gives the step for messages.
+            step: Returns the step for messages.
         """
 
         def check(optimizer: torch.optim.Optimizer) -> None:

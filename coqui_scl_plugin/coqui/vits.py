@@ -1,7 +1,7 @@
-"""`SclVits`: Coqui's Vits with the speaker consistency term, and with encoders that stay as they were.
+"""`SclVits`: Coqui's Vits with the speaker consistency term and frozen encoders.
 
-Each method is one that Coqui or its trainer calls: it calls `super()` and delegates to `VitsParts` (what the model
-has) or `TrainingRun` (what a training does). Nothing of Coqui's is replaced.
+Coqui or its trainer calls each of these methods, which calls `super()` and delegates to `VitsParts` (what the model
+has) or `TrainingRun` (what a run does). Nothing in Coqui is replaced.
 """
 
 from collections.abc import Mapping
@@ -23,13 +23,13 @@ from coqui_scl_plugin.coqui.vits_config import SclVitsConfig
 class SclVits(Vits):
     """VITS whose generator also learns from frozen speaker encoders to sound like the right person.
 
-    Stock's own speaker consistency loss is off. The encoders are loaded when training begins, so inference needs none
-    of them.
+    Stock's own speaker consistency loss is off. The encoders are loaded when training begins, so inference does not
+    need them.
     """
 
     config: SclVitsConfig
     speaker_encoder_loss: SpeakerConsistency | None
-    """The speaker consistency term; None before training, and where the section is off."""
+    """The speaker consistency term; None before training, and if the section is off."""
     parts: VitsParts
     training_run: TrainingRun
 
@@ -52,30 +52,30 @@ class SclVits(Vits):
     # --- what the trainer asks for --------------------------------------------------------------------------------
 
     def get_criterion(self) -> list[nn.Module]:
-        """Return stock's criteria; the trainer asks before it moves the model to its device, so encoders load here."""
+        """Return stock's criteria. The encoders load here, since the trainer then moves the model to its device."""
         self.parts.build_consistency()
         criteria: list[nn.Module] = super().get_criterion()
         return criteria
 
     def get_optimizer(self) -> list[torch.optim.Optimizer]:
-        """Return stock's optimizers without frozen encoders, and as the rules of modules divide the rest."""
+        """Return stock's optimizers, without frozen encoders and divided by the rules for modules."""
         self.parts.build_consistency()
         optimizers: list[torch.optim.Optimizer] = super().get_optimizer()
         self.parts.divide(optimizers, self.training_run.step, training=self.training)
         return optimizers
 
     def train(self, mode: bool = True) -> Self:
-        """Switch the mode; frozen encoders and, unless their rule says otherwise, frozen modules stay in eval mode."""
+        """Switch the mode; frozen encoders stay in eval mode, as do frozen modules unless their rule says otherwise."""
         super().train(mode)
         self.parts.follow_mode(self.training_run.step, training=mode)
         return self
 
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """Return the weights of a checkpoint: stock's keys, and those of a loss that has some. No frozen encoder."""
+        """Return stock's state dict with the weights of the loss, if it has any, and without frozen encoders."""
         return self.parts.without_frozen_encoders(super().state_dict(*args, **kwargs))
 
     def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
-        """Load a state dict, also one of before. A frozen encoder keeps its own weights, even if a run trained it."""
+        """Load a state dict, also with former keys. A frozen encoder keeps its weights, even if a run trained it."""
         state = self.parts.as_named_now(self.parts.without_frozen_encoders(state_dict))
         return super().load_state_dict(state, *args, **kwargs)
 
@@ -84,7 +84,7 @@ class SclVits(Vits):
     def train_step(
         self, batch: dict[str, Any], criterion: nn.Module, optimizer_idx: int | None = None
     ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Take stock's step; at the generator's turn the speaker consistency term is added to its loss."""
+        """Take stock's step, and at the generator's turn add the speaker consistency term to the loss."""
         self.training_run.enforce(optimizer_idx)
         outputs, losses = super().train_step(batch, criterion, optimizer_idx)
         return outputs, self.training_run.add_term(batch, outputs, losses, optimizer_idx)
@@ -92,38 +92,38 @@ class SclVits(Vits):
     def eval_step(
         self, batch: dict[str, Any], criterion: nn.Module, optimizer_idx: int | None = None
     ) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
-        """Take stock's step; then every encoder compares whole recordings that the generator reconstructs."""
+        """Take stock's step, then measure the similarity of reconstructed whole recordings with every encoder."""
         outputs, losses = super().eval_step(batch, criterion, optimizer_idx)
         return outputs, self.training_run.add_similarity(batch, outputs, losses, optimizer_idx)
 
     def eval_log(self, batch: dict[str, Any], outputs: dict[str, Any], logger: BaseDashboardLogger, steps: int) -> None:
-        """Log stock's plots; then the similarities of this evaluation, and what they say of the run."""
+        """Log stock's plots, then publish the similarities of this evaluation and flag the run if they warrant it."""
         super().eval_log(batch, outputs, logger, steps)
         self.training_run.report_similarity()
 
     # --- callbacks ------------------------------------------------------------------------------------------------
 
     def on_init_end(self, trainer: Trainer) -> None:
-        """Check before step 1 that the run will do what its config says, and start to watch the encoders.
+        """Check before step 1 that the run will do what its config says, and start to guard the encoders.
 
         Raises:
-            PreflightError: it would not. The run folder, which holds nothing yet, is removed.
+            PreflightError: a check failed. A run folder that holds nothing yet is removed.
         """
         super().on_init_end(trainer)
         self.training_run.begin(trainer)
 
     def on_train_epoch_start(self, trainer: Trainer) -> None:
-        """Announce the target by which Coqui chooses the best model."""
+        """Add the target by which Coqui chooses the best model."""
         super().on_train_epoch_start(trainer)
         self.training_run.announce_target()
 
     def on_train_step_start(self, trainer: Trainer) -> None:
-        """Take the trainer's step, and set the learning rates that the rules ask for."""
+        """Take the trainer's step, and set the learning rates of the rules."""
         super().on_train_step_start(trainer)
         self.training_run.start_step(trainer)
 
     def on_train_step_end(self, trainer: Trainer) -> None:
-        """Check, every `freeze.check_every` steps, that the gradient arrived and no encoder moved.
+        """Enforce the policies; every `freeze.check_every` steps, check that the gradient arrived and no encoder moved.
 
         Raises:
             GradientError: the gradient did not arrive.

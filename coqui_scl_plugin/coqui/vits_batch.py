@@ -1,4 +1,4 @@
-"""A batch through a stock `Vits`: the generated waveform and its references, and reconstructions."""
+"""Batches of a stock `Vits`: the generated waveform, the real half of the batch, and reconstructions."""
 
 from typing import Any
 
@@ -17,13 +17,13 @@ def generated_waveform(
 ) -> Tensor:
     """Return the slices that a step generated, `[B, T]` float32.
 
-    They are a view of their own, so that the gradient at them is that of the speaker consistency term alone.
+    The result is a separate view, so that its gradient is that of the speaker consistency term alone.
 
     Args:
-        model: In the mode of the step.
-        batch: As `train_step` gets it.
-        outputs: As the model's forward gave them.
-        detach_posterior: Decode again from latents that pass no gradient to the posterior encoder.
+        model: Model in the mode of the step.
+        batch: Batch that `train_step` received.
+        outputs: Outputs of the model's forward.
+        detach_posterior: Whether to decode again, from latents that pass no gradient to the posterior encoder.
     """
     waveform = outputs["model_outputs"]
     if detach_posterior and torch.is_grad_enabled():
@@ -41,12 +41,12 @@ def _decode_detached(model: Vits, batch: dict[str, Any], outputs: dict[str, Any]
 
 
 def _interpolation(model: Vits) -> int:
-    """Return the samples that the decoder makes for each that the posterior encoder takes."""
+    """Return the number of samples that the decoder generates for each sample of the posterior encoder."""
     return int(model.interpolate_factor) if model.args.encoder_sample_rate else 1
 
 
 def segment_seconds(model: Vits) -> float:
-    """Return the length of the slice that the generator makes in a step."""
+    """Return the length of the slice that the generator makes in a step, in seconds."""
     audio = model.config.audio
     return float(model.spec_segment_size * _interpolation(model) * audio.hop_length / audio.sample_rate)
 
@@ -64,7 +64,7 @@ def reference_batch(model: Vits, batch: dict[str, Any], outputs: dict[str, Any])
 
 
 def generate_pair(model: Vits, batch: dict[str, Any], *, detach_posterior: bool) -> tuple[Tensor, ReferenceBatch]:
-    """Run the generator as a training step does: the waveform `[B, T]` with its graph, and the real half."""
+    """Run the generator as a training step does; return the waveform `[B, T]` with its graph, and the real half."""
     conditioning = {key: batch[key] for key in ("d_vectors", "speaker_ids", "language_ids")}
     inputs = (batch[key] for key in ("tokens", "token_lens", "spec", "spec_lens", "waveform"))
     outputs = model.forward(*inputs, aux_input=conditioning)
@@ -73,7 +73,7 @@ def generate_pair(model: Vits, batch: dict[str, Any], *, detach_posterior: bool)
 
 
 def reconstruct_batch(model: Vits, batch: dict[str, Any], max_seconds: float) -> list[Tensor]:
-    """Reconstruct the recordings of a batch, up to `max_seconds` of each, in their own voices: each `[T_i]`."""
+    """Reconstruct the recordings of a batch in their own voices, at most `max_seconds` of each: `[T_i]` each."""
     conditioning = model._get_speaker_conditioning(batch, "emb_g", normalize_embedding=False)
     rate = model.args.encoder_sample_rate or model.config.audio.sample_rate
     frames = max(1, round(max_seconds * rate / model.config.audio.hop_length))

@@ -21,17 +21,17 @@ _FREEZE_FLAGS = {
     "freeze_flow_decoder": ("flow",),
     "freeze_waveform_decoder": ("waveform_decoder",),
 }
-"""Fields of stock's `model_args`, and the modules that each freezes."""
+"""Modules that each `freeze_*` field of stock's `model_args` freezes."""
 
 
 def section_from_stock(model_args: Any, alpha: float) -> SclConfig:
-    """What a config without an `scl` section means.
+    """Return the section that a config without one implies.
 
-    Where stock's own loss is on (`use_speaker_encoder_as_loss`): cosine, with that encoder and that alpha. Otherwise
-    the default section.
+    If stock's own loss is on (`use_speaker_encoder_as_loss`), this is the cosine loss with its encoder and alpha;
+    otherwise the default section.
 
     Raises:
-        ConfigError: stock's loss is on, and no encoder is given.
+        ConfigError: stock's loss is on, but no encoder is given.
     """
     if not model_args.get("use_speaker_encoder_as_loss"):
         return SclConfig()
@@ -47,13 +47,13 @@ def section_from_stock(model_args: Any, alpha: float) -> SclConfig:
 
 
 def rules_from_flags(config: "SclVitsConfig", modules: Container[str]) -> None:
-    """Make rules of stock's `freeze_*` flags, before those of the section, and switch the flags off.
+    """Turn stock's `freeze_*` flags into rules, placed before those of the section, and switch the flags off.
 
-    Stock applies them at the start of each epoch, never takes them back, and leaves modules in train mode.
+    Stock applies the flags at the start of each epoch, never unfreezes, and leaves modules in train mode.
 
     Args:
-        config: Is changed.
-        modules: Names of those that the model has: `emb_l` is there for several languages only.
+        config: Config to change in place.
+        modules: Names of the model's modules; only models of several languages have `emb_l`.
     """
     rules = []
     for flag, names in _FREEZE_FLAGS.items():
@@ -70,26 +70,26 @@ class SclVitsConfig(VitsConfig):
     model: str = "scl_vits"
     scl: SclConfig = field(default=None)  # type: ignore[assignment]  # None until __post_init__ resolves it
 
-    _checked = None  # the section that was checked last; without a type, so that it is not a field
+    _checked = None  # the section that was last checked; without an annotation, so that it is not a field
 
     def __post_init__(self) -> None:
-        """Give a config without a section the one that it means."""
+        """Give a config without a section the one that it implies."""
         super().__post_init__()
         if self.scl is None:
             self.scl = section_from_stock(self.model_args, self.speaker_encoder_loss_alpha)
 
     @property
     def reference_cache(self) -> Path | None:
-        """Where the embeddings of real speech are kept; None where the section keeps them in memory only."""
+        """Path of the reference cache; None if embeddings are kept in memory only."""
         cache = self.scl.reference.cache
         return Path(self.output_path) / cache if cache is not None else None
 
     @classmethod
     def of(cls, config: VitsConfig) -> "SclVitsConfig":
-        """Return the config itself, or what a stock config means on which `--coqpit.model scl_vits` was set.
+        """Return the config itself, or convert a stock config on which `--coqpit.model scl_vits` was set.
 
         Raises:
-            ConfigError: it is any other config.
+            ConfigError: the config is of any other kind.
         """
         if isinstance(config, SclVitsConfig):
             return config
@@ -101,11 +101,11 @@ class SclVitsConfig(VitsConfig):
 
     @classmethod
     def from_stock(cls, config: VitsConfig) -> Self:
-        """The same config as an SclVitsConfig, with the section that it means."""
+        """Return the same config as an SclVitsConfig, with the section that it implies."""
         return cls.new_from_dict({**config.to_dict(), "model": "scl_vits"})
 
     def deserialize(self, data: dict[str, Any]) -> Self:
-        """Read a mapping; inside `scl`, strictly.
+        """Read a mapping, strictly inside `scl`.
 
         Raises:
             ConfigError: a key of `scl` is unknown, or its value cannot be used.
@@ -119,12 +119,12 @@ class SclVitsConfig(VitsConfig):
         return self
 
     def check_values(self) -> None:
-        """Check the section, unless it is as it was when it was checked last.
+        """Check the section, unless it has not changed since the last check.
 
-        The one place that does: Coqpit calls it after reading and after overrides, `SclVits` before it is built.
+        Coqpit calls this after reading and after overrides, `SclVits` before it is built.
 
         Raises:
-            ConfigError: it cannot be used.
+            ConfigError: the section cannot be used.
         """
         section = copy.deepcopy(self.scl.to_dict()) if isinstance(self.scl, SclConfig) else None
         if section is None or section != self._checked:
@@ -134,10 +134,10 @@ class SclVitsConfig(VitsConfig):
 
     @classmethod
     def init_argparse(cls, **kwargs: Any) -> argparse.ArgumentParser:
-        """Coqpit's parser for `--coqpit.*`, which yields what is given and nothing else.
+        """Return Coqpit's parser for `--coqpit.*`, changed to yield only what is given.
 
-        Coqpit's own prints hundreds of options before a message, turns an empty mapping into None, fails on an
-        empty list that has a default, and cannot replace a list that has entries.
+        Unchanged, it prints hundreds of options before a message, turns an empty mapping into None, fails on an empty
+        list that has a default, and cannot replace a list that has entries.
         """
         parser = super().init_argparse(**kwargs)
         skip = f"{kwargs.get('arg_prefix', 'coqpit')}.{SECTION}.preflight.skip".lstrip(".")
@@ -151,7 +151,7 @@ class SclVitsConfig(VitsConfig):
     def parse_known_args(
         self, args: Any = None, arg_prefix: str = "coqpit", *, relaxed_parser: bool = False
     ) -> list[str]:
-        """Apply `--coqpit.*` overrides and return what is not known; an unknown `--coqpit.scl.*` is an error.
+        """Apply `--coqpit.*` overrides and return unknown arguments; an unknown `--coqpit.scl.*` is an error.
 
         Raises:
             ConfigError: an override of `scl` is unknown, or its value cannot be used.

@@ -1,4 +1,4 @@
-"""What trains and what does not: policies of encoders, rules of modules, the guard, and the report of all of them."""
+"""Freezing: policies for encoders, rules for modules, the guards, and the freeze report."""
 
 from coqui_scl_plugin.freeze.drift_guard import Drift, DriftGuard
 from coqui_scl_plugin.freeze.policies import FreezePolicy, FrozenPolicy, RestorePolicy, TrainablePolicy
@@ -16,5 +16,5 @@ __all__ = [
 
 @hookimpl
 def scl_freeze_policies() -> dict[str, type]:
-    """The policies of this package."""
+    """Return the policies of this package."""
     return {"frozen": FrozenPolicy, "restore": RestorePolicy, "trainable": TrainablePolicy}

@@ -1,4 +1,4 @@
-"""The proof that frozen encoders are what they were, and what is said and done once one is not."""
+"""The guard that detects a change of a frozen encoder, explains it, and ends the run or undoes the change."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -12,12 +12,12 @@ from coqui_scl_plugin.utils.fingerprint import named_tensors, tensor_digests
 
 logger = logging.getLogger(__name__)
 
-_NAMED = 5  # tensors that a message names
-_STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+_MAX_NAMED_TENSORS = 5
+_STATISTICS_SUFFIXES = ("running_mean", "running_var", "num_batches_tracked")
 _OUTCOMES = {
     "raise": "The run stops here, since its loss would no longer measure the speaker; earlier checkpoints are sound.",
-    "restore": "It was put back, bit by bit (on_drift = restore); the steps in between heard a changed encoder.",
-    "warn": "The run goes on with the changed encoder (on_drift = warn), and its loss no longer measures the speaker.",
+    "restore": "It was put back, bit by bit (on_drift = restore); the steps in between used a changed encoder.",
+    "warn": "The run continues with the changed encoder (on_drift = warn); its loss no longer measures the speaker.",
 }
 
 
@@ -27,15 +27,15 @@ class Drift:
 
     encoder: str
     after_step: int
-    """The last check that found no change."""
+    """Step of the last check that found no change."""
     step: int
-    """The check that found it."""
+    """Step of the check that found it."""
     tensors: list[str]
     message: str
 
 
 def held(optimizer: torch.optim.Optimizer) -> set[int]:
-    """The `id` of each parameter that an optimizer holds."""
+    """Return the `id` of each parameter that an optimizer holds."""
     return {id(p) for group in optimizer.param_groups for p in group["params"]}
 
 
@@ -45,24 +45,26 @@ def _likely_cause(
     start: Mapping[str, Tensor],
     optimizers: Sequence[torch.optim.Optimizer],
 ) -> str:
-    """What the evidence points at."""
+    """Return the likely cause of a change, as a sentence."""
     if any(name not in now or name not in start for name in moved):
-        return "Tensors came or went: a part of it was replaced."
+        return "Tensors were added or removed: a part of it was replaced."
     if any(now[name].dtype != start[name].dtype or now[name].shape != start[name].shape for name in moved):
         return "Tensors have another type or shape: look for half(), to(dtype), or a part that was replaced."
     tensors = {id(now[name]) for name in moved}
     if holders := [index for index, optimizer in enumerate(optimizers) if tensors & held(optimizer)]:
         return f"Optimizer {holders[0]} of the trainer holds some of them: leave the encoder out of get_optimizer."
-    if all(name.endswith(_STATISTICS) for name in moved):
-        return "These are running statistics, which a forward in train mode updates: look for what calls train() on it."
+    if all(name.endswith(_STATISTICS_SUFFIXES) for name in moved):
+        return (
+            "These are running statistics, which a forward pass in train mode updates: find what calls train() on it."
+        )
     return (
-        "Something outside this package wrote to it, such as an optimizer that was given its parameters, a "
-        "load_state_dict, or a callback."
+        "Code outside this package wrote to it, such as an optimizer that was given its parameters, a load_state_dict, "
+        "or a callback."
     )
 
 
 def _distances(moved: Sequence[str], now: Mapping[str, Tensor], start: Mapping[str, Tensor]) -> str:
-    """How far the tensors moved that moved furthest, as a sentence; empty where they cannot be compared."""
+    """Return the largest changes of a value as a sentence; empty if no tensor can be compared."""
     distances = {
         name: float((now[name].detach().cpu().double() - start[name].double()).abs().max())
         for name in moved
@@ -75,18 +77,18 @@ def _distances(moved: Sequence[str], now: Mapping[str, Tensor], start: Mapping[s
 
 
 class DriftGuard:
-    """Remembers what frozen encoders were when it was made, and acts once one is anything else.
+    """Compares frozen encoders with what they were when the guard was made, and acts as soon as one differs.
 
-    Holds a copy of them in the memory of the CPU, to say how far they moved and to put them back.
+    Keeps a copy of them in CPU memory, to tell how far they moved and to put them back.
     """
 
     def __init__(self, encoders: Mapping[str, nn.Module], on_drift: str = "raise", step: int = 0) -> None:
         """Fingerprint the encoders.
 
         Args:
-            encoders: By the name that messages shall call them.
+            encoders: Encoders by the name to use in messages.
             on_drift: `raise`, `restore` or `warn`.
-            step: At which it begins, for messages.
+            step: The current step, for messages.
         """
         self._encoders = dict(encoders)
         self._on_drift = on_drift
@@ -98,17 +100,18 @@ class DriftGuard:
         self._last_step = step
 
     def check(self, step: int, optimizers: Sequence[torch.optim.Optimizer] = ()) -> list[Drift]:
-        """Compare with the start, and act as `on_drift` says.
+        """Compare the encoders with the start, and act as `on_drift` says.
 
         Args:
-            step: For the message; one before the last check, as a save within a step gives, means that of the check.
-            optimizers: Of the trainer, to find out whether one of them did it.
+            step: The current step, for messages. A step before the last check, as a save within a step passes, counts
+                as that of the check.
+            optimizers: The trainer's optimizers, one of which may have made the change.
 
         Returns:
-            What had changed, where that does not end the run.
+            The changes, if they do not end the run.
 
         Raises:
-            DriftError: tensors changed, came or went, and `on_drift` is `raise`, or they cannot be put back.
+            DriftError: tensors were changed, added or removed, and `on_drift` is `raise` or they cannot be put back.
         """
         step = max(step, self._last_step)
         drifts = [drift for name in self._encoders if (drift := self._check(name, step, optimizers)) is not None]
@@ -124,7 +127,8 @@ class DriftGuard:
         if not moved:
             return None
         start, now = self._start[name], named_tensors(self._encoders[name])
-        listing = ", ".join(moved[:_NAMED]) + (f" and {len(moved) - _NAMED} more" if len(moved) > _NAMED else "")
+        more = len(moved) - _MAX_NAMED_TENSORS
+        listing = ", ".join(moved[:_MAX_NAMED_TENSORS]) + (f" and {more} more" if more > 0 else "")
         message = (
             f"The frozen speaker encoder {name!r} changed between step {self._last_step} and step {step}: "
             f"{len(moved)} of {len(start)} tensors, {listing}.{_distances(moved, now, start)} "
@@ -133,14 +137,14 @@ class DriftGuard:
         if self._on_drift == "raise" or (self._on_drift == "restore" and not self._put_back(name)):
             raise DriftError(message + _OUTCOMES["raise"])
         if self._on_drift == "warn":
-            self._digests[name] = digests  # so that it is said once, and again only if it goes on
+            self._digests[name] = digests  # warn once, and again only after a further change
         message += _OUTCOMES[self._on_drift]
         logger.warning(message)
         return Drift(name, self._last_step, step, moved, message)
 
     @torch.no_grad()
     def _put_back(self, name: str) -> bool:
-        """Whether the encoder is again what it was."""
+        """Put the encoder back, and tell whether every bit is what it was."""
         for key, tensor in named_tensors(self._encoders[name]).items():
             original = self._start[name].get(key)
             if original is not None and original.shape == tensor.shape:

@@ -1,4 +1,4 @@
-"""The proof, while a model trains, that the loss still reaches the generated waveform."""
+"""The guard that verifies during training that the loss still reaches the generated waveform."""
 
 from torch import Tensor
 
@@ -6,27 +6,27 @@ from coqui_scl_plugin.errors import GradientError
 
 
 class GradientGuard:
-    """Notes the gradient that a backward pass sends to a waveform, and stops a run to which none came."""
+    """Records the gradient that a backward pass sends to a waveform, and stops the run if none arrives."""
 
     def __init__(self) -> None:
-        """Expect nothing yet."""
+        """Expect no gradient until `watch` is called."""
         self._expects = False
         self._norm: Tensor | None = None
 
     def watch(self, waveform: Tensor, *, expect: bool) -> None:
-        """Note the gradient at `waveform` in the coming backward pass, where one is expected."""
+        """Record the gradient at `waveform` in the coming backward pass, if one is expected."""
         self._expects, self._norm = expect, None
         if expect and waveform.requires_grad:
-            waveform.register_hook(self._note)
+            waveform.register_hook(self._record)
 
-    def _note(self, gradient: Tensor) -> None:
+    def _record(self, gradient: Tensor) -> None:
         self._norm = gradient.detach().norm()
 
     def check(self, step: int) -> None:
         """Check the backward pass of a training step.
 
         Raises:
-            GradientError: a gradient was expected, and none arrived, or one that is 0 or not a number.
+            GradientError: a gradient was expected, but none arrived, or one that is 0 or not a number.
         """
         if self._expects and (self._norm is None or not self._norm > 0):
             msg = (

@@ -1,4 +1,4 @@
-"""Rules for modules of generator and discriminator: which are frozen, until when, and how fast the others learn."""
+"""Rules for modules of generator and discriminator: which are frozen, until which step, and learning rates."""
 
 import difflib
 from collections.abc import Iterable, Sequence
@@ -10,7 +10,7 @@ from torch import nn
 from coqui_scl_plugin.config import ModuleRuleConfig
 from coqui_scl_plugin.errors import ConfigError
 
-_NEAREST = 3
+_MAX_SUGGESTIONS = 3
 
 
 def scale_at(rule: ModuleRuleConfig, step: int) -> float:
@@ -28,7 +28,7 @@ def _unfreezes(rule: ModuleRuleConfig) -> bool:
 
 
 def _ancestors(name: str) -> list[str]:
-    """Return the name itself and the names of the modules that hold it.
+    """Return the name itself and the names of the modules that contain it.
 
     >>> _ancestors("a.b.c")
     ['a', 'a.b', 'a.b.c']
@@ -43,7 +43,7 @@ def _is_in(part: str, name: str) -> bool:
 
 
 def _no_match(path: str, pattern: str, names: Sequence[str]) -> ConfigError:
-    near = difflib.get_close_matches(pattern, names, n=_NEAREST)
+    near = difflib.get_close_matches(pattern, names, n=_MAX_SUGGESTIONS)
     nearest = f" Nearest: {', '.join(near)}." if near else ""
     top = ", ".join(name for name in names if "." not in name)
     return ConfigError(
@@ -55,17 +55,18 @@ def _no_match(path: str, pattern: str, names: Sequence[str]) -> ConfigError:
 class ModuleRules:
     """The rules of a config, resolved against the modules of a model.
 
-    A rule holds for the modules that its pattern matches and for all below them; where several do, the last one holds.
+    A rule applies to the modules that its pattern matches and to all modules below them. If several rules match a
+    module, the last one applies.
     """
 
     def __init__(self, model: nn.Module, rules: Sequence[ModuleRuleConfig], path: str, ignored: Iterable[str]) -> None:
-        """Find out which rule holds for which module.
+        """Resolve which rule applies to which module.
 
         Args:
             model: Generator and discriminator.
-            rules: In the order of the config.
+            rules: Rules in the order of the config.
             path: Config key of the list, for messages.
-            ignored: Names of outermost modules that no rule is for.
+            ignored: Names of outermost modules that no rule can match.
 
         Raises:
             ConfigError: a pattern matches nothing.
@@ -77,7 +78,7 @@ class ModuleRules:
         }
         self.rules = list(rules)
         self.matched: list[list[str]] = []
-        """By rule, the outermost modules that its pattern matches."""
+        """The outermost modules that the pattern matches, for each rule."""
         self._rule_of: dict[str, int] = {}
         for index, rule in enumerate(self.rules):
             names = [name for name in self._modules if fnmatchcase(name, rule.pattern)]
@@ -97,35 +98,35 @@ class ModuleRules:
         self._groups: list[list[int]] = []
 
     def rule_of(self, name: str) -> ModuleRuleConfig | None:
-        """Return the rule that holds for the module of this name, if there is one."""
+        """Return the rule that applies to the module of this name, if there is one."""
         return self.rules[self._rule_of[name]] if name in self._rule_of else None
 
     def refuse_to_freeze_all(self, of: str, names: Iterable[str]) -> None:
-        """Refuse rules that leave a training step nothing to train.
+        """Refuse rules under which a part of the model has nothing to train.
 
         Args:
-            of: Name of all the modules together, for the message.
+            of: Name of the part, for the message.
             names: Names of its outermost modules.
 
         Raises:
-            ConfigError: the rules freeze all of them, if only until some step.
+            ConfigError: the rules freeze all of them, even if only until some step.
         """
         parts = [(part, module) for name in names for part, module in self._modules.items() if _is_in(part, name)]
         rules = [self.rule_of(part) for part, module in parts if any(True for _ in module.parameters(recurse=False))]
         if rules and all(rule is not None and rule.lr_scale == 0.0 for rule in rules):
             raise ConfigError(
-                f"{self._path}: freezes the whole {of} at the first step, and the trainer needs something to train in "
-                "it. Leave a module out, or give one a small lr_scale."
+                f"{self._path}: the rules freeze the whole {of} at the first step, but the trainer needs something to "
+                "train in it. Leave a module out, or give one a small lr_scale."
             )
 
     def first_unfreeze(self, name: str, step: int) -> int | None:
-        """Return the step at which the module, or the first part of it, unfreezes that is frozen at `step`."""
+        """Return the step at which the module, or the first of its parts that are frozen at `step`, is unfrozen."""
         rules = [self.rules[owner] for part, owner in self._rule_of.items() if _is_in(part, name)]
         unfreezing = [rule.until_step for rule in rules if rule.until_step is not None and scale_at(rule, step) == 0.0]
         return min(unfreezing, default=None)
 
     def unfreezes_after(self, step: int) -> list[int]:
-        """Return the steps after `step` at which modules unfreeze that are frozen until then."""
+        """Return the steps after `step` at which frozen modules are unfrozen."""
         until = [rule.until_step for rule in self.rules if rule.lr_scale == 0.0]
         return [later for later in until if later is not None and later > step]
 
@@ -134,7 +135,7 @@ class ModuleRules:
     def apply(self, step: int, *, training: bool) -> None:
         """Freeze what the rules freeze at a training step, and unfreeze what they froze until then.
 
-        What was never frozen by a rule is left as it is. `training` is the mode of the model.
+        Modules that no rule has frozen are left as they are. `training` is the mode of the model.
         """
         for index, rule in enumerate(self.rules):
             frozen = scale_at(rule, step) == 0.0
@@ -150,10 +151,10 @@ class ModuleRules:
     # --- optimizers -----------------------------------------------------------------------------------------------
 
     def divide(self, optimizers: Sequence[torch.optim.Optimizer]) -> None:
-        """Leave out what is frozen for good, and give each rule with a factor for the learning rate its own group.
+        """Leave out what is frozen for the whole run, and give each rule with an `lr_scale` above 0 its own group.
 
-        The first group holds all others, with what unfreezes later. Groups depend on the rules alone, not on the step,
-        so that a checkpoint fits at any step.
+        The first group holds everything else, including what is unfrozen later. Groups depend on the rules alone, not
+        on the step, so that a checkpoint fits at any step.
         """
         owner = {id(p): index for index, parameters in enumerate(self._parameters) for p in parameters}
         self._groups = []
@@ -175,7 +176,7 @@ class ModuleRules:
     def scale_learning_rates(self, optimizers: Sequence[torch.optim.Optimizer], step: int) -> None:
         """Set the learning rate of each rule's group to its factor times that of the first group.
 
-        Done at every step, since schedulers and Coqui's restoring of a checkpoint set the rates of all groups anew.
+        Must run at every step, since schedulers and restored checkpoints set the rates of all groups.
         """
         for optimizer, indices in zip(optimizers, self._groups, strict=False):
             base = optimizer.param_groups[0]["lr"]

@@ -1,4 +1,4 @@
-"""The freeze report: what trains and what is frozen, until when, and who holds it."""
+"""The freeze report: what trains, what is frozen and until when, and which optimizers hold it."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -21,25 +21,25 @@ FILE_NAME = "freeze_report.json"
 
 @dataclass(frozen=True)
 class ModuleRow:
-    """A module of the generator or the discriminator, or a part of one that a rule is for."""
+    """A module of the generator or the discriminator, or a part of one that a rule matches."""
 
     module: str
     parameters: int
     trainable: int
-    """How many of them ask for a gradient now."""
+    """Number of parameters that require a gradient now."""
     optimizer: str
-    """The optimizers that hold some of them."""
+    """Names of the optimizers that hold any of the parameters."""
     mode: str
     """`train`, `eval` or `mixed`, in a training step."""
     lr_scale: float
-    """Factor of the learning rate now; 0 where a rule freezes it."""
+    """Factor of the learning rate now; 0 if a rule freezes it."""
     until_step: int | None
     pattern: str | None
-    """Of the rule, if there is one."""
+    """Pattern of the rule that applies, if there is one."""
 
     @property
     def state(self) -> str:
-        """What happens to it, in words."""
+        """The state in words."""
         until = "" if self.until_step is None else f" until step {self.until_step}"
         if not self.parameters:
             return "no parameters"
@@ -56,27 +56,27 @@ class EncoderRow:
 
     encoder: str
     role: str
-    """`training`, `holdout`, or `d-vectors` for the one of Coqui's speaker manager."""
+    """`training`, `holdout`, or `d-vectors` for that of Coqui's speaker manager."""
     policy: str
     trains: bool
-    """Whether the policy lets it."""
+    """Whether the policy lets it train."""
     parameters: int
     trainable: int
     buffers: int
     optimizer: str
     mode: str
     fingerprint: str
-    """Of all parameters and buffers."""
+    """One hash of all parameters and buffers."""
 
     @property
     def state(self) -> str:
-        """What happens to it, in words."""
+        """The state in words."""
         return "TRAINS" if self.trains else self.policy
 
 
 @dataclass(frozen=True)
 class FreezeReport:
-    """All rows, and how the encoders are watched."""
+    """The rows, the rules, and the settings of the drift guard."""
 
     step: int
     modules: list[ModuleRow]
@@ -85,7 +85,7 @@ class FreezeReport:
     guard: dict[str, Any]
 
     def to_dict(self) -> dict[str, Any]:
-        """What `freeze_report.json` holds, apart from `drift`."""
+        """Return the content of `freeze_report.json`, except `drift`."""
         return asdict(self)
 
     def write(self, folder: Path, drifts: Sequence[Drift] = ()) -> None:
@@ -95,7 +95,7 @@ class FreezeReport:
             temporary.write_text(json.dumps(content, indent=2), encoding="utf-8")
 
     def rows(self) -> list[tuple[str, str, str, str, str]]:
-        """Name, parameters, state, optimizer and mode of each line of the table."""
+        """Return name, parameters, state, optimizer and mode of each row of the table."""
         modules = [(r.module, f"{r.parameters:,}", r.state, r.optimizer, r.mode) for r in self.modules]
         encoders = [
             (f"speaker encoder {r.encoder}", f"{r.parameters:,}", r.state, r.optimizer, r.mode) for r in self.encoders
@@ -103,7 +103,7 @@ class FreezeReport:
         return modules + encoders
 
     def table(self) -> Table:
-        """For the console."""
+        """Format the report for the console."""
         table = Table(title="What trains and what is frozen", title_justify="left")
         table.add_column("module", no_wrap=True)
         table.add_column("parameters", justify="right")
@@ -114,7 +114,7 @@ class FreezeReport:
         return table
 
     def markdown(self) -> str:
-        """For TensorBoard."""
+        """Format the report for TensorBoard."""
         rows = [("module", "parameters", "state", "optimizer", "mode"), ("---", "---:", "---", "---", "---")]
         return "\n".join("| " + " | ".join(row) + " |" for row in [*rows, *self.rows()])
 
@@ -130,15 +130,15 @@ def _mode(module: nn.Module) -> str:
 
 
 def _sizes(module: nn.Module) -> tuple[int, int]:
-    """Parameters, and how many of them ask for a gradient."""
+    """Return the number of parameters, and of those that require a gradient."""
     counts = [(p.numel(), p.numel() if p.requires_grad else 0) for p in module.parameters()]
-    return sum(count for count, _ in counts), sum(asking for _, asking in counts)
+    return sum(count for count, _ in counts), sum(trainable for _, trainable in counts)
 
 
 def module_rows(
     modules: Mapping[str, nn.Module], rules: ModuleRules, optimizers: Mapping[str, torch.optim.Optimizer], step: int
 ) -> list[ModuleRow]:
-    """A row for each of `modules`, by name; below it one for each part of it that a rule is for."""
+    """Return a row for each of `modules`, each followed by rows for its parts that a rule matches."""
     matched = {name for names in rules.matched for name in names}
     return [
         _module_row(name, module, rules, optimizers, step)
@@ -165,7 +165,7 @@ def _module_row(
 def encoder_row(
     name: str, role: str, policy: str, encoder: nn.Module, optimizers: Mapping[str, torch.optim.Optimizer]
 ) -> EncoderRow:
-    """The row of one encoder."""
+    """Return the row of an encoder."""
     policy_class: Any = registry.installed().get("freeze_policies", policy, "policy")
     parameters, trainable = _sizes(encoder)
     return EncoderRow(

@@ -1,4 +1,4 @@
-"""Speaker consistency losses, one a file, registered through the same hook as a third party's."""
+"""Speaker consistency losses, one per file, registered through the hook that third parties use."""
 
 from coqui_scl_plugin.losses.angular_margin import AngularMarginLoss
 from coqui_scl_plugin.losses.contrastive import ContrastiveLoss
@@ -10,7 +10,7 @@ from coqui_scl_plugin.plugins.hookspecs import hookimpl
 
 @hookimpl
 def scl_losses() -> dict[str, type]:
-    """The losses of this package."""
+    """Return the losses of this package."""
     return {
         "cosine": CosineLoss,
         "angular_margin": AngularMarginLoss,

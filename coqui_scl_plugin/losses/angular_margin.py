@@ -17,10 +17,10 @@ logger = logging.getLogger(__name__)
 
 
 def margin_cosine(cosine: Tensor, margin: float, kind: Kind) -> Tensor:
-    """ψ(θ), the target's cosine made harder by a margin; any shape, cosines in [-1, 1].
+    """Compute ψ(θ), the target's cosine reduced by a margin; any shape, cosines in [-1, 1].
 
-    `additive_angle`: cos(θ + m) (Deng et al., "ArcFace", CVPR 2019, eq. 3), and past θ = π - m, where that would rise
-    again, cos θ - (1 - cos m), which meets it at -1 without a jump. `additive_cosine`: cos θ - m (Wang et al.,
+    `additive_angle`: cos(θ + m) (Deng et al., "ArcFace", CVPR 2019, eq. 3). Past θ = π - m, where this would rise
+    again, it continues as cos θ - (1 - cos m), which equals it at -1. `additive_cosine`: cos θ - m (Wang et al.,
     "CosFace", CVPR 2018, eq. 4). The gradient is finite for every float32 cosine in [-1, 1].
 
     >>> [round(v, 4) for v in margin_cosine(torch.tensor([1.0, 0.0, -1.0]), 0.2, "additive_angle").tolist()]
@@ -37,18 +37,18 @@ def margin_cosine(cosine: Tensor, margin: float, kind: Kind) -> Tensor:
 def angular_margin_loss(
     generated: Tensor, prototypes: Tensor, targets: Tensor, *, margin: float, scale: float, kind: Kind
 ) -> Tensor:
-    """Softmax cross-entropy over speakers, with a margin on the target's logit.
+    """Compute the softmax cross-entropy over speakers, with a margin on the target's logit.
 
     Args:
         generated: `[B, D]`.
-        prototypes: `[S, D]`, one a speaker.
-        targets: `[B]`, the row of `prototypes` each item belongs to.
+        prototypes: `[S, D]`, one row for each speaker.
+        targets: `[B]`, the row of `prototypes` that each item belongs to.
         margin: Radians for `additive_angle`, a difference of cosines for `additive_cosine`.
         scale: Factor s of all logits.
-        kind: Which ψ; see `margin_cosine`.
+        kind: The kind of ψ; see `margin_cosine`.
 
     Returns:
-        Scalar, the mean over the batch; >= 0.
+        The mean over the batch: scalar >= 0.
     """
     cosine = cosines(generated, prototypes)
     own = torch.zeros_like(cosine, dtype=torch.bool).scatter_(1, targets[:, None], True)
@@ -58,9 +58,10 @@ def angular_margin_loss(
 class AngularMarginLoss(SpeakerConsistencyLoss):
     """Classify each generated item among the speakers, with a margin.
 
-    The speakers are those of `prototypes` where they are given, else those of the batch, each by the mean of its
-    references. Such a batch with one speaker has no negatives and nothing to teach: a run whose every batch is like
-    that is refused before step 1; a single one, such as the last of an epoch, counts 0 and is reported once.
+    The speakers are those of `prototypes` if given, otherwise those of the batch, each represented by the mean of its
+    references. Without `prototypes`, a batch with a single speaker has no negatives and teaches nothing. A run in which
+    every batch is like that is refused before step 1; a single one, such as the last of an epoch, counts as 0 and is
+    reported once.
     """
 
     min_speakers = 2
@@ -80,19 +81,19 @@ class AngularMarginLoss(SpeakerConsistencyLoss):
             kind: `additive_angle` (AAM, ArcFace) or `additive_cosine` (AM, CosFace).
             margin: Radians, or a difference of cosines.
             scale: Factor of the logits.
-            margin_warmup_steps: The margin rises linearly from 0 over so many steps.
-            prototypes: The mean references of the speakers of the `batch`, or the `centroid` of every speaker of the
-                data set from the reference cache, so that all of them are negatives.
+            margin_warmup_steps: Number of steps over which the margin rises linearly from 0.
+            prototypes: `batch`, the mean reference of each speaker in the batch; or `centroid`, that of every speaker
+                in the data set, from the reference cache, so that all other speakers are negatives.
         """
         super().__init__()
         self.wants_prototypes = prototypes == "centroid"
         self.kind: Kind = kind
         self.margin, self.scale, self.margin_warmup_steps = margin, scale, margin_warmup_steps
         self.current_margin = 0.0 if margin_warmup_steps else margin
-        self._said_one_speaker = False
+        self._warned = False
 
     def set_step(self, step: int) -> None:
-        """Take the margin of this training step."""
+        """Set the margin of this training step."""
         if self.margin_warmup_steps:
             self.current_margin = self.margin * min(1.0, step / self.margin_warmup_steps)
 
@@ -103,10 +104,10 @@ class AngularMarginLoss(SpeakerConsistencyLoss):
             raise ValueError(msg)
         if prototypes is None:
             prototypes, speaker_ids = speaker_means(reference, speaker_ids)
-        if len(prototypes) < self.min_speakers and not self._said_one_speaker:
-            self._said_one_speaker = True
-            logger.warning("angular_margin: a batch holds one speaker, so no negatives; such batches count 0.")
-        # the floor is the same in all logits of a softmax: what is left of calibrated cosines is their scale
+        if len(prototypes) < self.min_speakers and not self._warned:
+            self._warned = True
+            logger.warning("angular_margin: a batch holds one speaker, so no negatives; such batches count as 0.")
+        # the floor shifts all logits of a softmax alike, so of the calibration only the scale matters
         scale = self.scale / (self.calibration.ceiling - self.calibration.floor)
         return angular_margin_loss(
             generated, prototypes, speaker_ids, margin=self.current_margin, scale=scale, kind=self.kind
@@ -114,7 +115,7 @@ class AngularMarginLoss(SpeakerConsistencyLoss):
 
 
 def speaker_means(reference: Tensor, speaker_ids: Tensor) -> tuple[Tensor, Tensor]:
-    """The mean direction of each speaker's references `[S, D]`, and the row that each item belongs to `[B]`.
+    """Return the mean direction of each speaker's references `[S, D]`, and the row that each item belongs to `[B]`.
 
     >>> means, rows = speaker_means(torch.eye(3), torch.tensor([7, 7, 4]))
     >>> means.shape, rows.tolist()

@@ -1,4 +1,4 @@
-"""The contract of a loss, and the work before each formula: check shapes, leave autocast, go to float32."""
+"""The contract of a loss, and what precedes each formula: checked shapes, no autocast, float32."""
 
 import torch
 from torch import Tensor, nn
@@ -7,22 +7,22 @@ from coqui_scl_plugin.losses.calibration import UNCALIBRATED, Calibration
 
 
 class SpeakerConsistencyLoss(nn.Module):
-    """A scalar that falls as generated embeddings come closer to the references of their speakers.
+    """A scalar that falls as generated embeddings approach the references of their speakers.
 
-    Subclasses write `compute`. Third parties need not use this class: any module with this `forward` will do.
+    Subclasses implement `compute`. Third parties need not use this class: any module with this `forward` works.
     """
 
     min_speakers = 1
-    """Speakers that a batch must hold for the loss to teach anything; with `wants_prototypes`, the data set."""
+    """Speakers that a batch (or, with `wants_prototypes`, the data set) must hold for the loss to teach anything."""
     wants_prototypes = False
     """Whether `forward` needs `prototypes`: the centroid of each speaker of the data set."""
     takes_calibration = False
-    """Whether `set_calibration` changes anything, so that an ensemble may calibrate the loss."""
+    """Whether `set_calibration` has an effect, so that an ensemble may calibrate the loss."""
     calibration = UNCALIBRATED
-    """Floor and ceiling by which the loss rescales its cosines; until `set_calibration` they change nothing."""
+    """Floor and ceiling with which the loss rescales its cosines; without effect until `set_calibration`."""
 
     def set_calibration(self, calibration: Calibration) -> None:
-        """Compute in calibrated units from now on: cosines are 0 at the floor and 1 at the ceiling."""
+        """Compute with calibrated cosines from now on, which are 0 at the floor and 1 at the ceiling."""
         self.calibration = calibration
 
     def forward(
@@ -32,19 +32,19 @@ class SpeakerConsistencyLoss(nn.Module):
         speaker_ids: Tensor | None = None,
         prototypes: Tensor | None = None,
     ) -> Tensor:
-        """Compare embeddings, in float32 whatever autocast says.
+        """Compare embeddings, in float32 even under autocast.
 
         Args:
-            generated: `[B, D]`, of generated speech.
-            reference: `[B, D]`, of real speech of the same speakers. Its gradient is not needed.
-            speaker_ids: `[B]`, whole numbers that tell speakers apart. None: every item is a speaker of its own.
-            prototypes: `[S, D]`, one embedding a speaker, in the order of `speaker_ids`.
+            generated: `[B, D]`, embeddings of generated speech.
+            reference: `[B, D]`, embeddings of real speech of the same speakers. No gradient is needed.
+            speaker_ids: `[B]`, integers that tell speakers apart. None: every item is a speaker of its own.
+            prototypes: `[S, D]`, one embedding for each speaker, in the order of `speaker_ids`.
 
         Returns:
             Scalar, float32.
 
         Raises:
-            ValueError: the shapes do not belong together.
+            ValueError: the shapes do not match.
         """
         if generated.ndim != 2 or generated.shape != reference.shape:
             msg = (
@@ -69,7 +69,7 @@ class SpeakerConsistencyLoss(nn.Module):
 
 
 def calibrate_loss(loss: nn.Module, calibration: Calibration) -> None:
-    """Give a loss its calibration; plugins of before call the method `set_levels`."""
+    """Calibrate a loss; older plugins call the method `set_levels`."""
     take = getattr(loss, "set_calibration", None) or loss.set_levels
     take(calibration)  # type: ignore[operator]  # torch types attributes of a module as tensors or modules
 

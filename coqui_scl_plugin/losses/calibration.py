@@ -1,4 +1,4 @@
-"""The calibration of an encoder: its mean cosines on real speech, which make two encoders comparable."""
+"""The calibration of an encoder: its mean cosines on real speech, which make encoders comparable."""
 
 from collections.abc import Sequence
 from typing import NamedTuple, TypeVar
@@ -11,7 +11,7 @@ Cosine = TypeVar("Cosine", Tensor, float)
 
 
 class Calibration(NamedTuple):
-    """Mean cosines of real recordings by one encoder."""
+    """Mean cosines of real recordings, as one encoder embeds them."""
 
     floor: float
     """Mean cosine of different speakers."""
@@ -19,7 +19,7 @@ class Calibration(NamedTuple):
     """Mean cosine of different recordings of one speaker."""
 
     def rescale(self, cosine: Cosine) -> Cosine:
-        """Return the cosine in calibrated units: 0 at the floor, 1 at the ceiling.
+        """Return the calibrated cosine: 0 at the floor, 1 at the ceiling.
 
         >>> Calibration(0.5, 0.75).rescale(torch.tensor([0.5, 0.75, 1.0])).tolist()
         [0.0, 1.0, 2.0]
@@ -32,13 +32,12 @@ UNCALIBRATED = Calibration(0.0, 1.0)
 
 
 def measure_calibration(embeddings: Tensor, speakers: Sequence[str]) -> Calibration | None:
-    """Measure the mean cosines over all pairs of rows of `[N, D]`, whose speakers are N names.
+    """Measure the mean cosines over all pairs of rows of `[N, D]`, with one speaker's name for each row.
 
-    Computed from sums of unit vectors, whose squared length is the sum of all their cosines: O(N D), without an
-    [N, N] matrix.
+    The squared length of a sum of unit vectors is the sum of all their cosines: O(N D), without an [N, N] matrix.
 
     Returns:
-        None where a mean has no pair: fewer than two speakers, or no speaker with two recordings.
+        The calibration; None for fewer than two speakers, or if no speaker has two recordings.
 
     >>> x = torch.tensor([[1.0, 0.0], [1.0, 1.0], [0.0, 1.0]])
     >>> floor, ceiling = measure_calibration(x, ["a", "a", "b"])

@@ -11,7 +11,7 @@ from coqui_scl_plugin.losses.base import SpeakerConsistencyLoss, cosines
 
 
 def contrastive_loss(generated: Tensor, reference: Tensor, speaker_ids: Tensor, temperature: float) -> Tensor:
-    """Supervised contrastive loss (Khosla et al., NeurIPS 2020, eq. 2) with the references as the contrast set.
+    """Compute the supervised contrastive loss (Khosla et al., NeurIPS 2020, eq. 2) against the batch's references.
 
     For each item and each reference of the same speaker: -log of the softmax of cos / temperature among that
     reference and those of the other speakers. An item's own speaker is never a negative.
@@ -20,10 +20,10 @@ def contrastive_loss(generated: Tensor, reference: Tensor, speaker_ids: Tensor, 
         generated: `[B, D]`.
         reference: `[B, D]`.
         speaker_ids: `[B]`.
-        temperature: Divides the cosines.
+        temperature: Divisor of the cosines.
 
     Returns:
-        Scalar >= 0, the mean over items of the mean over their positives; 0 where a batch has no negatives.
+        The mean over items of the mean over their positives: scalar >= 0, which is 0 for a batch without negatives.
     """
     logits = cosines(generated, reference) / temperature
     same = speaker_ids[:, None] == speaker_ids[None, :]
@@ -39,12 +39,12 @@ class ContrastiveLoss(SpeakerConsistencyLoss):
     takes_calibration = True
 
     def __init__(self, temperature: Annotated[float, Field(gt=0)] = 0.1) -> None:
-        """Choose the temperature that divides the cosines; small ones look at the nearest negatives only."""
+        """Choose the temperature that divides the cosines; a small one stresses the nearest negatives."""
         super().__init__()
         self.temperature = temperature
 
     def compute(self, generated: Tensor, reference: Tensor, speaker_ids: Tensor, prototypes: Tensor | None) -> Tensor:
         """Compute the formula on checked inputs; shapes as in `forward`."""
-        # the floor is the same in all logits of a softmax: what is left of calibrated cosines is their scale
+        # the floor shifts all logits of a softmax alike, so of the calibration only the scale matters
         temperature = self.temperature * (self.calibration.ceiling - self.calibration.floor)
         return contrastive_loss(generated, reference, speaker_ids, temperature)

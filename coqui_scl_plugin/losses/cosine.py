@@ -8,9 +8,9 @@ from coqui_scl_plugin.losses.calibration import UNCALIBRATED, Calibration
 
 
 def cosine_loss(generated: Tensor, reference: Tensor, calibration: Calibration = UNCALIBRATED) -> Tensor:
-    """Mean of 1 - cos over the rows of two `[B, D]` tensors: scalar, in [0, 2] where the cosine is not rescaled.
+    """Compute the mean of 1 - cos over the rows of two `[B, D]` tensors: scalar, in [0, 2] if not calibrated.
 
-    With a `calibration` it is 1 at the floor and 0 at the ceiling: a negative value means more alike than two
+    With a `calibration` it is 1 at the floor and 0 at the ceiling: a negative value means more similar than two
     recordings of one speaker.
 
     The value of stock Coqui (Casanova et al., "YourTTS", ICML 2022, section 2.2) is this minus 1; gradients are equal.

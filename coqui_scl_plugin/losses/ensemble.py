@@ -1,4 +1,4 @@
-"""A member loss for each speaker encoder, combined to one scalar: the shape of every loss that a run computes."""
+"""A member loss for each speaker encoder, combined into one scalar; every run computes its loss in this form."""
 
 import copy
 from collections.abc import Callable, Mapping
@@ -14,7 +14,7 @@ from coqui_scl_plugin.plugins import parameters, registry
 
 Combine = Literal["mean", "worst", "random"]
 Weights = Mapping[str, float]
-"""Weight by alias of the encoder; their mean is 1."""
+"""Weights by alias of the encoder; their mean is 1."""
 
 
 def _all(weights: Weights, seed: int, step: int) -> list[str]:
@@ -44,12 +44,12 @@ def _only(losses: Mapping[str, Tensor], weights: Weights) -> Tensor:
 
 
 class Combination(NamedTuple):
-    """One way to combine the members."""
+    """A way to combine the members."""
 
     choose: Callable[[Weights, int, int], list[str]]
-    """Return the aliases that a step needs; takes weights, seed and step."""
+    """Selects the aliases that a step needs, from the weights, the seed and the step."""
     join: Callable[[Mapping[str, Tensor], Weights], Tensor]
-    """Return one scalar of the unweighted losses of these."""
+    """Combines their unweighted losses into one scalar."""
 
 
 COMBINATIONS: Mapping[Combine, Combination] = {
@@ -60,13 +60,12 @@ COMBINATIONS: Mapping[Combine, Combination] = {
 
 
 class EnsembleLoss(nn.Module):
-    """Compare with several speaker encoders, each through a loss of its own, the member.
+    """Combine the losses of several speaker encoders, each computed by a member.
 
-    `mean`: the mean of the members by the encoders' weights; its gradient is that mean of their gradients.
-    `worst`: the largest of the weighted members alone. `random`: one encoder a step, drawn by weight from the seed
-    and the step, so that the same run draws the same encoders.
+    `mean`: the weighted mean of the members. `worst`: the largest of the weighted members. `random`: one member per
+    step, drawn by weight from the seed and the step, so that a repeated run draws the same members.
 
-    A loss for one encoder is an ensemble of one, whose weight is exactly 1.
+    A loss for a single encoder is an ensemble of one, whose weight is exactly 1.
     """
 
     def __init__(
@@ -82,10 +81,10 @@ class EnsembleLoss(nn.Module):
         Args:
             member: `{"name": ..., "params": {...}}` of the loss for each encoder. Default: `cosine`.
             combine: `mean`, `worst` or `random`.
-            calibrate: Calibrate the cosines of each encoder by its own floor and ceiling on real speech, since one
+            calibrate: Whether to rescale each encoder's cosines by its floor and ceiling on real speech, since one
                 voice can score 0.33 on one encoder and 0.77 on another.
             seed: Seed of the draw of `random`.
-            encoders: Weight by alias; only their ratios matter. A run takes them from its config.
+            encoders: Weights by alias; only their ratios matter. A run takes them from its config.
 
         Raises:
             ConfigError: no loss is registered under the member's name, or its constructor refuses the parameters.
@@ -125,7 +124,7 @@ class EnsembleLoss(nn.Module):
         prototypes: Mapping[str, Tensor] | None = None,
         step: int = 0,
     ) -> Tensor:
-        """Combine the members' losses to a float32 scalar; arguments as for a member, by alias, and the step."""
+        """Combine the members' losses into a float32 scalar; arguments as for a member, by alias, and the step."""
         return self.join(self.member_losses(generated, reference, speaker_ids, prototypes, step))
 
     def member_losses(
@@ -139,7 +138,7 @@ class EnsembleLoss(nn.Module):
         """Return the unweighted loss of each encoder that is active in this step, by alias.
 
         Raises:
-            ValueError: `calibrate` is on, and `set_calibrations` was not called.
+            ValueError: `calibrate` is on, but `set_calibrations` was not called.
         """
         if not self._calibrated:
             msg = "calibrate is on, but no calibration is known: call set_calibrations, or set calibrate to false"
@@ -160,7 +159,7 @@ class EnsembleLoss(nn.Module):
         prototypes: Tensor | None = None,
         step: int = 0,
     ) -> Tensor:
-        """Return the unweighted loss of one encoder, whether or not it is active; arguments as for a member."""
+        """Return the unweighted loss of one encoder, active or not; arguments as for a member."""
         member = self.members[alias]
         if (set_step := getattr(member, "set_step", None)) is not None:
             set_step(step)
@@ -168,7 +167,7 @@ class EnsembleLoss(nn.Module):
         return loss
 
     def join(self, losses: Mapping[str, Tensor]) -> Tensor:
-        """Combine member losses as `combine` says."""
+        """Combine the losses of active members into one scalar."""
         return COMBINATIONS[self.combine].join(losses, self.weights)
 
 

@@ -1,7 +1,7 @@
-"""Check the `params` of a config against the constructor that they go to, and build the object.
+"""Check the `params` of a config against the constructor that they are passed to, and build the object.
 
-A third party needs no second declaration of its parameters: names, defaults and annotations of the constructor are
-the declaration. `Annotated[float, pydantic.Field(ge=0)]` adds a range.
+The names, defaults and annotations of the constructor are the only declaration of its parameters.
+`Annotated[float, pydantic.Field(ge=0)]` adds a range.
 """
 
 import inspect
@@ -19,8 +19,8 @@ _ANY_TYPE = pydantic.ConfigDict(arbitrary_types_allowed=True, allow_inf_nan=Fals
 def check_value(value: Any, annotation: Any, path: str, **constraints: Any) -> None:
     """Raise a ConfigError that names `path` unless `value` is of the annotated type and within the constraints.
 
-    No conversion takes place, except that a whole number will do for a float. Constraints are those of
-    `pydantic.Field`: `ge`, `gt`, `le`, `lt`.
+    Nothing is converted, but an integer is accepted as a float. Constraints are those of `pydantic.Field`, such as
+    `ge`, `gt`, `le` and `lt`.
     """
     base = annotation
     if constraints:
@@ -42,10 +42,12 @@ def _keys(value: Any) -> Any:
 def _signature(cls: type) -> inspect.Signature:
     owner = next(base for base in cls.__mro__ if "__init__" in vars(base))
     if owner.__module__ == "torch.nn.modules.module":
-        return inspect.Signature()  # no constructor of its own: nn.Module's takes anything only to refuse it
+        return (
+            inspect.Signature()
+        )  # without a constructor of its own; nn.Module's accepts any argument only to refuse it
     try:
         return inspect.signature(cls, eval_str=True)
-    except NameError:  # a third party's annotation that cannot be evaluated stays a string, and is not checked
+    except NameError:  # an annotation that cannot be evaluated stays a string, and is not checked
         return inspect.signature(cls)
 
 
@@ -53,7 +55,7 @@ def check_params(cls: type, params: Mapping[str, Any], path: str) -> None:
     """Check the keyword arguments `params` against the signature of `cls`; `path` is their config key.
 
     Raises:
-        ConfigError: an unknown name, a missing one, or a value of the wrong type or out of range.
+        ConfigError: a name is unknown or missing, or a value is of the wrong type or out of range.
     """
     signature = _signature(cls)
     known = {name: p for name, p in signature.parameters.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
@@ -73,17 +75,17 @@ def check_params(cls: type, params: Mapping[str, Any], path: str) -> None:
 
 
 def build(cls: type, params: Mapping[str, Any], path: str) -> Any:
-    """Check `params`, and make an object of them; see `check_params` and `construct` for the errors."""
+    """Check `params`, then construct the object; for errors see `check_params` and `construct`."""
     check_params(cls, params, path)
     return construct(cls, params, path)
 
 
 def construct(cls: type, params: Mapping[str, Any], path: str) -> Any:
-    """Call `cls` with checked `params`; an error of the constructor names `path`, their config key.
+    """Call `cls` with checked `params`; `path` is their config key, which errors of the constructor name.
 
     Raises:
-        ConfigError: the constructor refuses a value with a ValueError or TypeError.
-        SclError: the constructor itself raises one, such as an EncoderError about missing weights.
+        ConfigError: the constructor raises a ValueError or TypeError.
+        SclError: the constructor raises it, such as an EncoderError about missing weights.
     """
     try:
         return cls(**params)

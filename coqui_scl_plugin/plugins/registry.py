@@ -1,4 +1,4 @@
-"""What is registered under which name, and by whom. Built from the entry points of all installed distributions."""
+"""The registered classes by name, collected from the entry points of all installed distributions."""
 
 import functools
 import importlib.metadata
@@ -26,19 +26,19 @@ class Entry:
 
 @dataclass
 class Registry:
-    """Name to entry, for each kind of `KINDS`."""
+    """Entries by name, for each kind in `KINDS`."""
 
     losses: dict[str, Entry] = field(default_factory=dict)
     encoders: dict[str, Entry] = field(default_factory=dict)
     freeze_policies: dict[str, Entry] = field(default_factory=dict)
 
     def entries(self, kind: str) -> dict[str, Entry]:
-        """All entries of a kind, one of `KINDS`."""
+        """Return all entries of a kind, one of `KINDS`."""
         entries: dict[str, Entry] = getattr(self, kind)
         return entries
 
     def get(self, kind: str, name: str, path: str) -> type:
-        """The class registered as `name`; `path` is the config key for the message of the ConfigError otherwise."""
+        """Return the class registered as `name`. Raises ConfigError, which names the config key `path`."""
         entries = self.entries(kind)
         if name not in entries:
             msg = f"{path} = {name!r}: no {KINDS[kind]} of this name is registered. {did_you_mean(name, entries)}"
@@ -46,7 +46,7 @@ class Registry:
         return entries[name].cls
 
     def add(self, kind: str, name: str, entry: Entry) -> None:
-        """Register one class; a name that is taken is a PluginError that names both distributions."""
+        """Register a class. Raises PluginError, which names both distributions, if the name is taken."""
         known = self.entries(kind).setdefault(name, entry)
         if known is not entry:
             msg = (
@@ -63,7 +63,7 @@ def _distribution(entry_point: EntryPoint) -> str:
 def _load(entry_point: EntryPoint) -> Any:
     try:
         return entry_point.load()
-    except Exception as error:  # a third party's import may raise anything; it is named and passed on
+    except Exception as error:  # a third party's import may raise anything
         msg = (
             f"The plugin {entry_point.name!r} of {_distribution(entry_point)} does not load: "
             f"{type(error).__name__}: {error}. Repair or uninstall that distribution."
@@ -81,7 +81,7 @@ def _call(hook_implementation: Any, hook_name: str) -> Mapping[str, type]:
     if not isinstance(classes, Mapping) or not all(
         isinstance(name, str) and isinstance(cls, type) for name, cls in classes.items()
     ):
-        msg = f"The hook {hook_name} in the plugin {plugin} must return names mapped to classes, it gave {classes!r}."
+        msg = f"The hook {hook_name} in the plugin {plugin} must return names mapped to classes, not {classes!r}."
         raise PluginError(msg)
     return classes
 
@@ -90,7 +90,7 @@ def build_registry(entry_points: Iterable[EntryPoint]) -> Registry:
     """Load the plugins behind `entry_points` and collect what they register.
 
     Raises:
-        PluginError: one does not load, implements an unknown hook, or registers a name that is taken.
+        PluginError: a plugin does not load, implements an unknown hook, or registers a name that is taken.
     """
     manager = pluggy.PluginManager(hookspecs.GROUP)
     manager.add_hookspecs(hookspecs)
@@ -116,5 +116,5 @@ def build_registry(entry_points: Iterable[EntryPoint]) -> Registry:
 
 @functools.cache
 def installed() -> Registry:
-    """The registry of this environment, built on first use and kept."""
+    """Return the registry of this environment, built on first use and kept."""
     return build_registry(importlib.metadata.entry_points(group=hookspecs.GROUP))

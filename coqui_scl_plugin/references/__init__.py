@@ -1,1 +1,1 @@
-"""What generated speech is compared with: embeddings of real speech, computed once and kept in a file."""
+"""References of generated speech: embeddings of real speech, computed once and cached in a file."""

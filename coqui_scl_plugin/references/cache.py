@@ -1,4 +1,4 @@
-"""The file that keeps embeddings of recordings, so that no encoder hears the same recording twice."""
+"""The file that caches embeddings, so that no encoder embeds the same recording twice."""
 
 import hashlib
 import json
@@ -22,9 +22,10 @@ _FORMAT = 1
 
 
 def encoder_key(encoder: SegmentEncoder) -> str:
-    """What entries of an encoder are kept under: its class, and a hash of what its embeddings depend on.
+    """Return the key of an encoder's entries: its class, and a hash of everything that its embeddings depend on.
 
-    That is every bit of weights and buffers, and every plain setting (number, text, truth value) of all its parts.
+    The hash covers every bit of its weights and buffers, and every plain setting (number, string, boolean) of its
+    modules.
     """
     settings = hashlib.blake2b(fingerprint(encoder).encode(), digest_size=8)
     for part, module in encoder.named_modules():
@@ -35,14 +36,14 @@ def encoder_key(encoder: SegmentEncoder) -> str:
 
 
 class ReferenceCache:
-    """Embeddings by encoder and recording, in memory and, where it has a path, in a safetensors file.
+    """Embeddings by encoder and recording, in memory and, if a path is given, in a safetensors file.
 
-    The file holds one tensor `[N, D]` an encoder, its rows sorted by name, and in its metadata the names, sizes and
-    times of the files that the rows were computed from. The same content gives the same bytes.
+    The file holds one tensor `[N, D]` for each encoder, its rows sorted by name, and in its metadata the names, sizes
+    and modification times of the embedded files. The same content gives the same bytes.
     """
 
     def __init__(self, path: Path | None = None) -> None:
-        """Start empty; see `load`."""
+        """Create an empty cache; `load` reads one from a file."""
         self.path = path
         self._entries: dict[str, dict[str, tuple[Stamp, Tensor]]] = {}
 
@@ -51,7 +52,7 @@ class ReferenceCache:
         """Read the file, if there is one.
 
         Raises:
-            ConfigError: it is no reference cache. It is left as it is.
+            ConfigError: the file is not a readable reference cache. It is left as it is.
         """
         cache = cls(path)
         if path is not None and path.exists():
@@ -61,8 +62,8 @@ class ReferenceCache:
                 cache._fill(header, load_file(path))
             except (safetensors.SafetensorError, OSError, LookupError, ValueError, TypeError, AttributeError) as error:
                 msg = (
-                    f"scl.reference.cache = {str(path)!r}: this file is no reference cache of this version "
-                    f"({type(error).__name__}: {error}). Name another file, or delete it to compute it again."
+                    f"scl.reference.cache = {str(path)!r}: this file is not a readable reference cache of this version "
+                    f"({type(error).__name__}: {error}). Name another file, or delete this one to compute it again."
                 )
                 raise ConfigError(msg) from error
         return cache
@@ -76,19 +77,19 @@ class ReferenceCache:
             self._entries[key] = {name: (stamp, row.clone()) for name, stamp, row in rows}
 
     def get(self, key: str, recording: Recording) -> Tensor | None:
-        """The embedding `[D]`, unless there is none or the file is another one by now."""
+        """Return the embedding `[D]`; None if there is none or the file has changed since."""
         stamp, embedding = self._entries.get(key, {}).get(recording.name, (None, None))
         return embedding if stamp == recording.stamp else None
 
     def put(self, key: str, name: str, stamp: Stamp, embedding: Tensor) -> None:
-        """Keep the embedding `[D]` of the file that had this stamp when it was read."""
+        """Store the embedding `[D]` of a file, with the stamp it had when it was read."""
         self._entries.setdefault(key, {})[name] = (stamp, embedding.detach().float().cpu().clone())
 
     def save(self) -> None:
         """Write the file under a temporary name, then rename it. Without a path, do nothing.
 
         Raises:
-            ConfigError: it cannot be written.
+            ConfigError: the file cannot be written.
         """
         if self.path is None:
             return

@@ -1,4 +1,4 @@
-"""The embedded recordings of a data set, by encoder, recording and speaker."""
+"""The embeddings of a data set, by encoder, recording and speaker."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -19,12 +19,12 @@ class ReferenceEmbeddings:
         """Keep the embeddings.
 
         Args:
-            recordings: N of them.
-            embeddings: By alias, `[N, D]`, unit length.
+            recordings: The N recordings of the data set.
+            embeddings: `[N, D]` by alias of the encoder, unit length.
         """
         self.by_encoder = dict(embeddings or {})
         self.row = {recording.name: row for row, recording in enumerate(recordings)}
-        """By name of a recording, its row in `by_encoder`."""
+        """Row in `by_encoder`, by name of the recording."""
         self.speakers = sorted({recording.speaker for recording in recordings})
         self._training_rows: dict[str, list[int]] = defaultdict(list)
         self._held_out_rows: dict[str, list[int]] = defaultdict(list)
@@ -33,7 +33,7 @@ class ReferenceEmbeddings:
         self._centroids: dict[str, Tensor] = {}
 
     def rows_of(self, speaker: str) -> list[int]:
-        """Return the rows that may stand for a speaker: recordings to train on, or else held-out ones.
+        """Return the rows that represent a speaker: training recordings or, if there are none, held-out ones.
 
         Raises:
             PreflightError: the speaker has no recording.
@@ -42,41 +42,41 @@ class ReferenceEmbeddings:
             return rows
         msg = (
             f"The speaker {speaker!r} is in a batch, but none of the {len(self.row)} recordings that were embedded is "
-            "theirs: give the trainer all samples as train_samples and eval_samples."
+            "theirs: pass all samples to the trainer as train_samples and eval_samples."
         )
         raise PreflightError(msg)
 
     def other_rows(self, name: str, speaker: str) -> list[int]:
-        """Return the rows of `rows_of` without the recording of this name, unless it is the only one."""
+        """Return the rows that represent a speaker, without the named recording unless it is the only one."""
         rows = self.rows_of(speaker)
         return [row for row in rows if row != self.row.get(name)] or rows
 
     def others(self, alias: str, name: str, speaker: str) -> Tensor | None:
-        """Return `[K, D]`, the speaker's recordings other than this one; None where nothing was embedded."""
+        """Return the speaker's recordings other than the named one, `[K, D]`; None if nothing was embedded."""
         return self.by_encoder[alias][self.other_rows(name, speaker)] if alias in self.by_encoder else None
 
     def centroids(self, alias: str) -> Tensor:
-        """Return `[S, D]`, the mean direction of each of `speakers`."""
+        """Return the mean direction of each of `speakers`, `[S, D]`."""
         if alias not in self._centroids:
             means = [self.by_encoder[alias][self.rows_of(speaker)].mean(dim=0) for speaker in self.speakers]
             self._centroids[alias] = normalize(torch.stack(means), dim=-1)
         return self._centroids[alias]
 
     def speaker_ids(self, speakers: Sequence[str]) -> Tensor:
-        """Return `[B]`, the rows of `centroids` of B speakers. Raises PreflightError for one that has no recording."""
+        """Return the rows of B speakers in `centroids`, `[B]`. Raises PreflightError if one has no recording."""
         ids = {speaker: row for row, speaker in enumerate(self.speakers)}
         return torch.tensor([ids[speaker] for speaker in speakers if self.rows_of(speaker)])
 
     def calibration(self, alias: str) -> Calibration | None:
-        """Measure an encoder on the recordings to train on; None where they are too few."""
+        """Measure the calibration of an encoder on the training recordings; None if there are too few."""
         rows = [(row, speaker) for speaker, own in self._training_rows.items() for row in own]
         return measure_calibration(self.by_encoder[alias][[row for row, _ in rows]], [speaker for _, speaker in rows])
 
     def summary(self) -> str:
-        """Count the data to train on, for messages."""
+        """Describe the amount of training data, for messages."""
         recordings = sum(len(rows) for rows in self._training_rows.values())
         return f"{len(self._training_rows)} speaker(s) with {recordings} recording(s) to train on"
 
     def with_one_recording(self) -> list[str]:
-        """Return the speakers with a single recording to train on, which has no other to be compared with."""
+        """Return the speakers with a single training recording, which cannot be compared with another one."""
         return [speaker for speaker, rows in self._training_rows.items() if len(rows) == 1]

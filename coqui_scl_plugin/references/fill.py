@@ -1,4 +1,4 @@
-"""Fill the reference cache: every recording through every encoder, once."""
+"""Fill the reference cache: embed every recording once with every encoder."""
 
 import itertools
 import math
@@ -20,49 +20,57 @@ from coqui_scl_plugin.references.cache import ReferenceCache, encoder_key
 from coqui_scl_plugin.references.embeddings import ReferenceEmbeddings
 from coqui_scl_plugin.references.recordings import Recording, Stamp
 
-_STEP = 1.02  # ratio of neighbouring lengths: at most this much of the end of a recording is left out
+_LENGTH_RATIO = 1.02
+"""Ratio of neighbouring lengths on the grid: recordings of similar length are cut to one length, and share a batch.
+
+On a CPU this gains little: the 100 recordings of libri10, in 70 batches, took one core 4.3 s with `ge2e` and 43 s with
+`dvector`, against 4.6 s and 48 s with each recording alone at its own length. The grid stays because a GPU is expected
+to gain more from batches (not measured), and because embeddings that users have cached would change. They would change
+little: with and without the cut, they have a mean cosine of 0.99996 (`ge2e`) and 0.9996 (`dvector`).
+"""
 _BATCH_SECONDS = 60.0
-_SAVE_SHARE = 0.05  # of the time goes into saving what is there so far, at most
+_MAX_SAVE_SHARE = 0.05
+"""Share of the time that saving may take while the cache is filled."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Recordings that are embedded together, cut to one length."""
+    """Recordings that are cut to one length and embedded together."""
 
     recordings: list[Recording]
     seconds: float
 
 
-def _cut(seconds: float) -> float:
-    """A length, rounded down to a grid of powers of 1.02."""
-    return float(_STEP ** math.floor(math.log(seconds, _STEP)))
+def _grid_seconds(seconds: float) -> float:
+    """Return a length rounded down to the grid."""
+    return float(_LENGTH_RATIO ** math.floor(math.log(seconds, _LENGTH_RATIO)))
 
 
 def plan_batches(recordings: Sequence[Recording]) -> list[Batch]:
-    """Batches of equal length, longest first; the same recordings give the same batches.
+    """Return batches of equal length, longest first; the same recordings give the same batches.
 
-    Lengths are rounded down to a grid, so that what a recording is cut to, by 2 % at most, depends on itself alone.
+    Lengths are rounded down to a grid: at most 2 % of a recording is cut, and how much depends on that recording alone.
     """
     by_length: dict[float, list[Recording]] = defaultdict(list)
     for recording in recordings:
-        by_length[_cut(recording.seconds)].append(recording)
+        by_length[_grid_seconds(recording.seconds)].append(recording)
     batches = []
     for seconds in sorted(by_length, reverse=True):
-        alike = sorted(by_length[seconds], key=lambda recording: recording.name)
+        same_length = sorted(by_length[seconds], key=lambda recording: recording.name)
         size = max(1, int(_BATCH_SECONDS / seconds))
-        batches += [Batch(alike[start : start + size], seconds) for start in range(0, len(alike), size)]
+        batches += [Batch(same_length[start : start + size], seconds) for start in range(0, len(same_length), size)]
     return batches
 
 
 def device_of(encoder: SegmentEncoder) -> torch.device:
-    """Where an encoder is."""
+    """Return the device of an encoder."""
     tensors = itertools.chain(encoder.parameters(), encoder.buffers())
     return next((tensor.device for tensor in tensors), torch.device("cpu"))
 
 
 @torch.no_grad()
 def embed_batch(encoder: SegmentEncoder, batch: Batch) -> list[tuple[str, Stamp, Tensor]]:
-    """Name, stamp and embedding `[D]` of each recording of a batch.
+    """Return the name, stamp and embedding `[D]` of each recording of a batch.
 
     Raises:
         ConfigError: a recording cannot be read.
@@ -85,21 +93,25 @@ def embed_batch(encoder: SegmentEncoder, batch: Batch) -> list[tuple[str, Stamp,
 
 
 def _embed_lengths(encoder: SegmentEncoder, waveforms: Sequence[Tensor], samples: int) -> list[Tensor]:
-    """Those of the expected length together; alone those that are shorter, since their files' headers were wrong."""
+    """Embed waveforms of the expected length together, and shorter ones, whose headers were wrong, one by one."""
     embeddings: dict[int, Tensor] = {}
     together = [index for index, waveform in enumerate(waveforms) if waveform.shape[1] == samples]
     if together:
         embeddings |= zip(together, encoder(torch.cat([waveforms[index] for index in together])).cpu(), strict=True)
     for index, waveform in enumerate(waveforms):
         if index not in embeddings:
-            own = max(1, int(_cut(waveform.shape[1] / encoder.sample_rate) * encoder.sample_rate))
+            own = max(1, int(_grid_seconds(waveform.shape[1] / encoder.sample_rate) * encoder.sample_rate))
             embeddings[index] = encoder(waveform[:, :own])[0].cpu()
     return [embeddings[index] for index in range(len(waveforms))]
 
 
 @contextmanager
 def workers(device: torch.device) -> Iterator[ThreadPoolExecutor]:
-    """On a CPU one batch a core, which is faster than all cores on one batch; elsewhere one more, to read ahead."""
+    """Yield a pool that embeds batches.
+
+    On a CPU, it runs one batch on each core, which is faster than all cores on one batch. Elsewhere it has two workers,
+    so that one reads ahead.
+    """
     threads = torch.get_num_threads()
     pool = ThreadPoolExecutor(threads if device.type == "cpu" else 2)
     try:
@@ -112,16 +124,16 @@ def workers(device: torch.device) -> Iterator[ThreadPoolExecutor]:
 
 
 def fill_cache(cache: ReferenceCache, alias: str, encoder: SegmentEncoder, recordings: Sequence[Recording]) -> int:
-    """Embed what the cache lacks, under a progress bar; what is done is saved as it comes, also when interrupted.
+    """Embed what the cache lacks, with a progress bar. Saves repeatedly, so that an interrupted run can resume.
 
     Args:
-        cache: Gets the embeddings.
-        alias: The name of the encoder, for the progress bar.
-        encoder: In eval mode, on the device where it is to run.
-        recordings: Of any rate and length.
+        cache: Receives the embeddings.
+        alias: Name of the encoder, for the progress bar.
+        encoder: Encoder in eval mode, on the device where it is to run.
+        recordings: Recordings of any rate and length.
 
     Returns:
-        How many were embedded.
+        The number of recordings that were embedded.
 
     Raises:
         ConfigError: a recording cannot be read.
@@ -145,7 +157,7 @@ def fill_cache(cache: ReferenceCache, alias: str, encoder: SegmentEncoder, recor
                 for name, stamp, embedding in done:
                     cache.put(key, name, stamp, embedding)
                 bar.update(len(done))
-                if time.monotonic() - saved > cost / _SAVE_SHARE:
+                if time.monotonic() - saved > cost / _MAX_SAVE_SHARE:
                     started = time.monotonic()
                     cache.save()
                     saved, cost = time.monotonic(), time.monotonic() - started
@@ -155,7 +167,7 @@ def fill_cache(cache: ReferenceCache, alias: str, encoder: SegmentEncoder, recor
 
 
 def _rows(cache: ReferenceCache, key: str, recordings: Sequence[Recording]) -> Tensor:
-    """`[N, D]`, in the order of the recordings."""
+    """Return the embeddings of the recordings, in their order: `[N, D]`."""
     rows = []
     for recording in recordings:
         if (row := cache.get(key, recording)) is None:
@@ -167,23 +179,23 @@ def _rows(cache: ReferenceCache, key: str, recordings: Sequence[Recording]) -> T
 def embed_recordings(
     encoders: Mapping[str, SegmentEncoder], recordings: Sequence[Recording], cache: ReferenceCache
 ) -> tuple[ReferenceEmbeddings, dict[str, int]]:
-    """All recordings by all encoders, from the cache where it has them.
+    """Embed all recordings with all encoders, taking from the cache what it has.
 
     Args:
-        encoders: By alias.
-        recordings: Of the data set.
-        cache: Gets what it lacks.
+        encoders: Encoders by alias.
+        recordings: Recordings of the data set.
+        cache: Receives what it lacks.
 
     Returns:
-        The embeddings, and by alias how many were not in the cache.
+        The embeddings, and by alias the number of recordings that were not in the cache.
 
     Raises:
-        ConfigError: a recording cannot be read, or changed meanwhile; or the cache cannot be written.
+        ConfigError: a recording cannot be read or changed meanwhile, or the cache cannot be written.
         EncoderError: an embedding is not finite.
     """
     computed, embeddings = {}, {}
     for alias, encoder in encoders.items():
-        key = encoder_key(encoder)  # before it hears anything: some encoders keep count
+        key = encoder_key(encoder)  # before embedding, which changes an encoder that counts its calls
         computed[alias] = fill_cache(cache, alias, encoder, recordings)
         embeddings[alias] = _rows(cache, key, recordings)
     return ReferenceEmbeddings(recordings, embeddings), computed

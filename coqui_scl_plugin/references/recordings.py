@@ -1,4 +1,4 @@
-"""The recordings of a data set: where they lie, whose they are, and whether a file is still the one it was."""
+"""The recordings of a data set: their files and speakers, and stamps that reveal a changed file."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from coqui_scl_plugin.errors import ConfigError
 
 
 class Stamp(NamedTuple):
-    """Size and time of the last change of a file: another file is taken to have another stamp."""
+    """Size and modification time of a file, which tell it from a changed one."""
 
     size: int
     """Bytes."""
@@ -31,11 +31,11 @@ class Recording:
     path: Path
     speaker: str
     held_out: bool = False
-    """Of the evaluation set: never a reference for what is trained."""
+    """Whether it is in the evaluation set; it then represents its speaker only if no training recording does."""
 
     @property
     def stamp(self) -> Stamp:
-        """Of the file as it is now. Raises ConfigError where there is none."""
+        """The current stamp of the file. Raises ConfigError if the file cannot be read."""
         try:
             status = self.path.stat()
         except OSError as error:
@@ -44,7 +44,7 @@ class Recording:
 
     @property
     def seconds(self) -> float:
-        """Its length. Raises ConfigError where the file is no audio, or holds no sample."""
+        """The length. Raises ConfigError if the file is not readable audio or is empty."""
         try:
             seconds = float(soundfile.info(self.path).duration)
         except soundfile.SoundFileError:
@@ -55,27 +55,29 @@ class Recording:
         return seconds
 
     def load(self) -> tuple[Tensor, int]:
-        """The waveform `[T]`, float32 in [-1, 1], mean of its channels, and its rate in Hz. Raises ConfigError."""
+        """Return the waveform `[T]`, float32 in [-1, 1], averaged over channels, and its rate in Hz.
+
+        Raises:
+            ConfigError: the file is not readable audio.
+        """
         try:
             samples, rate = soundfile.read(self.path, dtype="float32", always_2d=True)
             return torch.from_numpy(samples).mean(dim=1), int(rate)
-        except (soundfile.SoundFileError, ValueError):  # another format, or a length that the header does not know
+        except (soundfile.SoundFileError, ValueError):  # another format, or a header without the length
             return self._load_as_coqui()
 
     def _load_as_coqui(self) -> tuple[Tensor, int]:
         try:
             waveform, rate = torchaudio.load(str(self.path))
         except (RuntimeError, OSError, ValueError, ImportError) as error:
-            raise ConfigError(
-                f"The recording {self.path} of the data set is no audio that can be read: {error}"
-            ) from error
+            raise ConfigError(f"The recording {self.path} of the data set is not readable audio: {error}") from error
         return waveform.mean(dim=0), int(rate)
 
 
 def recordings_of(
     train_samples: Iterable[Mapping[str, Any]], eval_samples: Iterable[Mapping[str, Any]] = ()
 ) -> list[Recording]:
-    """The recordings behind Coqui's samples, each once, sorted by name; one in both sets is not held out."""
+    """Return the recordings of Coqui's samples, each once, sorted by name; one in both sets is not held out."""
     recordings: dict[str, Recording] = {}
     for held_out, samples in ((True, eval_samples), (False, train_samples)):
         for sample in samples:

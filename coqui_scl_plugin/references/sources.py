@@ -16,29 +16,29 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ReferenceBatch:
-    """The real half of a batch, with which the generated half is compared."""
+    """The real half of a batch, which the generated half is compared with."""
 
     segments: ResampledAudio
-    """`[B, T]`: the real slices at the places that were generated."""
+    """The real slices at the places that were generated, `[B, T]`."""
     utterances: list[Tensor]
     """B whole recordings, each `[T_i]`, at the rate of the segments."""
     names: list[str]
-    """B names, unique to each recording."""
+    """Names of the B recordings, each unique in the data set."""
     speakers: list[str]
-    """B names of speakers."""
+    """Names of the B speakers."""
 
     @property
     def speaker_ids(self) -> Tensor:
-        """`[B]`, whole numbers that tell the speakers of this batch apart."""
+        """Integers that tell the speakers of this batch apart, `[B]`."""
         order = sorted(set(self.speakers))
         return torch.tensor([order.index(speaker) for speaker in self.speakers], device=self.segments.device)
 
 
 class ReferenceSource:
-    """One reference for each item of a batch; a class for each `reference.source` of the config."""
+    """Source of one reference for each item of a batch; each `reference.source` of the config has a subclass."""
 
     uses_recordings = True
-    """Whether a step is cheaper once the data set was embedded."""
+    """Whether a step is cheaper once the data set is embedded."""
     needs_recordings = False
     """Whether `hold` must be called before `embed`."""
 
@@ -52,7 +52,14 @@ class ReferenceSource:
         self.embeddings = embeddings
 
     def embed(self, alias: str, encoder: SegmentEncoder, real: ReferenceBatch, step: int = 0) -> Tensor:
-        """Return `[B, D]` on the device of the segments; `alias` tells encoders apart, `step` is that of training."""
+        """Return references `[B, D]` on the device of the segments.
+
+        Args:
+            alias: Alias of the encoder.
+            encoder: Embeds what is not embedded yet.
+            real: The real half of the batch.
+            step: The training step.
+        """
         raise NotImplementedError
 
 
@@ -62,13 +69,13 @@ class SegmentSource(ReferenceSource):
     uses_recordings = False
 
     def embed(self, alias: str, encoder: SegmentEncoder, real: ReferenceBatch, step: int = 0) -> Tensor:
-        """Embed the slices: `[B, D]`."""
+        """Embed the slices, `[B, D]`."""
         with torch.no_grad():
             return encoder(real.segments.at(encoder.sample_rate))
 
 
 class UtteranceSource(ReferenceSource):
-    """The whole recording. One that is not in `embeddings` is embedded when it first comes up, and kept."""
+    """The whole recording. A recording that `embeddings` lacks is embedded on first use and kept."""
 
     def __init__(self) -> None:
         """Hold nothing yet."""
@@ -76,7 +83,7 @@ class UtteranceSource(ReferenceSource):
         self._late: dict[tuple[str, str], Tensor] = {}
 
     def embed(self, alias: str, encoder: SegmentEncoder, real: ReferenceBatch, step: int = 0) -> Tensor:
-        """Look the recordings up: `[B, D]`."""
+        """Look up the recordings, `[B, D]`."""
         rows = [self._row(alias, encoder, real, item) for item in range(len(real.names))]
         return torch.stack(rows).to(real.segments.device)
 
@@ -92,21 +99,21 @@ class UtteranceSource(ReferenceSource):
 
 
 class CrossUtteranceSource(ReferenceSource):
-    """Another recording of the same speaker, drawn by step and name; the same one where there is no other."""
+    """Another recording of the same speaker, drawn by step and name, or the same one if there is no other."""
 
     needs_recordings = True
 
     def hold(self, embeddings: ReferenceEmbeddings) -> None:
-        """Take the embedded data set, and warn of speakers with a single recording."""
+        """Take the embedded data set, and warn about speakers with a single recording."""
         super().hold(embeddings)
         if alone := embeddings.with_one_recording():
             logger.warning(
-                "reference.source = cross_utterance: %d of %d speakers have one recording to train on, so they are "
+                "reference.source = cross_utterance: %d of %d speakers have a single training recording and are "
                 "compared with that one (%s).", len(alone), len(embeddings.speakers), ", ".join(alone[:5]),
             )  # fmt: skip
 
     def embed(self, alias: str, encoder: SegmentEncoder, real: ReferenceBatch, step: int = 0) -> Tensor:
-        """Look the drawn recordings up: `[B, D]`; each encoder gets the same ones."""
+        """Look up the drawn recordings, `[B, D]`; all encoders get the same ones."""
         rows = [self._draw(name, speaker, step) for name, speaker in zip(real.names, real.speakers, strict=True)]
         return self.embeddings.by_encoder[alias][rows].to(real.segments.device)
 
@@ -120,7 +127,7 @@ class CentroidSource(ReferenceSource):
     needs_recordings = True
 
     def embed(self, alias: str, encoder: SegmentEncoder, real: ReferenceBatch, step: int = 0) -> Tensor:
-        """Look the speakers' centroids up: `[B, D]`."""
+        """Look up the speakers' centroids, `[B, D]`."""
         rows = self.embeddings.speaker_ids(real.speakers)
         return self.embeddings.centroids(alias)[rows].to(real.segments.device)
 
@@ -134,5 +141,5 @@ _SOURCES: dict[str, type[ReferenceSource]] = {
 
 
 def build_reference_source(source: str) -> ReferenceSource:
-    """Build the reference source of a `reference.source` of the config."""
+    """Build the source that `reference.source` of a config names."""
     return _SOURCES[source]()

@@ -1,1 +1,1 @@
-"""Small tools that know nothing of speech: files that appear whole, fingerprints, log levels, suggestions."""
+"""Small tools that do not depend on speech: atomic writes, checkpoints, fingerprints, log levels, suggestions."""

@@ -1,4 +1,4 @@
-"""Files and folders that are there whole or not at all."""
+"""Atomic writes: files and folders that appear complete or not at all."""
 
 import contextlib
 import os
@@ -9,7 +9,7 @@ from pathlib import Path
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path`, to write to; it takes the place of `path` once the block ends without an error.
+    """Yield a temporary path beside `path`, which replaces `path` once the block ends without an error.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -29,9 +29,9 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def replacing_folder(path: Path) -> Iterator[Path]:
-    """A temporary folder beside `path`, to fill; it takes the place of all of `path` once the block ends well.
+    """Yield a temporary folder beside `path`, which replaces all of `path` once the block ends without an error.
 
-    Where it does not, or the place cannot be taken, `path` is as it was.
+    If the block fails, or the folder cannot be moved into place, `path` stays as it was.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:

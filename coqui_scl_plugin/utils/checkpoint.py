@@ -7,5 +7,5 @@ import torch
 
 
 def read_checkpoint(path: str) -> Any:
-    """What is in a local file, on the CPU; tensors are read from the disk when they are used. Runs no code of it."""
+    """Read a local file onto the CPU without running code in it; tensors are loaded from disk when they are used."""
     return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path) or None)

@@ -1,4 +1,4 @@
-"""Exact hashes of a module: whether any bit of its parameters and buffers changed."""
+"""Exact hashes of a module's parameters and buffers, which reveal any changed bit."""
 
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 
 def named_tensors(module: nn.Module) -> dict[str, Tensor]:
-    """All parameters and buffers, also those that a state dict leaves out."""
+    """Return all parameters and buffers by name, including those that a state dict leaves out."""
     parameters = module.named_parameters(remove_duplicate=False)
     return {**dict(parameters), **dict(module.named_buffers(remove_duplicate=False))}
 
@@ -18,7 +18,7 @@ def _bytes(tensor: Tensor) -> Tensor:
 
 
 def same_bits(one: Tensor, other: Tensor) -> bool:
-    """Whether two tensors on one device have the same type, shape and bits; 0.0 is not -0.0 then, and NaN is NaN.
+    """Tell whether two tensors on one device have the same type, shape and bits: 0.0 differs from -0.0, NaN is NaN.
 
     >>> same_bits(torch.tensor(0.0), torch.tensor(-0.0))
     False
@@ -33,14 +33,14 @@ def _digest(tensor: Tensor) -> bytes:
 
 
 def tensor_digests(module: nn.Module) -> dict[str, bytes]:
-    """An exact hash of each parameter and buffer, by name: equal if and only if type, shape and every bit are."""
+    """Return an exact hash of each parameter and buffer by name: equal if and only if type, shape and bits are."""
     tensors = named_tensors(module)
-    with ThreadPoolExecutor(torch.get_num_threads()) as pool:  # hashlib hashes outside of Python's lock
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:  # hashlib releases Python's lock
         return dict(zip(tensors, pool.map(_digest, tensors.values()), strict=True))
 
 
 def fingerprint(module: nn.Module) -> str:
-    """One hash over all parameters and buffers, as 16 hexadecimal digits."""
+    """Return one hash of all parameters and buffers, as 16 hexadecimal digits."""
     total = hashlib.blake2b(digest_size=8)
     for name, digest in sorted(tensor_digests(module).items()):
         total.update(name.encode() + digest)

@@ -1,4 +1,4 @@
-"""Coqui's logs, turned down for a while."""
+"""A temporary log level, which quiets Coqui's loggers."""
 
 import contextlib
 import logging
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def log_level(level: int, *names: str) -> Iterator[None]:
-    """Let the loggers of these names say only what is at least of this level, and put them back afterwards."""
+    """Set the level of the named loggers, and restore it when the block ends."""
     loggers = [logging.getLogger(name) for name in names]
     before = [logger.level for logger in loggers]
     for logger in loggers:

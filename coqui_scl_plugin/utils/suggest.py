@@ -1,11 +1,11 @@
-"""The nearest known name, for messages about a name that is not known."""
+"""Suggestions for messages about an unknown name."""
 
 import difflib
 from collections.abc import Iterable
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """A sentence that lists the known names and, where one is close to `name`, proposes it.
+    """Return the known names as a sentence and, if one is close to `name`, suggest it.
 
     >>> did_you_mean("cosin", ["contrastive", "cosine"])
     "Did you mean 'cosine'? Known: contrastive, cosine."

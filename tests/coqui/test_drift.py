@@ -264,7 +264,7 @@ def test_train_mode_is_named_where_running_statistics_moved(tiny_config, make_tr
         make_trainer(Waking(tiny_config(section, batch_size=2)), count=4).fit()
     said = capsys.readouterr().err
     assert "'resnet' changed between step 0 and step 1" in said
-    assert "These are running statistics, which a forward in train mode updates" in said
+    assert "These are running statistics, which a forward pass in train mode updates" in said
 
 
 def test_half_is_named_and_cannot_be_put_back(drifting_run, capsys):

@@ -432,7 +432,7 @@ def test_speakers_that_an_encoder_cannot_tell_apart_stop_the_run(tiny_config, ma
     names = sorted({s["speaker_name"] for s in samples})
     confused = [dict(s, speaker_name=names[index // 4]) for index, s in enumerate(samples[:8])]
     config = tiny_config(section)
-    with pytest.raises(PreflightError, match=r"'ge2e' finds recordings of one speaker no more alike"):
+    with pytest.raises(PreflightError, match=r"'ge2e' scores recordings of one speaker no higher"):
         make_trainer(SclVits(config), train_samples=confused)
     assert runs_left(config) == []
 

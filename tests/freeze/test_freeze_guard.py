@@ -97,7 +97,7 @@ def test_a_part_that_was_replaced():
     message = said(encoder(), replace)
     assert "another type or shape" in message
     assert "3.bias, 3.weight" in message
-    assert "Tensors came or went" in said(encoder(), lambda m: m.register_buffer("added", torch.zeros(1)))
+    assert "Tensors were added or removed" in said(encoder(), lambda m: m.register_buffer("added", torch.zeros(1)))
 
 
 def test_anything_else_is_called_a_write_from_outside():
@@ -192,7 +192,7 @@ def test_warn_says_it_once_per_change_and_leaves_the_encoder(caplog):
     assert [len(drifts) for drifts in found] == [1, 0, 0, 1, 0]
     assert (found[3][0].after_step, found[3][0].step) == (3, 4)
     assert len(caplog.records) == 2
-    assert all("goes on with the changed encoder" in record.getMessage() for record in caplog.records)
+    assert all("continues with the changed encoder" in record.getMessage() for record in caplog.records)
 
 
 def test_two_encoders_are_told_apart():
