@@ -25,6 +25,7 @@ from benchmarks.processes import in_processes
 from coqui_scl_plugin import SclVits, SclVitsConfig, build_encoder
 from coqui_scl_plugin.config import EncoderConfig, LossConfig, SclConfig
 from coqui_scl_plugin.consistency.term import SpeakerConsistency
+from coqui_scl_plugin.coqui.vits_batch import generate_pair
 from coqui_scl_plugin.demo.arms import training_list
 from coqui_scl_plugin.demo.corpus_files import Corpus, Sample, load_beginning
 from coqui_scl_plugin.demo.loss_recorder import LossRecorder
@@ -33,7 +34,6 @@ from coqui_scl_plugin.encoders.audio import ResampledAudio, resample
 from coqui_scl_plugin.encoders.segment_encoder import SegmentEncoder
 from coqui_scl_plugin.freeze import FrozenPolicy
 from coqui_scl_plugin.references.cache import ReferenceCache
-from coqui_scl_plugin.references.fill import embed_recordings
 from coqui_scl_plugin.references.recordings import recordings_of
 from coqui_scl_plugin.utils.atomic import replacing
 from coqui_scl_plugin.utils.fingerprint import fingerprint, named_tensors, same_bits
@@ -79,12 +79,12 @@ def section(arm: Arm, weight: float, cache: Path) -> SclConfig:
         return SclConfig(enabled=False, weight=0.0)
     scl = SclConfig(weight=weight, encoders=[EncoderConfig(name=encoder) for encoder in arm.encoders])
     scl.reference.cache = str(cache.resolve())
-    if arm.kind == "stock":  # coqui-tts 0.28: the encoder is in the generator's optimizer, and hears bare slices
+    if arm.kind == "stock":  # coqui-tts 0.28: the encoder is in the generator's optimizer, and gets bare slices
         scl.encoders[0].policy = "trainable"
         scl.reference.source = "segment"
-        scl.segment.min_seconds = 0.0
     else:
         scl.loss = LossConfig(name=arm.kind)
+        scl.segment.min_seconds = 1.0  # the default when docs/ablation.md was measured
     return scl
 
 
@@ -207,17 +207,16 @@ def _gradient_norm(arm: Arm, corpus: Corpus, start: Path, cache: Path) -> float:
     samples = training_samples(corpus, _LONGEST["arm"])
     model = AblatedVits(_config(corpus, section(arm, 1.0, cache), steps=1, seed=0, rate=_RATE, runs=cache.parent))
     model.load_state_dict(torch.load(start, map_location="cpu", weights_only=True)["model"])
-    model.setup_speaker_consistency()
+    model.parts.build_consistency()
     consistency = cast(SpeakerConsistency, model.train().speaker_encoder_loss)
-    speech, _ = embed_recordings(consistency.segment_encoders, recordings_of(samples), ReferenceCache.load(cache))
-    consistency.hold(speech)
+    consistency.embed_references(recordings_of(samples), ReferenceCache.load(cache))
     norms = []
     for index, batch in enumerate(_spread_batches(model, samples)):
         torch.manual_seed(index)
-        generated, real = model.generate_pair(batch)
-        heard = generated.detach().requires_grad_()
-        term = consistency(ResampledAudio(heard, model.config.audio.sample_rate), real)
-        norms.append(float(torch.autograd.grad(term.loss, heard)[0].norm()))
+        generated, real = generate_pair(model, batch, detach_posterior=False)
+        waveform = generated.detach().requires_grad_()
+        term = consistency(ResampledAudio(waveform, model.config.audio.sample_rate), real)
+        norms.append(float(torch.autograd.grad(term.loss, waveform)[0].norm()))
     return statistics.mean(norms)
 
 
@@ -279,7 +278,7 @@ def train_run(arm: Arm, seed: int, steps: int, corpus: Corpus, folder: Path, wei
     config.run_name = arm.name
     trained = _train(config, training_samples(corpus, _LONGEST["arm"]), steps, seed, folder / "start.pth")
     consistency = trained.model.speaker_encoder_loss
-    encoders = consistency.segment_encoders if consistency is not None else {}
+    encoders = consistency.encoders.segment_encoders if consistency is not None else {}
     with replacing(own / "model.pth") as temporary:
         save_model(config, trained.model, str(temporary), current_step=steps, epoch=0)
     run = {

@@ -164,7 +164,6 @@ def run_evaluate(options: EvaluateOptions, overrides: Sequence[str], *, as_json:
     """
     from rich.console import Console
 
-    from coqui_scl_plugin.consistency.build import build_encoder_of
     from coqui_scl_plugin.coqui.run_folder import load_run
     from coqui_scl_plugin.evaluation.console import print_results
     from coqui_scl_plugin.evaluation.encoders import encoder_specs, load_encoders, roles_of
@@ -181,7 +180,7 @@ def run_evaluate(options: EvaluateOptions, overrides: Sequence[str], *, as_json:
     ):
         runs = [load_run(folder, options.checkpoint, overrides) for folder in options.runs]
         specs = encoder_specs([run.config.scl for run in runs], options.encoder)
-        encoders, identities = load_encoders(specs, build_encoder_of)
+        encoders, identities = load_encoders(specs)
         evaluations, memory = [], dict[Path, "EmbeddedRecording"]()
         for evaluation_set, run in _evaluation_sets(options, runs):
             verification = verify(evaluation_set, encoders, dbfs=dbfs, seed=seed, resamples=resamples, memory=memory)

@@ -7,17 +7,15 @@ import torch
 from coqui_scl_plugin.config import ENSEMBLE, EncoderConfig, SclConfig
 from coqui_scl_plugin.consistency.encoder_bank import EncoderBank
 from coqui_scl_plugin.consistency.term import SpeakerConsistency
-from coqui_scl_plugin.encoders.base import SpeakerEncoder
+from coqui_scl_plugin.encoders.build import build_encoder_of
 from coqui_scl_plugin.encoders.segment_encoder import SegmentEncoder
-from coqui_scl_plugin.errors import ConfigError, EncoderError, HoldoutError
+from coqui_scl_plugin.errors import ConfigError, HoldoutError
 from coqui_scl_plugin.freeze import FreezePolicy
 from coqui_scl_plugin.losses.calibration import Calibration
 from coqui_scl_plugin.losses.ensemble import EnsembleLoss
 from coqui_scl_plugin.plugins import parameters, registry
 from coqui_scl_plugin.references.sources import build_reference_source
 from coqui_scl_plugin.utils.fingerprint import fingerprint
-
-_ENCODER_ATTRIBUTES = ("sample_rate", "embedding_dim", "min_samples")
 
 
 def build_consistency(config: SclConfig) -> SpeakerConsistency:
@@ -33,7 +31,7 @@ def build_consistency(config: SclConfig) -> SpeakerConsistency:
     specs = [*config.encoders, *config.holdout]
     with torch.random.fork_rng(devices=[]):
         encoders = {
-            spec.label: SegmentEncoder(build_encoder_of(spec, f"scl.{role}.{index}"), config.segment.min_seconds)
+            spec.label: _build_encoder(spec, f"scl.{role}.{index}", config.segment.min_seconds)
             for role, own in (("encoders", config.encoders), ("holdout", config.holdout))
             for index, spec in enumerate(own)
         }
@@ -50,20 +48,10 @@ def build_consistency(config: SclConfig) -> SpeakerConsistency:
     )
 
 
-def build_encoder_of(spec: EncoderConfig, path: str) -> SpeakerEncoder:
-    """Build the encoder of a section, not yet frozen; `path` names the section in messages.
-
-    Raises:
-        ConfigError: the name, alias or parameters cannot be used.
-        EncoderError: the weights cannot be loaded, or the class lacks an attribute.
-    """
+def _build_encoder(spec: EncoderConfig, path: str, min_seconds: float) -> SegmentEncoder:
     if hasattr(EncoderBank, spec.label):
         raise ConfigError(f"{path}.alias = {spec.label!r}: this name is reserved, choose another one.")
-    cls = registry.installed().get("encoders", spec.name, f"{path}.name")
-    encoder: SpeakerEncoder = parameters.construct(cls, spec.params, f"{path}.params")
-    if missing := [name for name in _ENCODER_ATTRIBUTES if not hasattr(encoder, name)]:
-        raise EncoderError(f"{path}.name = {spec.name!r}: {cls.__name__} lacks the attribute {', '.join(missing)}.")
-    return encoder
+    return SegmentEncoder(build_encoder_of(spec, path), min_seconds)
 
 
 def _build_loss(config: SclConfig) -> EnsembleLoss:

@@ -91,7 +91,7 @@ def _plot_training(axes: Axes, results: dict[str, Any]) -> None:
     cosine = results["arms"]["with_scl"]["history"].get(f"reference_cosine_{encoder}", [])
     right = axes.twinx()
     right.plot(cosine, color="tab:green", linewidth=1, label=f"cosine in training, {encoder}")
-    right.set(ylabel="cosine of generated speech and reference")
+    right.set(ylabel="cosine with the reference")
     lines = [*axes.get_lines(), *right.get_lines()]
     labels = [str(line.get_label()) for line in lines]
     axes.legend(lines, labels, loc="upper center", bbox_to_anchor=(0.5, -0.15), ncols=1)

@@ -6,7 +6,6 @@ from pathlib import Path
 import soundfile
 from torch import Tensor
 
-from coqui_scl_plugin.consistency.build import build_encoder_of
 from coqui_scl_plugin.demo.arms import ARMS, TRAINING_ENCODER
 from coqui_scl_plugin.demo.corpus_files import Corpus, load_beginning
 from coqui_scl_plugin.evaluation.encoders import encoder_specs, load_encoders
@@ -63,7 +62,7 @@ def score(
         SECS of each recording, by arm and encoder; and the floor and ceiling of real speech, by encoder, if there are
         enough recordings to measure them.
     """
-    encoders, _ = load_encoders(encoder_specs((), (TRAINING_ENCODER, HELD_OUT_ENCODER)), build_encoder_of)
+    encoders, _ = load_encoders(encoder_specs((), (TRAINING_ENCODER, HELD_OUT_ENCODER)))
     memory: dict[Path, EmbeddedRecording] = {}
     found = {arm: verify(one, encoders, memory=memory) for arm, one in evaluation_sets.items()}
     secs = {arm: {encoder: _secs(one, encoder) for encoder in encoders} for arm, one in found.items()}

@@ -1,13 +1,13 @@
 """Speaker encoders of an evaluation: which ones score the speech, and which role each had in training."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 
 from coqui_scl_plugin.config import EncoderConfig, SclConfig
-from coqui_scl_plugin.encoders.base import SpeakerEncoder
+from coqui_scl_plugin.encoders.build import build_encoder_of
 from coqui_scl_plugin.encoders.segment_encoder import SegmentEncoder
 from coqui_scl_plugin.errors import ConfigError
 from coqui_scl_plugin.freeze import FrozenPolicy
@@ -62,13 +62,12 @@ def encoder_specs(sections: Sequence[SclConfig], names: Sequence[str]) -> dict[s
 
 
 def load_encoders(
-    specs: Mapping[str, EncoderConfig], build: Callable[[EncoderConfig, str], SpeakerEncoder]
+    specs: Mapping[str, EncoderConfig],
 ) -> tuple[dict[str, SegmentEncoder], dict[str, EncoderIdentity]]:
     """Load frozen encoders as they were published, on the GPU if there is one.
 
     Args:
         specs: Encoders by alias.
-        build: Builds the encoder of a section; its second argument names the section in messages.
 
     Returns:
         The encoders and their identities, by alias.
@@ -80,7 +79,7 @@ def load_encoders(
     encoders, identities = {}, {}
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     for alias, spec in specs.items():
-        encoder = SegmentEncoder(build(spec, f"encoder {alias}"))
+        encoder = SegmentEncoder(build_encoder_of(spec, f"encoder {alias}"))
         FrozenPolicy().apply(encoder)
         identities[alias] = EncoderIdentity(spec.name, dict(spec.params), fingerprint(encoder.encoder))
         encoders[alias] = encoder.to(device)

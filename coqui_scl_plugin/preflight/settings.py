@@ -1,7 +1,7 @@
 """Checks of the config against itself, and of the checkpoint that a run starts from."""
 
 from coqui_scl_plugin.config import SclConfig
-from coqui_scl_plugin.monitoring.target import alias_of, target_similarity
+from coqui_scl_plugin.monitoring.target import alias_of, is_calibrated, target_similarity
 from coqui_scl_plugin.preflight.facts import RunFacts
 from coqui_scl_plugin.preflight.report import Finding, warning
 from coqui_scl_plugin.utils.suggest import did_you_mean
@@ -52,7 +52,7 @@ def check_target(facts: RunFacts) -> list[Finding]:
         return [Finding(found, "Set it to true, or remove target_loss.")]
     if alias not in facts.consistency.encoders:
         return [Finding(f"{target}: there is no such encoder.", did_you_mean(alias, list(facts.consistency.encoders)))]
-    if similarity.startswith("calibrated_") and alias not in facts.consistency.calibrations:
+    if is_calibrated(similarity) and alias not in facts.consistency.calibrations:
         found = f"{target}: the data is too small to measure the floor and ceiling of {alias}."
         return [Finding(found, f"Set it to 'cross_utterance_{alias}', or give floor and ceiling of the encoder.")]
     if alias not in facts.consistency.encoders.holdout_aliases:

@@ -80,8 +80,8 @@ def test_history_console_and_tensorboard_tell_the_similarity_of_copies(evaluated
         assert trainer.keep_avg_eval[f"avg_cross_utterance_{name}"] == pytest.approx(measured, abs=1e-6)
         assert trainer.keep_avg_eval[f"avg_calibrated_cross_utterance_{name}"] == pytest.approx(calibrated, abs=1e-4)
     shown = capsys.readouterr().out
-    assert "ge2e, training encoder" in shown
-    assert "dvector, held-out encoder" in shown
+    assert "ge2e, training" in shown
+    assert "dvector, held-out" in shown
 
     events = EventAccumulator(str(trainer.output_path), size_guidance={"images": 0}).Reload()
     for name in ("cross_utterance_ge2e", "calibrated_cross_utterance_ge2e", "cross_utterance_dvector"):

@@ -43,7 +43,8 @@ def test_each_members_raw_and_calibrated_cosine_is_in_tensorboard(speech, libri1
         return [event.value for event in events.Scalars(name)]
 
     raw, calibrated = (
-        {a: series(f"TrainIterStats/{kind}_{a}") for a in ALIASES} for kind in ("secs", "reference_cosine_calibrated")
+        {a: series(f"TrainIterStats/{kind}_{a}") for a in ALIASES}
+        for kind in ("reference_cosine", "calibrated_reference_cosine")
     )
     for encoder in config.scl.encoders:
         floor, ceiling = encoder.floor, encoder.ceiling

@@ -6,6 +6,7 @@ from evaluation_data import FirstSamples
 from coqui_scl_plugin.config import EncoderConfig, SclConfig
 from coqui_scl_plugin.errors import ConfigError
 from coqui_scl_plugin.evaluation.encoders import EncoderIdentity, encoder_specs, load_encoders, roles_of
+from coqui_scl_plugin.plugins import registry
 
 
 def section(encoders=("ge2e",), holdout=(), **fields):
@@ -49,16 +50,17 @@ def test_one_alias_for_two_encoders_is_refused(sections):
         encoder_specs(sections, [])
 
 
-def test_encoders_are_frozen_and_known_by_their_weights():
+class FourSamples(FirstSamples):
+    def __init__(self, skip: int = 0):
+        super().__init__(4, skip=skip)
+
+
+def test_encoders_are_frozen_and_known_by_their_weights(monkeypatch):
+    monkeypatch.setitem(registry.installed().encoders, "first", registry.Entry(FourSamples, "a test"))
     specs = {"one": EncoderConfig(name="first", params={"skip": 1}), "two": EncoderConfig(name="first")}
-    asked = []
-
-    def build(spec, path):
-        asked.append(path)
-        return FirstSamples(4, **spec.params)
-
-    encoders, identities = load_encoders(specs, build)
-    assert asked == ["encoder one", "encoder two"]
+    encoders, identities = load_encoders(specs)
+    with pytest.raises(ConfigError, match=r"^encoder wrong\.params\.skip = 'x'"):
+        load_encoders({"wrong": EncoderConfig(name="first", params={"skip": "x"})})
     assert [*encoders] == [*identities] == ["one", "two"]
     assert not any(encoder.training for encoder in encoders.values())
     assert identities["one"] == EncoderIdentity("first", {"skip": 1}, identities["two"].fingerprint)

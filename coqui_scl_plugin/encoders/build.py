@@ -1,0 +1,22 @@
+"""Build the speaker encoder that a section names."""
+
+from coqui_scl_plugin.config import EncoderConfig
+from coqui_scl_plugin.encoders.base import SpeakerEncoder
+from coqui_scl_plugin.errors import EncoderError
+from coqui_scl_plugin.plugins import parameters, registry
+
+_REQUIRED_ATTRIBUTES = ("sample_rate", "embedding_dim", "min_samples")
+
+
+def build_encoder_of(spec: EncoderConfig, path: str) -> SpeakerEncoder:
+    """Build the encoder of a section, not yet frozen; `path` names the section in messages.
+
+    Raises:
+        ConfigError: the name or parameters cannot be used.
+        EncoderError: the weights cannot be loaded, or the class lacks an attribute.
+    """
+    cls = registry.installed().get("encoders", spec.name, f"{path}.name")
+    encoder: SpeakerEncoder = parameters.build(cls, spec.params, f"{path}.params")
+    if missing := [name for name in _REQUIRED_ATTRIBUTES if not hasattr(encoder, name)]:
+        raise EncoderError(f"{path}.name = {spec.name!r}: {cls.__name__} lacks the attribute {', '.join(missing)}.")
+    return encoder
