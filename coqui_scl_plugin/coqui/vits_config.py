@@ -1,7 +1,6 @@
 """The config of `SclVits`: Coqui's VitsConfig with an `scl` section."""
 
 import argparse
-import copy
 from collections.abc import Container
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -126,7 +125,7 @@ class SclVitsConfig(VitsConfig):
         Raises:
             ConfigError: the section cannot be used.
         """
-        section = copy.deepcopy(self.scl.to_dict()) if isinstance(self.scl, SclConfig) else None
+        section = repr(self.scl.to_dict()) if isinstance(self.scl, SclConfig) else None
         if section is None or section != self._checked:
             check_config(self.scl)
             check_skipped(self.scl.preflight.skip, f"{SECTION}.preflight.skip")

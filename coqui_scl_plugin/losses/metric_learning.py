@@ -148,7 +148,7 @@ class MetricLearningLoss(SpeakerConsistencyLoss):
             if not self._reported_one_speaker:
                 self._reported_one_speaker = True
                 logger.warning(
-                    "metric_learning: a batch contains one speaker and so no negatives; such batches count 0."
+                    "metric_learning: a batch contains one speaker and so no negatives; such batches count as 0."
                 )
             return 0.0 * generated.sum()
         return _compare(self.metric, generated, reference, speaker_ids)
