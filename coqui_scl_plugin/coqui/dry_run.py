@@ -1,19 +1,25 @@
 """The checks of a run, without the run."""
 
 import functools
-from collections.abc import Callable
-from typing import Any
 
 import torch
 from trainer.generic_utils import set_partial_state_dict
 
 from coqui_scl_plugin.consistency.term import SpeakerConsistency
-from coqui_scl_plugin.coqui.run_facts import RunInputs, collect_facts, read_restored, report_freezing, undisturbed
+from coqui_scl_plugin.coqui.run_facts import (
+    DataAccess,
+    collect_facts,
+    name_optimizers,
+    read_restored,
+    report_freezing,
+    undisturbed,
+)
 from coqui_scl_plugin.coqui.samples import Samples, dataset_that_fits, list_samples, small_batch
 from coqui_scl_plugin.coqui.vits import SclVits
 from coqui_scl_plugin.coqui.vits_config import SclVitsConfig
 from coqui_scl_plugin.freeze.report import FreezeReport
 from coqui_scl_plugin.preflight.checks import run_checks
+from coqui_scl_plugin.preflight.facts import TrainerFacts
 from coqui_scl_plugin.preflight.report import PreflightReport
 from coqui_scl_plugin.references.cache import ReferenceCache
 from coqui_scl_plugin.references.recordings import recordings_of
@@ -44,18 +50,15 @@ def check_run(
     optimizers = model.get_optimizer()
     if restore_path:
         _restore(model, restore_path)
-    make_batch, prepare_references = _on_few_samples(model, train)
-    inputs = RunInputs(
+    known = TrainerFacts(
         config=model.config,
-        optimizers=optimizers,
+        optimizers=name_optimizers(optimizers),
         train_samples=train,
         eval_samples=evaluation,
-        small_batch=make_batch,
-        prepare_references=prepare_references,
         restored=read_restored(restore_path, continues=False) if restore_path else None,
         names_stock_loss=names_stock_loss,
     )
-    facts = collect_facts(model.parts, inputs)
+    facts = collect_facts(model.parts, known, _few_samples_alone(model, train))
     model.train()
     checks = PreflightReport()
     with undisturbed(model.config):
@@ -64,10 +67,8 @@ def check_run(
     return checks, report_freezing(model.parts, optimizers, step=0)
 
 
-def _on_few_samples(
-    model: SclVits, samples: Samples
-) -> tuple[Callable[[], dict[str, Any]], Callable[[SpeakerConsistency], None]]:
-    """Return functions that make a batch and its references from a few samples, chosen on the first call."""
+def _few_samples_alone(model: SclVits, samples: Samples) -> DataAccess:
+    """Return access to a few samples, which are chosen when they are first needed."""
 
     @functools.cache
     def few() -> Samples:
@@ -77,7 +78,7 @@ def _on_few_samples(
         if consistency.uses_recordings:
             consistency.embed_references(recordings_of(few()), ReferenceCache())
 
-    return lambda: small_batch(model, model.config, few()), prepare_references
+    return DataAccess(lambda: small_batch(model, model.config, few()), prepare_references)
 
 
 def _restore(model: SclVits, path: str) -> None:

@@ -4,6 +4,7 @@ Both a run through Coqui's trainer (`run_start.py`) and `coqui-scl preflight` (`
 """
 
 import contextlib
+import dataclasses
 import functools
 import random
 import tempfile
@@ -20,11 +21,11 @@ from TTS.encoder.models.lstm import LSTMSpeakerEncoder
 from coqui_scl_plugin.consistency.gradient_probe import GradientProbe, probe_gradients
 from coqui_scl_plugin.consistency.term import SpeakerConsistency
 from coqui_scl_plugin.coqui.parts import VitsParts
-from coqui_scl_plugin.coqui.samples import Sample, data_loader
+from coqui_scl_plugin.coqui.samples import data_loader
 from coqui_scl_plugin.coqui.vits_batch import generate_pair, segment_seconds
 from coqui_scl_plugin.coqui.vits_config import SclVitsConfig
 from coqui_scl_plugin.freeze.report import FreezeReport, encoder_row, module_rows
-from coqui_scl_plugin.preflight.facts import Restored, RunFacts
+from coqui_scl_plugin.preflight.facts import Restored, RunFacts, TrainerFacts
 from coqui_scl_plugin.references.sources import ReferenceBatch
 from coqui_scl_plugin.utils.checkpoint import read_checkpoint
 
@@ -32,67 +33,49 @@ _OPTIMIZER_NAMES = ("discriminator", "generator")
 
 
 @dataclass(frozen=True)
-class RunInputs:
-    """The inputs of a run apart from the model, which Coqui's trainer has or would have."""
+class DataAccess:
+    """The ways to a small part of the data, which a run and `coqui-scl preflight` take differently."""
 
-    config: SclVitsConfig
-    """The trainer's config, which need not be the model's object."""
-    optimizers: Sequence[torch.optim.Optimizer]
-    train_samples: Sequence[Sample] | None
-    eval_samples: Sequence[Sample] | None
     small_batch: Callable[[], dict[str, Any]]
     """Makes a small real batch, as `train_step` would receive it."""
     prepare_references: Callable[[SpeakerConsistency], None]
     """Embeds the real speech that the checks need."""
-    step: int = 0
-    """The first training step."""
-    has_eval_loader: bool = False
-    restored: Restored | None = None
-    names_stock_loss: bool = False
-    needs_all_gradients: bool = False
 
 
-def collect_facts(parts: VitsParts, inputs: RunInputs) -> RunFacts:
-    """Collect the facts that the checks need; costly ones are measured when a check first asks for them."""
+def collect_facts(parts: VitsParts, known: TrainerFacts, data: DataAccess) -> RunFacts:
+    """Collect the facts of the model, beside those of the trainer; costly ones are measured when first asked for."""
     model, consistency = parts.model, parts.consistency
     manager, args = model.speaker_manager, model.args
 
     @functools.cache
     def generate() -> tuple[Tensor, ReferenceBatch]:
         with torch.enable_grad():
-            return generate_pair(model, inputs.small_batch(), detach_posterior=parts.scl.segment.detach_posterior)
+            return generate_pair(model, data.small_batch(), detach_posterior=parts.scl.segment.detach_posterior)
 
     @functools.cache
     def gradients() -> Mapping[str, Sequence[GradientProbe]]:
         if consistency is None or not generate()[0].requires_grad:
             return {}
-        return probe_gradients(consistency, *generate(), inputs.step)
+        return probe_gradients(consistency, *generate(), known.step)
 
     def prepare() -> None:
         if consistency is not None:
             consistency.eval()  # trainable encoders, too, embed references in the mode in which they are compared
-            inputs.prepare_references(consistency)
+            data.prepare_references(consistency)
             model.train()
 
     return RunFacts(
-        config=inputs.config,
+        **{field.name: getattr(known, field.name) for field in dataclasses.fields(known)},
         consistency=consistency,
         frozen_encoders=parts.frozen_encoders(),
-        optimizers=name_optimizers(inputs.optimizers),
-        train_samples=inputs.train_samples,
-        eval_samples=inputs.eval_samples,
-        has_eval_loader=inputs.has_eval_loader,
         model_sizes=_model_sizes(parts),
         speakers=manager.speaker_names if manager is not None and args.use_speaker_embedding else None,
         d_vectors=manager.embeddings if manager is not None and args.use_d_vector_file else None,
         segment_seconds=segment_seconds(model),
-        restored=inputs.restored,
-        names_stock_loss=inputs.names_stock_loss,
         stock_cuts_gradient=_has_lstm_of_coqui(consistency),
-        needs_all_gradients=inputs.needs_all_gradients,
-        unfreezes_at=parts.module_rules.unfreezes_after(inputs.step),
+        unfreezes_at=parts.module_rules.unfreezes_after(known.step),
         train_mode=model.train,
-        count_eval_batches=lambda: len(data_loader(model, inputs.config, inputs.eval_samples or ())),
+        count_eval_batches=lambda: len(data_loader(model, known.config, known.eval_samples or ())),
         generate=generate,
         prepare_references=prepare,
         probe_gradients=gradients,

@@ -10,13 +10,20 @@ from trainer import Trainer
 from coqui_scl_plugin.consistency.term import SpeakerConsistency
 from coqui_scl_plugin.coqui.distributed import is_main_process
 from coqui_scl_plugin.coqui.parts import VitsParts
-from coqui_scl_plugin.coqui.run_facts import RunInputs, collect_facts, read_restored, report_freezing, undisturbed
+from coqui_scl_plugin.coqui.run_facts import (
+    DataAccess,
+    collect_facts,
+    name_optimizers,
+    read_restored,
+    report_freezing,
+    undisturbed,
+)
 from coqui_scl_plugin.coqui.run_folder import record_measurements, write_evaluation_set, write_section
 from coqui_scl_plugin.coqui.samples import small_batch
 from coqui_scl_plugin.coqui.vits_config import SclVitsConfig
 from coqui_scl_plugin.freeze.report import FreezeReport
 from coqui_scl_plugin.preflight.checks import run_checks
-from coqui_scl_plugin.preflight.facts import Restored, RunFacts
+from coqui_scl_plugin.preflight.facts import Restored, RunFacts, TrainerFacts
 from coqui_scl_plugin.preflight.report import PreflightReport
 from coqui_scl_plugin.references.cache import ReferenceCache
 from coqui_scl_plugin.references.recordings import recordings_of
@@ -33,9 +40,13 @@ def prepare_run(parts: VitsParts, trainer: Trainer) -> FreezeReport:
     """
     parts.model.train()  # as the trainer does before each epoch
     config = _config_of(parts, trainer)
+    data = DataAccess(
+        small_batch=lambda: _batch_of(parts, config, trainer),
+        prepare_references=lambda consistency: _embed_references(config, consistency, trainer),
+    )
     try:
         with undisturbed(config):
-            facts = collect_facts(parts, _inputs(parts, config, trainer))
+            facts = collect_facts(parts, _trainer_facts(config, trainer), data)
             checks = _check(facts, parts.skipped_checks)
     except BaseException:
         _discard_empty_run(trainer)
@@ -56,16 +67,14 @@ def _config_of(parts: VitsParts, trainer: Trainer) -> SclVitsConfig:
     return config if isinstance(config, SclVitsConfig) else parts.model.config
 
 
-def _inputs(parts: VitsParts, config: SclVitsConfig, trainer: Trainer) -> RunInputs:
-    return RunInputs(
+def _trainer_facts(config: SclVitsConfig, trainer: Trainer) -> TrainerFacts:
+    return TrainerFacts(
         config=config,
-        optimizers=trainer.optimizer,
+        optimizers=name_optimizers(trainer.optimizer),
         train_samples=trainer.train_samples,
         eval_samples=trainer.eval_samples,
-        small_batch=lambda: _batch_of(parts, config, trainer),
-        prepare_references=lambda consistency: _embed_references(config, consistency, trainer),
-        step=trainer.total_steps_done,
         has_eval_loader=trainer.eval_loader is not None,
+        step=trainer.total_steps_done,
         restored=_restored(trainer),
         needs_all_gradients=_needs_all_gradients(trainer),
     )

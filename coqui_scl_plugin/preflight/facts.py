@@ -1,4 +1,4 @@
-"""The facts that the checks judge: a run that has not begun, as plain data."""
+"""The facts that the checks judge: a run that has not begun. A new fact is a field here."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,26 +25,44 @@ class Restored:
     """Whether the run goes on with the optimizer state that it holds."""
 
 
-@dataclass(frozen=True)
-class RunFacts:
-    """A model, its data and its optimizers, as the trainer has them before step 1. No check writes into it.
-
-    Fields that are functions are measured when a check first asks for them.
-    """
+@dataclass(frozen=True, kw_only=True)
+class TrainerFacts:
+    """The facts that Coqui's trainer has, or would have, before step 1."""
 
     config: Any
-    """The trainer's: a Coqui `VitsConfig` with the section `scl`."""
-    consistency: SpeakerConsistency | None
-    """None where the section is off."""
-    frozen_encoders: Mapping[str, nn.Module]
-    """The encoders that nothing may write to, by the name that messages call them."""
+    """The trainer's config, a Coqui `VitsConfig` with the section `scl`; it need not be the model's object."""
     optimizers: Mapping[str, torch.optim.Optimizer]
     """`discriminator` and `generator`."""
     train_samples: Sequence[Sample] | None
     """None where the user brought a data loader."""
     eval_samples: Sequence[Sample] | None
-    has_eval_loader: bool
+    has_eval_loader: bool = False
     """Whether the user brought a data loader for evaluation."""
+    step: int = 0
+    """The first training step."""
+    restored: Restored | None = None
+    names_stock_loss: bool = False
+    """Whether the config names Coqui's own model, with stock's own loss on."""
+    needs_all_gradients: bool = False
+    """Whether the trainer fails on a parameter of an optimizer that has no gradient."""
+
+    @property
+    def all_samples(self) -> list[Sample]:
+        """The samples to train on and to evaluate with."""
+        return [*(self.train_samples or ()), *(self.eval_samples or ())]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunFacts(TrainerFacts):
+    """The facts of a run: those of the trainer, and those of the model with its data. No check writes into them.
+
+    Fields that are functions are measured when a check first asks for them.
+    """
+
+    consistency: SpeakerConsistency | None
+    """None where the section is off."""
+    frozen_encoders: Mapping[str, nn.Module]
+    """The encoders that nothing may write to, by the name that messages call them."""
     model_sizes: Mapping[str, int]
     """Elements of each tensor of the model's state dict."""
     speakers: Sequence[str] | None
@@ -53,6 +71,10 @@ class RunFacts:
     """By name of a recording, its speaker (`name`) and `embedding`; None for models without d-vectors."""
     segment_seconds: float
     """Length of the slice that the generator makes in a step."""
+    stock_cuts_gradient: bool = False
+    """Whether an encoder is of the kind through whose stock forward no gradient passes."""
+    unfreezes_at: Sequence[int] = ()
+    """Steps at which modules unfreeze that are frozen now."""
     train_mode: Callable[[], object]
     """Switches the model to train mode, as the trainer does at each epoch."""
     count_eval_batches: Callable[[], int]
@@ -60,20 +82,6 @@ class RunFacts:
     generate: Callable[[], tuple[Tensor, ReferenceBatch]]
     """Runs a small real batch through the generator: `[B, T]` with its graph, and its real half."""
     prepare_references: Callable[[], None]
-    """Embeds what references, prototypes and calibration need. Raises PreflightError where the data does not do."""
+    """Embeds what references, prototypes and calibration need. Raises PreflightError if the data does not suffice."""
     probe_gradients: Callable[[], Mapping[str, Sequence[GradientProbe]]]
     """Probes the gradient of the loss through each training encoder, by alias."""
-    restored: Restored | None = None
-    names_stock_loss: bool = False
-    """Whether the config names Coqui's own model, with stock's own loss on."""
-    stock_cuts_gradient: bool = False
-    """Whether an encoder is of the kind through whose stock forward no gradient comes."""
-    needs_all_gradients: bool = False
-    """Whether the trainer fails on a parameter of an optimizer that has no gradient."""
-    unfreezes_at: Sequence[int] = ()
-    """Steps at which a module unfreezes that is frozen now."""
-
-    @property
-    def all_samples(self) -> list[Sample]:
-        """The samples to train on and to evaluate with."""
-        return [*(self.train_samples or ()), *(self.eval_samples or ())]
