@@ -1,4 +1,4 @@
-"""Fixtures of several rooms."""
+"""Fixtures of several folders."""
 
 import os
 import shutil

@@ -39,6 +39,11 @@ class EncoderBank(nn.ModuleDict):
         return self._policies
 
     @property
+    def roles(self) -> dict[str, str]:
+        """The role of each encoder by alias: `training` or `holdout`."""
+        return {alias: "holdout" if alias in self._holdout else "training" for alias in self}
+
+    @property
     def training_aliases(self) -> list[str]:
         """Aliases of the encoders that the loss uses."""
         return [alias for alias in self if alias not in self._holdout]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from aiohttp import ClientError
 from TTS.config import read_json_with_comments
 
 from coqui_scl_plugin.coqui.vits_config import SclVitsConfig
@@ -27,6 +28,8 @@ def read_config(path: str) -> dict[str, Any]:
         data = yaml.safe_load(file.read_text(encoding="utf-8")) if is_yaml else read_json_with_comments(path)
     except (json.JSONDecodeError, yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"The config {path} is not valid {'YAML' if is_yaml else 'JSON'}: {error}.") from error
+    except (OSError, ValueError, ImportError, ClientError) as error:  # what fsspec raises for a URL
+        raise ConfigError(f"The config {path} cannot be read: {type(error).__name__}: {error}.") from error
     if not isinstance(data, dict):
         raise ConfigError(f"The config {path} must hold an object of keys and values, but holds {type(data).__name__}.")
     if not isinstance(data.get("model_args") or {}, dict):

@@ -131,10 +131,11 @@ def report_freezing(parts: VitsParts, optimizers: Sequence[torch.optim.Optimizer
     scl, consistency, named = parts.scl, parts.consistency, name_optimizers(optimizers)
     encoders = []
     if consistency is not None:
-        for role, specs in (("training", scl.encoders), ("holdout", scl.holdout)):
-            encoders += [
-                encoder_row(spec.label, role, spec.policy, consistency.encoders[spec.label], named) for spec in specs
-            ]
+        bank = consistency.encoders
+        encoders += [
+            encoder_row(spec.label, bank.roles[spec.label], spec.policy, bank[spec.label], named)
+            for spec in (*scl.encoders, *scl.holdout)
+        ]
     if (stock := parts.stock_encoder()) is not None:
         encoders.append(encoder_row("stock", "d-vectors", "frozen", stock, named))
     return FreezeReport(

@@ -45,8 +45,7 @@ class SimilarityMonitor:
         self._config = config
         self._folder = folder
         self.rows: list[Row] = read_history(folder) if folder is not None else []
-        self.roles = dict.fromkeys(bank.training_aliases, "training")
-        self.roles |= dict.fromkeys(bank.holdout_aliases, "holdout")
+        self.roles = bank.roles
         self._step: int | None = None
         self._measured: dict[str, list[tuple[float, float]]] = defaultdict(list)
         """By alias, similarities of each reconstruction and of the recording that it reconstructs."""

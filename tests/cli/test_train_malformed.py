@@ -45,6 +45,9 @@ CASES = {
     "no config": Case(("--config_path",), None, ()),
     "missing file": Case(("nosuch.json", "no such file"), None, ("--config_path", "nosuch.json")),
     "missing YAML file": Case(("nosuch.yaml", "no such file"), None, ("--config_path", "nosuch.yaml")),
+    "a URL that nobody answers": Case(
+        ("http://127.0.0.1:9/config.json", "cannot be read"), None, ("--config_path", "http://127.0.0.1:9/config.json")
+    ),
     "directory instead of a file": Case(("data",), None, ("--config_path", "data")),
     "no value": Case(("--config_path", "expected one argument"), None, ("--config_path",), "usage: coqui-scl"),
     "empty file": Case(("config.json", "JSON"), ""),
