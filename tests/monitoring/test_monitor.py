@@ -7,7 +7,9 @@ import torch
 from evaluation_data import RATE, first_samples
 
 from coqui_scl_plugin.config import EvaluationConfig
+from coqui_scl_plugin.consistency.encoder_bank import EncoderBank
 from coqui_scl_plugin.encoders.audio import ResampledAudio
+from coqui_scl_plugin.freeze import FrozenPolicy
 from coqui_scl_plugin.losses.calibration import Calibration
 from coqui_scl_plugin.monitoring.history import Row, read_history, write_history
 from coqui_scl_plugin.monitoring.monitor import SimilarityMonitor
@@ -19,14 +21,12 @@ OTHERS = torch.tensor([[0.6, 0.8], [1.0, 0.0]])
 
 def consistency(others=OTHERS):
     """Two encoders, of which one is calibrated and held out; the same two other recordings for everyone."""
-    speech = SimpleNamespace(others=lambda alias, name, speaker: others)
+    encoders = {"held": first_samples(2), "trained": first_samples(2)}
+    embeddings = SimpleNamespace(others=lambda alias, name, speaker: others)
     return SimpleNamespace(
-        segment_encoders={"held": first_samples(2), "trained": first_samples(2)},
-        trained_encoders={},
-        training_aliases=["trained"],
-        holdout=["held"],
-        references=SimpleNamespace(speech=speech),
-        levels={"held": Calibration(0.2, 0.7)},
+        encoders=EncoderBank(encoders, dict.fromkeys(encoders, FrozenPolicy()), holdout=["held"]),
+        references=SimpleNamespace(embeddings=embeddings),
+        calibrations={"held": Calibration(0.2, 0.7)},
     )
 
 
