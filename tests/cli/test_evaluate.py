@@ -1,27 +1,22 @@
 """`coqui-scl evaluate` as a user runs it, in this process, on recordings and on runs that were never trained."""
 
-import contextlib
 import csv
 import dataclasses
-import io
 import json
-import os
 import shutil
-import subprocess
-import sys
-from dataclasses import dataclass
 from unittest import mock
 
 import numpy as np
 import pytest
 import soundfile
 import torch
+from command_driver import run_here, slow_imports_of
 from tiny_vits import SIZES
 from trainer.io import save_model
 from TTS.config.shared_configs import BaseAudioConfig
 from TTS.tts.configs.vits_config import VitsArgs
 
-from coqui_scl_plugin import SclVits, SclVitsConfig, build_encoder, cli
+from coqui_scl_plugin import SclVits, SclVitsConfig, build_encoder
 from coqui_scl_plugin.cli.evaluate import EvaluateOptions
 from coqui_scl_plugin.demo import corpus_files
 from coqui_scl_plugin.evaluation.results import evaluations_of
@@ -35,30 +30,8 @@ GE2E = ("--encoder", "ge2e")
 FOLDERS = ("--real", "real", "--synthetic", "made", *GE2E, *QUICK)
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What a command came to."""
-
-    status: int
-    out: str
-    err: str
-
-
 def evaluate(folder, *arguments):
-    """Run it in a folder; a message that is no error of ours would end the test."""
-    out, err, status = io.StringIO(), io.StringIO(), 0
-    with (
-        contextlib.chdir(folder),
-        mock.patch.object(sys, "argv", ["coqui-scl", "evaluate", *map(str, arguments)]),
-        mock.patch.dict(os.environ, COLUMNS="200", NO_COLOR="1"),
-        contextlib.redirect_stdout(out),
-        contextlib.redirect_stderr(err),
-    ):
-        try:
-            cli.main()
-        except SystemExit as stop:
-            status = stop.code or 0
-    return Outcome(status, out.getvalue(), err.getvalue())
+    return run_here(folder, "evaluate", *arguments)
 
 
 def results_in(folder):
@@ -183,23 +156,14 @@ def test_one_loudness_makes_quiet_copies_the_same_as_loud_ones(speech, folders, 
     assert equal["encoders"]["ge2e"]["secs"]["mean"] == pytest.approx(1, abs=1e-5)
 
 
-HEAVY = {"torch", "TTS", "trainer", "numpy", "matplotlib"}
-
-
 def test_help_is_of_every_option_and_fast():
-    source = "import sys; from coqui_scl_plugin.cli import main; sys.argv = ['coqui-scl', 'evaluate', '-h']; main()"
-    helped = subprocess.run(
-        [sys.executable, "-X", "importtime", "-c", source], capture_output=True, text=True, check=True,
-        env=os.environ | {"COLUMNS": "120"},
-    )  # fmt: skip
-    imported = {line.rpartition("|")[2].strip() for line in helped.stderr.splitlines()}
-    assert "coqui_scl_plugin.cli.evaluate" in imported
-    assert not HEAVY & imported
-    assert "[RUN...]..." in helped.stdout or "RUN..." in helped.stdout
-    assert "as_json" not in helped.stdout
+    imported, shown = slow_imports_of("evaluate", "-h")
+    assert imported == set()
+    assert "[RUN...]..." in shown or "RUN..." in shown
+    assert "as_json" not in shown
     for field in dataclasses.fields(EvaluateOptions)[1:]:
-        assert f"--{field.name.replace('_', '-')}" in helped.stdout
-    assert "--level-dbfs" in helped.stdout
+        assert f"--{field.name.replace('_', '-')}" in shown
+    assert "--level-dbfs" in shown
 
 
 # --- what it refuses --------------------------------------------------------------------------------------------------
