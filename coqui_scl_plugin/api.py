@@ -26,7 +26,7 @@ def build_loss(name: str, params: Mapping[str, Any] | None = None) -> nn.Module:
         ConfigError: the name is not registered, or `params` do not fit the constructor.
     """
     cls = registry.installed().get("losses", name, "name")
-    check_loss(name, params or {}, "loss")
+    check_loss(name, params or {}, "")
     built: nn.Module = parameters.construct(cls, params or {}, "params")
     return built
 

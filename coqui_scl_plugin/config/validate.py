@@ -61,12 +61,14 @@ def check_loss(name: str, params: Mapping[str, Any], path: str) -> None:
     """Check a loss and its parameters, including those of an ensemble's member.
 
     Raises:
-        ConfigError: a key cannot be used; names its path, which begins with `path`.
+        ConfigError: a key cannot be used; names its path, which begins with `path` unless that is empty.
     """
-    cls = registry.installed().get("losses", name, f"{path}.name")
-    parameters.check_params(cls, params, f"{path}.params")
-    if name == ENSEMBLE and params.get("member") is not None:
-        _check_member(params["member"], f"{path}.params", calibrate=params.get("calibrate", True))
+    prefix = f"{path}." if path else ""
+    cls = registry.installed().get("losses", name, f"{prefix}name")
+    parameters.check_params(cls, params, f"{prefix}params")
+    member = params.get("member") if name == ENSEMBLE else None
+    if isinstance(member, Mapping):
+        _check_member(member, f"{prefix}params", calibrate=params.get("calibrate", True))
 
 
 def _check_member(member: Any, path: str, *, calibrate: bool) -> None:

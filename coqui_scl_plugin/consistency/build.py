@@ -12,7 +12,7 @@ from coqui_scl_plugin.encoders.segment_encoder import SegmentEncoder
 from coqui_scl_plugin.errors import ConfigError, HoldoutError
 from coqui_scl_plugin.freeze import FreezePolicy
 from coqui_scl_plugin.losses.calibration import Calibration
-from coqui_scl_plugin.losses.ensemble import EnsembleLoss
+from coqui_scl_plugin.losses.ensemble import EnsembleLoss, build_member
 from coqui_scl_plugin.plugins import parameters, registry
 from coqui_scl_plugin.references.sources import build_reference_source
 from coqui_scl_plugin.utils.fingerprint import fingerprint
@@ -45,6 +45,7 @@ def build_consistency(config: SclConfig) -> SpeakerConsistency:
         calibrations={
             s.label: Calibration(s.floor, s.ceiling) for s in specs if s.floor is not None and s.ceiling is not None
         },
+        logs_members=config.loss.name == ENSEMBLE,
     )
 
 
@@ -56,11 +57,13 @@ def _build_encoder(spec: EncoderConfig, path: str, min_seconds: float) -> Segmen
 
 def _build_loss(config: SclConfig) -> EnsembleLoss:
     """Build the loss over the training encoders; a loss for a single encoder becomes an ensemble of one."""
-    params = dict(config.loss.params)
-    if config.loss.name != ENSEMBLE:
-        params = {"member": {"name": config.loss.name, "params": params}, "calibrate": False}
+    params, path = dict(config.loss.params), "scl.loss.params"
+    if config.loss.name == ENSEMBLE:
+        params["member"] = build_member(params.get("member"), f"{path}.member")
+    else:
+        params = {"member": build_member(config.loss.to_dict(), "scl.loss"), "calibrate": False}
     weights = {spec.label: spec.weight for spec in config.encoders}
-    loss: EnsembleLoss = parameters.construct(EnsembleLoss, {**params, "encoders": weights}, "scl.loss.params")
+    loss: EnsembleLoss = parameters.construct(EnsembleLoss, {**params, "encoders": weights}, path)
     return loss
 
 

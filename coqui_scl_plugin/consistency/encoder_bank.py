@@ -1,6 +1,7 @@
 """The speaker encoders of a run, with the role and the policy of each."""
 
 from collections.abc import Collection, Mapping
+from types import MappingProxyType
 from typing import Self, cast
 
 from torch import nn
@@ -11,6 +12,10 @@ from coqui_scl_plugin.freeze import FreezePolicy
 
 class EncoderBank(nn.ModuleDict):
     """Speaker encoders by alias. Enforces their policies, also after the model switches its mode."""
+
+    # as attributes of the class, so that an alias of this name is refused like those of torch's own
+    _policies: Mapping[str, FreezePolicy] = MappingProxyType({})
+    _holdout: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -34,7 +39,7 @@ class EncoderBank(nn.ModuleDict):
         return cast(SegmentEncoder, super().__getitem__(alias))
 
     @property
-    def policies(self) -> dict[str, FreezePolicy]:
+    def policies(self) -> Mapping[str, FreezePolicy]:
         """The policies by alias."""
         return self._policies
 

@@ -29,7 +29,7 @@ class ConsistencyTerm:
     calibrated: dict[str, Tensor]
     """The same, calibrated, for each encoder whose calibration is known."""
     members: dict[str, Tensor]
-    """Unweighted loss of each encoder, without a gradient; empty if the loss has a single encoder."""
+    """Unweighted loss of each active encoder, without a gradient; empty unless the loss is named `ensemble`."""
 
 
 class SpeakerConsistency(nn.Module):
@@ -41,6 +41,8 @@ class SpeakerConsistency(nn.Module):
         encoders: EncoderBank,
         references: ReferenceSource,
         calibrations: Mapping[str, Calibration] | None = None,
+        *,
+        logs_members: bool = False,
     ) -> None:
         """Combine the parts.
 
@@ -49,12 +51,14 @@ class SpeakerConsistency(nn.Module):
             encoders: Training and held-out encoders.
             references: Source of the real embeddings.
             calibrations: Calibrations by alias that the config gives.
+            logs_members: Whether terms have the loss of each member, as for a loss that the config calls an ensemble.
         """
         super().__init__()
         self.loss = loss
         self.encoders = encoders
         self.references = references
         self.calibrations = dict(calibrations or {})
+        self._logs_members = logs_members
         self._calibrate()
 
     # --- real speech ----------------------------------------------------------------------------------------------
@@ -159,10 +163,9 @@ class SpeakerConsistency(nn.Module):
             step,
         )
         cosines = {alias: cosine_similarity(*pair).mean().detach() for alias, pair in pairs.items()}
-        several = len(self.loss.weights) > 1
         return ConsistencyTerm(
             loss=self.loss.join(members),
             reference_cosines=cosines,
             calibrated={a: self.calibrations[a].rescale(c) for a, c in cosines.items() if a in self.calibrations},
-            members={alias: member.detach() for alias, member in members.items()} if several else {},
+            members={alias: member.detach() for alias, member in members.items()} if self._logs_members else {},
         )

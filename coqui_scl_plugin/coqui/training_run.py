@@ -61,6 +61,8 @@ class TrainingRun:
         """Take the trainer's step, and set the learning rates of the rules."""
         self.step = trainer.total_steps_done
         self.parts.module_rules.scale_learning_rates(trainer.optimizer, self.step)
+        if self.parts.consistency is not None:
+            self.parts.consistency.loss.set_step(self.step)
 
     def enforce(self, optimizer_idx: int | None) -> None:
         """Enforce policies and rules before a training step, after all callbacks at its start."""

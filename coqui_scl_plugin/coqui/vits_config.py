@@ -10,7 +10,6 @@ from TTS.tts.configs.vits_config import VitsConfig
 
 from coqui_scl_plugin.config import SECTION, EncoderConfig, ModuleRuleConfig, SclConfig, check_config
 from coqui_scl_plugin.errors import ConfigError
-from coqui_scl_plugin.preflight.checks import check_skipped
 from coqui_scl_plugin.utils.suggest import did_you_mean
 
 _FREEZE_FLAGS = {
@@ -128,7 +127,6 @@ class SclVitsConfig(VitsConfig):
         section = repr(self.scl.to_dict()) if isinstance(self.scl, SclConfig) else None
         if section is None or section != self._checked:
             check_config(self.scl)
-            check_skipped(self.scl.preflight.skip, f"{SECTION}.preflight.skip")
             self._checked = section
 
     @classmethod

@@ -22,8 +22,17 @@ class SpeakerConsistencyLoss(nn.Module):
     """Floor and ceiling with which the loss rescales its cosines; without effect until `set_calibration`."""
 
     def set_calibration(self, calibration: Calibration) -> None:
-        """Compute with calibrated cosines from now on, which are 0 at the floor and 1 at the ceiling."""
+        """Compute in calibrated units from now on, in which cosines are 0 at the floor and 1 at the ceiling."""
         self.calibration = calibration
+
+    @property
+    def levels(self) -> Calibration:
+        """The former name of `calibration`, which losses of older plugins read."""
+        return self.calibration
+
+    def set_levels(self, levels: Calibration) -> None:
+        """Take a calibration under the former name, which losses of older plugins override."""
+        self.set_calibration(levels)
 
     def forward(
         self,
@@ -69,9 +78,9 @@ class SpeakerConsistencyLoss(nn.Module):
 
 
 def calibrate_loss(loss: nn.Module, calibration: Calibration) -> None:
-    """Calibrate a loss; older plugins call the method `set_levels`."""
-    take = getattr(loss, "set_calibration", None) or loss.set_levels
-    take(calibration)  # type: ignore[operator]  # torch types attributes of a module as tensors or modules
+    """Give a loss its calibration; losses of older plugins take it under the former name, `set_levels`."""
+    take = getattr(loss, "set_levels", None) or loss.set_calibration
+    take(calibration)  # type: ignore[operator]  # torch types a module's attributes as tensors or modules
 
 
 def cosines(left: Tensor, right: Tensor) -> Tensor:

@@ -70,7 +70,7 @@ class EnsembleLoss(nn.Module):
 
     def __init__(
         self,
-        member: Mapping[str, Any] | None = None,
+        member: Mapping[str, Any] | nn.Module | None = None,
         combine: Combine = "mean",
         calibrate: bool = True,
         seed: Annotated[int, Field(ge=0)] = 0,
@@ -79,7 +79,7 @@ class EnsembleLoss(nn.Module):
         """Build a member for each encoder.
 
         Args:
-            member: `{"name": ..., "params": {...}}` of the loss for each encoder. Default: `cosine`.
+            member: `{"name": ..., "params": {...}}` of the loss for each encoder, or such a loss. Default: `cosine`.
             combine: `mean`, `worst` or `random`.
             calibrate: Whether to rescale each encoder's cosines by its floor and ceiling on real speech, since one
                 voice can score 0.33 on one encoder and 0.77 on another.
@@ -96,7 +96,7 @@ class EnsembleLoss(nn.Module):
         weights = encoders or {}
         scale = len(weights) / sum(weights.values()) if weights else 1.0
         self.weights = {alias: weight * scale for alias, weight in weights.items()}
-        template = _build_member(member or {"name": "cosine"})
+        template = member if isinstance(member, nn.Module) else build_member(member, "member")
         self.name = type(template).__name__
         """Class of the members, for messages."""
         self.min_speakers = int(getattr(template, "min_speakers", 1))
@@ -105,6 +105,7 @@ class EnsembleLoss(nn.Module):
         for index, alias in enumerate(weights):
             self.members[alias] = template if index == 0 else copy.deepcopy(template)
         self._calibrated = not calibrate
+        self._told_step: int | None = None
 
     def set_calibrations(self, calibrations: Mapping[str, Calibration]) -> None:
         """Give each member the floor and ceiling of its encoder, by alias."""
@@ -160,18 +161,27 @@ class EnsembleLoss(nn.Module):
         step: int = 0,
     ) -> Tensor:
         """Return the unweighted loss of one encoder, active or not; arguments as for a member."""
-        member = self.members[alias]
-        if (set_step := getattr(member, "set_step", None)) is not None:
-            set_step(step)
-        loss: Tensor = member(generated, reference, speaker_ids, prototypes)
+        self.set_step(step)
+        loss: Tensor = self.members[alias](generated, reference, speaker_ids, prototypes)
         return loss
+
+    def set_step(self, step: int) -> None:
+        """Tell every member that asks for it the training step, once per step."""
+        if step == self._told_step:
+            return
+        self._told_step = step
+        for member in self.members.values():
+            if (set_step := getattr(member, "set_step", None)) is not None:
+                set_step(step)
 
     def join(self, losses: Mapping[str, Tensor]) -> Tensor:
         """Combine the losses of active members into one scalar."""
         return COMBINATIONS[self.combine].join(losses, self.weights)
 
 
-def _build_member(member: Mapping[str, Any]) -> nn.Module:
-    cls = registry.installed().get("losses", member["name"], "member.name")
-    built: nn.Module = parameters.construct(cls, member.get("params", {}), "member.params")
+def build_member(member: Mapping[str, Any] | None, path: str) -> nn.Module:
+    """Build the loss of a checked section `{"name": ..., "params": {...}}`, by default `cosine`; `path` names it."""
+    section = {"name": "cosine", **(member or {})}
+    cls = registry.installed().get("losses", section["name"], f"{path}.name")
+    built: nn.Module = parameters.construct(cls, section.get("params", {}), f"{path}.params")
     return built

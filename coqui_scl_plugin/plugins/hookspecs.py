@@ -22,7 +22,7 @@ def scl_losses() -> Mapping[str, type]:
     `generated` and `reference` are `[B, D]` embeddings, `speaker_ids` is `[B]` and `prototypes` `[S, D]`; the result
     is a scalar float32 tensor. Optional members:
 
-    - `set_step(step)` is called with the training step before `forward`.
+    - `set_step(step)` is called before each training step.
     - `min_speakers` is the number of speakers that a batch must hold for the loss to teach anything.
     - With `wants_prototypes`, `prototypes` holds the centroid of each speaker of the data set, and `speaker_ids` index
       its rows.

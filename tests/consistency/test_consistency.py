@@ -47,3 +47,30 @@ def test_random_hears_the_encoder_that_it_draws_alone():
         assert term.reference_cosines.keys() == term.members.keys()
         drawn |= term.reference_cosines.keys()
     assert drawn == {"ge2e", "dvector"}
+
+
+class Refusing(torch.nn.Module):
+    def __init__(self, k: int):
+        raise ValueError("k is too large")
+
+
+@pytest.mark.parametrize(
+    ("loss", "path"),
+    [
+        ({"name": "refusing", "params": {"k": 5}}, r"^scl\.loss\.params: Refusing refuses"),
+        (
+            {"name": "ensemble", "params": {"calibrate": False, "member": {"name": "refusing", "params": {"k": 5}}}},
+            r"^scl\.loss\.params\.member\.params: Refusing refuses",
+        ),
+    ],
+)
+def test_what_a_loss_refuses_is_named_by_its_key(monkeypatch, loss, path):
+    monkeypatch.setitem(registry.installed().losses, "refusing", registry.Entry(Refusing, "a test"))
+    with pytest.raises(ConfigError, match=path):
+        built({"loss": loss})
+
+
+@pytest.mark.parametrize("alias", ["_policies", "_holdout", "policies"])
+def test_an_alias_that_the_bank_of_encoders_uses_is_one_message(alias):
+    with pytest.raises(ConfigError, match=rf"^scl\.encoders\.0\.alias = '{alias}'"):
+        built({"encoders": [{"name": "ge2e", "alias": alias}]})

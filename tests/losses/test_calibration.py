@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from coqui_scl_plugin import SclVitsConfig, build_loss
 from coqui_scl_plugin.errors import ConfigError
+from coqui_scl_plugin.losses.base import SpeakerConsistencyLoss
 from coqui_scl_plugin.losses.calibration import Calibration
 from coqui_scl_plugin.plugins import registry
 
@@ -295,6 +296,30 @@ def test_a_plugin_that_names_its_calibration_as_before_is_calibrated(monkeypatch
     loss = ensemble({"name": "before"})
     loss.set_calibrations(ENCODERS)
     assert loss(*pairs()).item() == pytest.approx((0.3 / 0.3 + 0.7 / 0.4) / 2, abs=1e-5)
+
+
+class DerivedBefore(SpeakerConsistencyLoss):
+    """A loss of a plugin of before, which overrides `set_levels`, and reads `levels`."""
+
+    takes_levels = True
+    told = 0
+
+    def set_levels(self, levels):
+        super().set_levels(levels)
+        self.told += 1
+
+    def compute(self, generated, reference, speaker_ids, prototypes):
+        return (1 - self.levels.rescale(torch.cosine_similarity(generated, reference))).mean()
+
+
+def test_a_loss_of_before_that_derives_from_ours_is_calibrated(monkeypatch):
+    monkeypatch.setitem(registry.installed().losses, "derived", registry.Entry(DerivedBefore, "a test"))
+    loss = ensemble({"name": "derived"})
+    loss.set_calibrations(ENCODERS)
+    assert [member.told for member in loss.members.values()] == [1, 1]
+    assert loss(*pairs()).item() == pytest.approx((2 / 3 + 1 / 4) / 2, abs=1e-5)
+    alone = build_loss("derived")
+    assert alone(torch.eye(2), torch.eye(2)).item() == pytest.approx(0, abs=1e-6)
 
 
 # --- prototypes of the whole data set ---------------------------------------------------------------------------------

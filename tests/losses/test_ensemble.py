@@ -6,6 +6,7 @@ import torch
 
 from coqui_scl_plugin import build_loss
 from coqui_scl_plugin.errors import ConfigError
+from coqui_scl_plugin.plugins import registry
 
 WEIGHTS = {"small": 1.0, "wide": 2.0, "deep": 5.0}
 DIMS = {"small": 8, "wide": 32, "deep": 16}
@@ -213,3 +214,26 @@ def test_an_ensemble_of_one_is_its_member_bit_by_bit(member):
 def test_an_encoder_of_weight_0_is_refused():
     with pytest.raises(ConfigError, match=r"params\.encoders"):
         build_loss("ensemble", {"encoders": {"a": 1.0, "b": 0.0}})
+
+
+class Counting(torch.nn.Module):
+    """Notes the steps that it is told."""
+
+    def __init__(self):
+        super().__init__()
+        self.steps = []
+
+    def set_step(self, step):
+        self.steps.append(step)
+
+    def forward(self, generated, reference, speaker_ids=None, prototypes=None):
+        return (generated - reference).square().mean()
+
+
+@pytest.mark.parametrize("combine", ["mean", "random"])
+def test_every_member_is_told_each_step_once(combine, monkeypatch):
+    monkeypatch.setitem(registry.installed().losses, "counting", registry.Entry(Counting, "a test"))
+    loss, generated, reference = ensemble(combine, member={"name": "counting"}), embeddings(0), embeddings(100)
+    for step in (0, 0, 1, 2, 2):
+        loss(generated, reference, step=step)
+    assert [member.steps for member in loss.members.values()] == [[0, 1, 2]] * 3

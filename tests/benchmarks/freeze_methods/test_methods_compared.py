@@ -50,7 +50,7 @@ def run(tmp_path_factory) -> tuple[list[dict], str]:
     # one thread: two threads on two cores spin while they wait for each other once anything else runs beside them
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     process = subprocess.run(
-        command, capture_output=True, text=True, check=False, cwd=file.parent, env=environment, timeout=500
+        command, capture_output=True, text=True, check=False, cwd=ROOT, env=environment, timeout=500
     )
     assert process.returncode == 0, process.stderr
     return json.loads(process.stdout), file.read_text(encoding="utf-8")
