@@ -111,7 +111,7 @@ class SegmentConfig(StrictConfig):
 
 @dataclass
 class ModuleRuleConfig(StrictConfig):
-    """How matching modules of the generator or the discriminator train. The last rule that matches a module applies."""
+    """A rule for training matching modules of the generator or the discriminator; the last one that matches applies."""
 
     pattern: str = field(
         default="",

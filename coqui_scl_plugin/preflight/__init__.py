@@ -1,1 +1,1 @@
-"""What must hold before step 1, each check with an id; `checks.py` has the table of all of them."""
+"""The checks before step 1, by topic; `checks.py` has the table of all of them, with their ids."""
