@@ -13,7 +13,6 @@ from coqui_scl_plugin.consistency.term import SpeakerConsistency
 from coqui_scl_plugin.coqui.vits_config import SclVitsConfig, rules_from_flags
 from coqui_scl_plugin.freeze import FrozenPolicy
 from coqui_scl_plugin.freeze.module_rules import ModuleRules
-from coqui_scl_plugin.preflight.checks import check_skipped
 
 CONSISTENCY = "speaker_encoder_loss"
 """Attribute of the term. Stock's load_checkpoint ignores every key that contains `speaker_encoder`."""
@@ -36,7 +35,6 @@ class VitsParts:
             ConfigError: a pattern matches no module, or the rules leave nothing to train.
         """
         self.model = model
-        check_skipped(config.scl.preflight.skip, "scl.preflight.skip")
         self.skipped_checks = tuple(config.scl.preflight.skip)  # copied, since --continue_path reads the config again
         self.optimizers_made = False
         """Whether the model is being trained, so that the rules apply."""

@@ -18,6 +18,7 @@ from coqui_scl_plugin.consistency.term import SpeakerConsistency
 from coqui_scl_plugin.coqui.parts import VitsParts
 from coqui_scl_plugin.coqui.training_run import TrainingRun
 from coqui_scl_plugin.coqui.vits_config import SclVitsConfig
+from coqui_scl_plugin.preflight.checks import check_skipped
 
 
 class SclVits(Vits):
@@ -42,6 +43,7 @@ class SclVits(Vits):
         """
         config = SclVitsConfig.of(config)
         config.check_values()
+        check_skipped(config.scl.preflight.skip, "scl.preflight.skip")
         config.model_args.use_speaker_encoder_as_loss = False
         super().__init__(config, *args, **kwargs)
         self.speaker_encoder_loss = None
