@@ -213,7 +213,7 @@ def _gradient_norm(arm: Arm, corpus: Corpus, start: Path, cache: Path) -> float:
     norms = []
     for index, batch in enumerate(_spread_batches(model, samples)):
         torch.manual_seed(index)
-        generated, real = generate_pair(model, batch, detach_posterior=False)
+        generated, real = generate_pair(model, batch, model.config.scl)
         waveform = generated.detach().requires_grad_()
         term = consistency(ResampledAudio(waveform, model.config.audio.sample_rate), real)
         norms.append(float(torch.autograd.grad(term.loss, waveform)[0].norm()))

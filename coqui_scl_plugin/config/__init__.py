@@ -13,6 +13,7 @@ from coqui_scl_plugin.config.schema import (
     SclConfig,
     SegmentConfig,
     StrictConfig,
+    WindowConfig,
     check_section,
 )
 from coqui_scl_plugin.config.validate import check_config, check_loss
@@ -30,6 +31,7 @@ __all__ = [
     "SclConfig",
     "SegmentConfig",
     "StrictConfig",
+    "WindowConfig",
     "check_config",
     "check_loss",
     "check_section",

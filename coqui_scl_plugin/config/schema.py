@@ -92,6 +92,27 @@ class ReferenceConfig(StrictConfig):
 
 
 @dataclass
+class WindowConfig(StrictConfig):
+    """The stretch of generated speech that the loss listens to."""
+
+    seconds: float = field(
+        default=0.0,
+        metadata={
+            "help": "Decode a window of this length for the loss alone, or as long as the shortest item allows. 0: "
+            "listen to the slice that Coqui decodes for its other losses.",
+            "ge": 0,
+            "le": 60,
+        },
+    )
+    items: int | None = field(  # type: ignore[assignment]  # hides a method that Coqpit itself does not call
+        default=None, metadata={"help": "Number of items of the batch to listen to. Null: all of them.", "ge": 1}
+    )
+    every_n_steps: int = field(
+        default=1, metadata={"help": "Listen in every n-th step only, from `start_step` on.", "ge": 1}
+    )
+
+
+@dataclass
 class SegmentConfig(StrictConfig):
     """The slice of generated speech that the encoders embed."""
 
@@ -187,29 +208,62 @@ class SclConfig(StrictConfig):
         default=True, metadata={"help": "False: train a stock VITS without any speaker consistency loss."}
     )
     weight: float = field(default=9.0, metadata={"help": "Factor of the loss; alpha in YourTTS.", "ge": 0})
+    gradient_share: float | None = field(
+        default=None,
+        metadata={
+            "help": "Instead of `weight`: keep the gradient of the loss at the generated waveform at this share of the "
+            "mel loss's.",
+            "gt": 0,
+            "le": 100,
+        },
+    )
     start_step: int = field(default=0, metadata={"help": "The weight is 0 before this step.", "ge": 0})
     ramp_steps: int = field(default=0, metadata={"help": "The weight rises linearly over this many steps.", "ge": 0})
     loss: LossConfig = field(default_factory=LossConfig)
     encoders: list[EncoderConfig] = field(default_factory=lambda: [EncoderConfig()])
     holdout: list[EncoderConfig] = field(default_factory=list)
     reference: ReferenceConfig = field(default_factory=ReferenceConfig)
+    window: WindowConfig = field(default_factory=WindowConfig)
     segment: SegmentConfig = field(default_factory=SegmentConfig)
     freeze: FreezeConfig = field(default_factory=FreezeConfig)
     preflight: PreflightConfig = field(default_factory=PreflightConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
 
+    def ramp_at(self, step: int) -> float:
+        """Return the factor of the weight at a training step: 0 before `start_step`, then rising to 1.
+
+        It rises linearly over `ramp_steps`, and stays 0 if the section is off.
+
+        >>> config = SclConfig(start_step=10, ramp_steps=4)
+        >>> [config.ramp_at(step) for step in (0, 9, 10, 12, 13, 100)]
+        [0.0, 0.0, 0.25, 0.75, 1.0, 1.0]
+        """
+        if not self.enabled or step < self.start_step:
+            return 0.0
+        return min(1.0, (step - self.start_step + 1) / self.ramp_steps) if self.ramp_steps else 1.0
+
     def weight_at(self, step: int) -> float:
-        """Return the weight at a training step: 0 before `start_step`, then rising linearly over `ramp_steps`.
+        """Return the weight at a training step, without `gradient_share`.
 
         >>> config = SclConfig(weight=8.0, start_step=10, ramp_steps=4)
         >>> [config.weight_at(step) for step in (0, 9, 10, 12, 13, 100)]
         [0.0, 0.0, 2.0, 6.0, 8.0, 8.0]
         """
-        if not self.enabled or step < self.start_step:
-            return 0.0
-        if self.ramp_steps == 0:
-            return self.weight
-        return self.weight * min(1.0, (step - self.start_step + 1) / self.ramp_steps)
+        return self.weight * self.ramp_at(step)
+
+    def listens_at(self, step: int) -> bool:
+        """Tell whether the loss takes part in a training step.
+
+        >>> config = SclConfig(start_step=2, window=WindowConfig(every_n_steps=3))
+        >>> [step for step in range(9) if config.listens_at(step)]
+        [2, 5, 8]
+        """
+        return self.weight_at(step) > 0 and (step - self.start_step) % self.window.every_n_steps == 0
+
+    @property
+    def always_listens(self) -> bool:
+        """Whether the loss takes part in every training step."""
+        return self.enabled and self.weight > 0 and self.start_step == 0 and self.window.every_n_steps == 1
 
 
 def _check_list(item: Any, value: Any, path: str) -> None:

@@ -101,6 +101,14 @@ def _check_loss_fits(config: SclConfig) -> None:
         raise ConfigError(msg)
 
 
+def _check_weight(config: SclConfig) -> None:
+    if config.gradient_share is not None and config.weight != SclConfig.weight:
+        raise ConfigError(
+            f"scl.gradient_share = {config.gradient_share:g} and scl.weight = {config.weight:g}: both set the strength "
+            "of the loss; remove one of them."
+        )
+
+
 def check_config(config: SclConfig) -> None:
     """Check a config object, however it was made: structure, ranges, registered names and their parameters.
 
@@ -113,3 +121,4 @@ def check_config(config: SclConfig) -> None:
     _check_encoders(config)
     check_loss(config.loss.name, config.loss.params, f"{SECTION}.loss")
     _check_loss_fits(config)
+    _check_weight(config)

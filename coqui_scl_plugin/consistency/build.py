@@ -6,6 +6,7 @@ import torch
 
 from coqui_scl_plugin.config import ENSEMBLE, EncoderConfig, SclConfig
 from coqui_scl_plugin.consistency.encoder_bank import EncoderBank
+from coqui_scl_plugin.consistency.gradient_share import GradientShare
 from coqui_scl_plugin.consistency.term import SpeakerConsistency
 from coqui_scl_plugin.encoders.build import build_encoder_of
 from coqui_scl_plugin.encoders.segment_encoder import SegmentEncoder
@@ -45,6 +46,7 @@ def build_consistency(config: SclConfig) -> SpeakerConsistency:
         calibrations={
             s.label: Calibration(s.floor, s.ceiling) for s in specs if s.floor is not None and s.ceiling is not None
         },
+        gradient_share=GradientShare(config.gradient_share) if config.gradient_share is not None else None,
         logs_members=config.loss.name == ENSEMBLE,
     )
 

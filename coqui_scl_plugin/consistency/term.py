@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity
 
 from coqui_scl_plugin.consistency.encoder_bank import EncoderBank
+from coqui_scl_plugin.consistency.gradient_share import GradientShare
 from coqui_scl_plugin.encoders.audio import ResampledAudio
 from coqui_scl_plugin.errors import PreflightError
 from coqui_scl_plugin.losses.calibration import Calibration
@@ -42,6 +43,7 @@ class SpeakerConsistency(nn.Module):
         references: ReferenceSource,
         calibrations: Mapping[str, Calibration] | None = None,
         *,
+        gradient_share: GradientShare | None = None,
         logs_members: bool = False,
     ) -> None:
         """Combine the parts.
@@ -51,6 +53,7 @@ class SpeakerConsistency(nn.Module):
             encoders: Training and held-out encoders.
             references: Source of the real embeddings.
             calibrations: Calibrations by alias that the config gives.
+            gradient_share: What weights the loss by its gradient. None: the config gives the weight.
             logs_members: Whether terms have the loss of each member, as for a loss that the config calls an ensemble.
         """
         super().__init__()
@@ -58,6 +61,7 @@ class SpeakerConsistency(nn.Module):
         self.encoders = encoders
         self.references = references
         self.calibrations = dict(calibrations or {})
+        self.gradient_share = gradient_share
         self._logs_members = logs_members
         self._calibrate()
 

@@ -19,6 +19,7 @@ CONSISTENCY = "speaker_encoder_loss"
 _STOCK_ENCODER = "speaker_encoder"
 _ENCODERS = f"{CONSISTENCY}.encoders."
 _LOSS = f"{CONSISTENCY}.loss."
+_GRADIENT_SHARE = f"{CONSISTENCY}.gradient_share."
 
 
 class VitsParts:
@@ -129,10 +130,12 @@ class VitsParts:
         return {key: value for key, value in state.items() if not key.startswith(prefixes)}
 
     def as_named_now(self, state: Mapping[str, Any]) -> dict[str, Any]:
-        """Return a state dict with current keys.
+        """Return a state dict with current keys, and without a `gradient_share` that the config no longer has.
 
         The weights of a loss for a single encoder, formerly `loss.KEY`, are now `loss.members.ALIAS.KEY`.
         """
+        if self.consistency is None or self.consistency.gradient_share is None:
+            state = {key: value for key, value in state.items() if not key.startswith(_GRADIENT_SHARE)}
         aliases = list(self.consistency.loss.members) if self.consistency is not None else []
         if len(aliases) != 1 or self.consistency is None:
             return dict(state)
@@ -147,6 +150,6 @@ class VitsParts:
 
     @staticmethod
     def forgive_encoder_keys(module: nn.Module, incompatible_keys: Any) -> None:
-        """Remove encoders from the keys that a checkpoint lacks; a hook of `load_state_dict`."""
+        """Remove what a run makes anew from the keys that a checkpoint lacks; a hook of `load_state_dict`."""
         missing = incompatible_keys.missing_keys
-        missing[:] = [key for key in missing if not key.startswith(_ENCODERS)]
+        missing[:] = [key for key in missing if not key.startswith((_ENCODERS, _GRADIENT_SHARE))]

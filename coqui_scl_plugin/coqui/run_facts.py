@@ -50,7 +50,7 @@ def collect_facts(parts: VitsParts, known: TrainerFacts, data: DataAccess) -> Ru
     @functools.cache
     def generate() -> tuple[Tensor, ReferenceBatch]:
         with torch.enable_grad():
-            return generate_pair(model, data.small_batch(), detach_posterior=parts.scl.segment.detach_posterior)
+            return generate_pair(model, data.small_batch(), parts.scl, known.step)
 
     @functools.cache
     def gradients() -> Mapping[str, Sequence[GradientProbe]]:

@@ -5,12 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 from trainer import Trainer
 
 from coqui_scl_plugin.coqui.distributed import is_main_process
 from coqui_scl_plugin.coqui.parts import VitsParts
 from coqui_scl_plugin.coqui.run_start import prepare_run
-from coqui_scl_plugin.coqui.vits_batch import generated_waveform, reconstruct_batch, reference_batch
+from coqui_scl_plugin.coqui.vits_batch import listen, reconstruct_batch, reference_batch
 from coqui_scl_plugin.encoders.audio import ResampledAudio
 from coqui_scl_plugin.freeze import Drift, DriftGuard
 from coqui_scl_plugin.freeze.gradient_guard import GradientGuard
@@ -34,6 +35,7 @@ class TrainingRun:
         self.monitor: SimilarityMonitor | None = None
         """None before `begin`, and if the section is off."""
         self._gradient_guard = GradientGuard()
+        self._gradient_check_due = False
         self._watch: EncoderWatch | None = None
         self._trainer: Trainer | None = None
         self._target: str | None = None
@@ -63,6 +65,7 @@ class TrainingRun:
         self.parts.module_rules.scale_learning_rates(trainer.optimizer, self.step)
         if self.parts.consistency is not None:
             self.parts.consistency.loss.set_step(self.step)
+        self._gradient_check_due |= self._is_checked()
 
     def enforce(self, optimizer_idx: int | None) -> None:
         """Enforce policies and rules before a training step, after all callbacks at its start."""
@@ -76,30 +79,52 @@ class TrainingRun:
 
         Logged: `loss_spk_encoder` (weighted, as stock calls it), `reference_cosine_ALIAS` (of generated speech and its
         reference), `calibrated_reference_cosine_ALIAS`, and for several encoders `loss_spk_encoder_ALIAS` (each member,
-        unweighted).
+        unweighted). Where the loss does not take part in every step, `scl_listens` (1 or 0), and none of the others in
+        a step without it. With `gradient_share`, `scl_weight` and `scl_gradient_share`.
         """
-        consistency, model = self.parts.consistency, self.parts.model
+        consistency, model, scl = self.parts.consistency, self.parts.model, self.parts.scl
         if optimizer_idx != _GENERATOR or consistency is None:
             return losses
-        scl = self.parts.scl
-        weight = scl.weight_at(self.step)
-        if weight == 0.0 and model.training:
-            return {**losses, "loss_spk_encoder": 0.0}
-        generated = generated_waveform(model, batch, outputs, detach_posterior=scl.segment.detach_posterior)
-        real = reference_batch(model, batch, outputs)
+        listens = scl.listens_at(self.step) or not model.training
+        if model.training and not scl.always_listens:
+            losses = {**losses, "scl_listens": float(listens)}
+        if not listens:
+            return losses
+        generated, real = listen(model, batch, outputs, scl, self.step)
         if model.training:
-            expects = self._is_checked() and "gradient" not in self.parts.skipped_checks
-            self._gradient_guard.watch(generated, expect=expects and consistency.can_teach(real))
+            self._watch_gradient(generated, expect=consistency.can_teach(real))
         term = consistency(ResampledAudio(generated, model.config.audio.sample_rate), real, self.step)
-        weighted = weight * term.loss
+        weighted, measured = self._weigh(term.loss, generated, outputs, losses)
         return {
             **losses,
             "loss": losses["loss"] + weighted,
             "loss_spk_encoder": weighted,
+            **measured,
             **{f"reference_cosine_{alias}": value for alias, value in term.reference_cosines.items()},
             **{f"calibrated_reference_cosine_{alias}": value for alias, value in term.calibrated.items()},
             **{f"loss_spk_encoder_{alias}": value for alias, value in term.members.items()},
         }
+
+    def _weigh(
+        self, loss: Tensor, generated: Tensor, outputs: dict[str, Any], losses: dict[str, Any]
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the weighted loss, and with `gradient_share` what to log about its weight."""
+        scl, consistency = self.parts.scl, self.parts.consistency
+        balancer = consistency.gradient_share if consistency is not None else None
+        if balancer is None or consistency is None:
+            return scl.weight_at(self.step) * loss, {}
+        ramp = scl.ramp_at(self.step)
+        if not (self.parts.model.training and generated.requires_grad):
+            return ramp * balancer.weight * loss, {}
+        (mel,) = torch.autograd.grad(losses["loss_mel"], outputs["model_outputs"], retain_graph=True)
+        trains = any(parameter.requires_grad for parameter in consistency.parameters())
+        balanced = balancer.balance(loss, generated, mel, ramp=ramp, keep_graph=trains)
+        return balanced.loss, {"scl_weight": balanced.weight, "scl_gradient_share": balanced.share}
+
+    def _watch_gradient(self, generated: Tensor, *, expect: bool) -> None:
+        """Let the gradient guard watch the first step in which the loss takes part since a check was due."""
+        due, self._gradient_check_due = self._gradient_check_due, False
+        self._gradient_guard.watch(generated, expect=due and expect and "gradient" not in self.parts.skipped_checks)
 
     def _is_checked(self) -> bool:
         """Tell whether the guards check this step."""
@@ -113,8 +138,8 @@ class TrainingRun:
             DriftError: an encoder moved, and `freeze.on_drift` is `raise`.
         """
         self.parts.apply_policies()
+        self._gradient_guard.check(self.step)
         if self._is_checked():
-            self._gradient_guard.check(self.step)
             self.check_encoders(trainer.total_steps_done)
 
     def check_encoders(self, step: int) -> None:

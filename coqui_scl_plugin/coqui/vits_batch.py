@@ -1,4 +1,4 @@
-"""Batches of a stock `Vits`: the generated waveform, the real half of the batch, and reconstructions."""
+"""Batches of a stock `Vits`: what the loss compares, and reconstructions."""
 
 from typing import Any
 
@@ -7,37 +7,77 @@ from torch import Tensor
 from TTS.tts.models.vits import Vits
 from TTS.tts.utils.helpers import segment
 
+from coqui_scl_plugin.config import SclConfig
+from coqui_scl_plugin.coqui.listening_window import ListeningWindow, draw_items, draw_window
 from coqui_scl_plugin.coqui.vits_audio import reconstruct
 from coqui_scl_plugin.encoders.audio import ResampledAudio
 from coqui_scl_plugin.references.sources import ReferenceBatch
 
 
-def generated_waveform(
-    model: Vits, batch: dict[str, Any], outputs: dict[str, Any], *, detach_posterior: bool
-) -> Tensor:
-    """Return the slices that a step generated, `[B, T]` float32.
+def listen(
+    model: Vits, batch: dict[str, Any], outputs: dict[str, Any], scl: SclConfig, step: int = 0
+) -> tuple[Tensor, ReferenceBatch]:
+    """Return what the loss compares: generated speech `[K, T]` in float32, with its graph, and its real half.
 
-    The result is a separate view, so that its gradient is that of the speaker consistency term alone.
+    With `window.seconds` 0 these are Coqui's slices, otherwise a window of the latents that is decoded once more. The
+    gradient at the generated speech is that of the speaker consistency term alone.
 
     Args:
         model: Model in the mode of the step.
         batch: Batch that `train_step` received.
         outputs: Outputs of the model's forward.
-        detach_posterior: Whether to decode again, from latents that pass no gradient to the posterior encoder.
+        scl: The section; it says how long the loss listens, to how many items, and whether through the posterior
+            encoder.
+        step: The training step, which draws the items and the places.
     """
-    waveform = outputs["model_outputs"]
-    if detach_posterior and torch.is_grad_enabled():
-        waveform = _decode_detached(model, batch, outputs)
-    return waveform.float().squeeze(1)
+    real = reference_batch(model, batch, outputs)
+    if scl.window.seconds > 0:
+        lengths = [int(length) for length in batch["spec_lens"]]
+        frames = max(1, round(scl.window.seconds * _latent_rate(model)))
+        window = draw_window(real.names, lengths, frames, items=scl.window.items, step=step)
+        generated = _decode(model, batch, outputs, window, detach=scl.segment.detach_posterior)
+        return generated, real.select(window.items, _real_slices(model, batch, window))
+    items = draw_items(len(real.names), scl.window.items, step)
+    if scl.segment.detach_posterior and torch.is_grad_enabled():
+        starts = (outputs["slice_ids"] // _interpolation(model)).tolist()
+        window = ListeningWindow(items, [starts[item] for item in items], model.spec_segment_size)
+        generated = _decode(model, batch, outputs, window, detach=True)
+    else:
+        generated = outputs["model_outputs"].float().squeeze(1)
+        generated = generated if len(items) == len(generated) else generated[items]
+    return generated, real.select(items, real.segments.select(items))
 
 
-def _decode_detached(model: Vits, batch: dict[str, Any], outputs: dict[str, Any]) -> Tensor:
+def _decode(
+    model: Vits, batch: dict[str, Any], outputs: dict[str, Any], window: ListeningWindow, *, detach: bool
+) -> Tensor:
+    """Decode a window of the latents, `[K, T]` float32, with the conditioning of its items."""
     conditioning = model._get_speaker_conditioning(batch, "emb_g", normalize_embedding=False)
-    start = outputs["slice_ids"] // _interpolation(model)
-    latents = segment(outputs["z"].detach(), start, model.spec_segment_size, pad_short=True)
-    latents, *_ = model.upsampling_z(latents, slice_ids=start)
-    decoded: Tensor = model.waveform_decoder(latents, g=conditioning)
-    return decoded
+    latents = (outputs["z"].detach() if detach else outputs["z"])[window.items]
+    starts = torch.tensor(window.starts, device=latents.device)
+    cut = segment(latents, starts, window.frames, pad_short=True)
+    upsampled, *_ = model.upsampling_z(cut, slice_ids=starts)
+    if upsampled.ndim < cut.ndim:  # interpolation in Coqui drops the first dimension of a single item
+        upsampled = upsampled.unsqueeze(0)
+    decoded: Tensor = model.waveform_decoder(
+        upsampled, g=conditioning[window.items] if conditioning is not None else None
+    )
+    return decoded.float().squeeze(1)
+
+
+def _real_slices(model: Vits, batch: dict[str, Any], window: ListeningWindow) -> ResampledAudio:
+    """Cut the recordings where the window cuts their latents, `[K, T]`."""
+    hop = model.config.audio.hop_length * _interpolation(model)
+    waveforms = batch["waveform"][window.items]
+    starts = torch.tensor(window.starts, device=waveforms.device) * hop
+    slices = segment(waveforms, starts, window.frames * hop)
+    return ResampledAudio(slices.squeeze(1), model.config.audio.sample_rate)
+
+
+def _latent_rate(model: Vits) -> float:
+    """Return the frames of the posterior encoder in a second."""
+    audio = model.config.audio
+    return float((model.args.encoder_sample_rate or audio.sample_rate) / audio.hop_length)
 
 
 def _interpolation(model: Vits) -> int:
@@ -63,13 +103,11 @@ def reference_batch(model: Vits, batch: dict[str, Any], outputs: dict[str, Any])
     )
 
 
-def generate_pair(model: Vits, batch: dict[str, Any], *, detach_posterior: bool) -> tuple[Tensor, ReferenceBatch]:
-    """Run the generator as a training step does; return the waveform `[B, T]` with its graph, and the real half."""
+def generate_pair(model: Vits, batch: dict[str, Any], scl: SclConfig, step: int = 0) -> tuple[Tensor, ReferenceBatch]:
+    """Run the generator as a training step does, and return what the loss compares; see `listen`."""
     conditioning = {key: batch[key] for key in ("d_vectors", "speaker_ids", "language_ids")}
     inputs = (batch[key] for key in ("tokens", "token_lens", "spec", "spec_lens", "waveform"))
-    outputs = model.forward(*inputs, aux_input=conditioning)
-    generated = generated_waveform(model, batch, outputs, detach_posterior=detach_posterior)
-    return generated, reference_batch(model, batch, outputs)
+    return listen(model, batch, model.forward(*inputs, aux_input=conditioning), scl, step)
 
 
 def reconstruct_batch(model: Vits, batch: dict[str, Any], max_seconds: float) -> list[Tensor]:

@@ -1,6 +1,7 @@
 """Resampling, tiling and mel spectrograms between a waveform and an encoder's layers, all differentiable."""
 
 import functools
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -44,6 +45,12 @@ class ResampledAudio:
             with torch.autocast(self.device.type, enabled=False):
                 self._by_rate[rate] = resample(self.waveform, self.sample_rate, rate)
         return self._by_rate[rate]
+
+    def select(self, items: Sequence[int]) -> "ResampledAudio":
+        """Return some rows of the waveform; itself if they are all of them."""
+        if len(items) == len(self.waveform):
+            return self
+        return ResampledAudio(self.waveform[list(items)], self.sample_rate)
 
 
 def tile(waveform: Tensor, samples: int) -> Tensor:

@@ -2,6 +2,7 @@
 
 import logging
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -32,6 +33,15 @@ class ReferenceBatch:
         """Integers that tell the speakers of this batch apart, `[B]`."""
         order = sorted(set(self.speakers))
         return torch.tensor([order.index(speaker) for speaker in self.speakers], device=self.segments.device)
+
+    def select(self, items: Sequence[int], segments: ResampledAudio) -> "ReferenceBatch":
+        """Return the real half of some items, with real slices that belong to them."""
+        return ReferenceBatch(
+            segments=segments,
+            utterances=[self.utterances[item] for item in items],
+            names=[self.names[item] for item in items],
+            speakers=[self.speakers[item] for item in items],
+        )
 
 
 class ReferenceSource:

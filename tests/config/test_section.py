@@ -14,6 +14,7 @@ from coqui_scl_plugin.errors import ConfigError
 DEFAULTS = {
     "enabled": True,
     "weight": 9.0,
+    "gradient_share": None,
     "start_step": 0,
     "ramp_steps": 0,
     "loss": {"name": "cosine", "params": {}},
@@ -30,6 +31,7 @@ DEFAULTS = {
     ],
     "holdout": [],
     "reference": {"source": "utterance", "cache": "speaker_references.safetensors"},
+    "window": {"seconds": 0.0, "items": None, "every_n_steps": 1},
     "segment": {"min_seconds": 0.0, "detach_posterior": False},
     "freeze": {"modules": [], "check_every": 100, "on_drift": "raise"},
     "preflight": {"skip": []},
@@ -40,6 +42,7 @@ DEFAULTS = {
 FULL = {
     "enabled": False,
     "weight": 3.5,
+    "gradient_share": None,  # excludes a weight
     "start_step": 7,
     "ramp_steps": 9,
     "loss": {
@@ -78,6 +81,7 @@ FULL = {
         }
     ],
     "reference": {"source": "segment", "cache": None},
+    "window": {"seconds": 2.0, "items": 3, "every_n_steps": 4},
     "segment": {"min_seconds": 1.6, "detach_posterior": True},
     "freeze": {
         "modules": [

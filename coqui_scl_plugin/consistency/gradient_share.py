@@ -1,0 +1,76 @@
+"""The weight that keeps the gradient of the loss at a share of the mel loss's."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+_DECAY = 0.95
+"""Of the running means: about the last 20 steps in which the loss takes part count."""
+
+
+class BalancedTerm(NamedTuple):
+    """A loss that was weighted by its gradient."""
+
+    loss: Tensor
+    """Scalar, weighted; its gradient reaches the generated waveform."""
+    weight: Tensor
+    """Scalar, without a gradient."""
+    share: Tensor
+    """Norm of the weighted loss's gradient, divided by that of the mel loss's gradient; scalar."""
+
+
+class GradientShare(nn.Module):
+    """A running measure of two gradients, and the weight that follows from it.
+
+    As the balancer of Défossez et al. ("High fidelity neural audio compression", 2022, section 3.4), it divides by
+    running means of the norms. They are buffers, so that a continued run goes on with the same weight.
+    """
+
+    mel_norm: Tensor
+    term_norm: Tensor
+
+    def __init__(self, share: float) -> None:
+        """Measure nothing yet.
+
+        Args:
+            share: Norm of the weighted loss's gradient that is aimed at, divided by that of the mel loss's.
+        """
+        super().__init__()
+        self.share = share
+        for name in ("mel_norm", "term_norm"):
+            self.register_buffer(name, torch.zeros((), dtype=torch.float64))
+
+    @property
+    def weight(self) -> Tensor:
+        """The factor of the unweighted loss, a float32 scalar; 0 before the first measurement."""
+        weight = torch.where(self.term_norm > 0, self.share * self.mel_norm / self.term_norm, 0.0)
+        return weight.float()
+
+    def update(self, mel_norm: Tensor, term_norm: Tensor) -> None:
+        """Take the norms of a step, unless one of them is 0 or not finite, which says nothing about the other steps."""
+        usable = mel_norm.isfinite() & term_norm.isfinite() & (mel_norm > 0) & (term_norm > 0)
+        for mean, norm in ((self.mel_norm, mel_norm), (self.term_norm, term_norm)):
+            mean.copy_(torch.where(usable, mean * _DECAY + norm.double() * (1.0 - _DECAY), mean))
+
+    def balance(
+        self, loss: Tensor, generated: Tensor, mel_gradient: Tensor, *, ramp: float, keep_graph: bool
+    ) -> BalancedTerm:
+        """Weight a loss by the gradients of this and earlier steps.
+
+        Args:
+            loss: Scalar, unweighted.
+            generated: Waveform `[K, T]` that the loss was computed from.
+            mel_gradient: Gradient of the mel loss at the waveform that it was computed from.
+            ramp: Factor of the weight at this step.
+            keep_graph: Whether the loss or an encoder has weights to train. If not, the encoders' backward pass runs
+                here, once, and its result enters the generator's.
+        """
+        (gradient,) = torch.autograd.grad(loss, generated, retain_graph=keep_graph)
+        mel_norm, term_norm = mel_gradient.float().norm(), gradient.norm()
+        self.update(mel_norm, term_norm)
+        weight = ramp * self.weight
+        if not keep_graph:
+            through = (generated * gradient).sum()  # has that gradient, with respect to the waveform
+            loss = loss.detach() + (through - through.detach())
+        return BalancedTerm(weight * loss, weight, weight * term_norm / mel_norm)
