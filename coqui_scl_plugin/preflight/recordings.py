@@ -131,13 +131,14 @@ def check_sample_rate(facts: RunFacts) -> list[Finding]:
 def check_segment_length(facts: RunFacts) -> list[Finding]:
     """The generated slice is long enough to recognise a speaker, and not padded with silence."""
     findings = []
-    seconds = facts.segment_seconds
-    if seconds < _MIN_SEGMENT_SECONDS:
+    seconds, window = facts.segment_seconds, facts.config.scl.window.seconds
+    if (window or seconds) < _MIN_SEGMENT_SECONDS:
+        heard, key = (window, "scl.window.seconds") if window else (seconds, "model_args.spec_segment_size")
         findings.append(
             Finding(
-                f"The generator makes slices of {seconds:.3f} s. Tiled to the length that an encoder needs, they "
-                "become a buzz in which no speaker can be recognised.",
-                f"Raise model_args.spec_segment_size to at least {_MIN_SEGMENT_SECONDS} s.",
+                f"The loss hears {heard:.3f} s of generated speech ({key}). Tiled to the length that an encoder needs, "
+                "they become a buzz in which no speaker can be recognised.",
+                f"Raise {key} to at least {_MIN_SEGMENT_SECONDS} s, or set scl.window.seconds to 2.",
             )
         )
     short = [

@@ -25,7 +25,8 @@ def check_speakers(facts: RunFacts) -> list[Finding]:
     """Batches contain as many speakers as the loss needs."""
     if facts.consistency is None or not facts.train_samples:
         return []
-    loss, batch_size = facts.consistency.loss, facts.config.batch_size
+    loss, batch_size, heard = facts.consistency.loss, facts.config.batch_size, facts.config.scl.window.items
+    size, key = min((batch_size, "batch_size"), (heard or batch_size, "scl.window.items"))
     name, needed = loss.name, loss.min_speakers
     counts = Counter(sample["speaker_name"] for sample in facts.train_samples)
     if len(counts) < needed:
@@ -38,20 +39,16 @@ def check_speakers(facts: RunFacts) -> list[Finding]:
         ]
     if loss.wants_prototypes or needed < 2:
         return []
-    if batch_size < needed:
-        return [
-            Finding(
-                f"{name} needs at least {needed} speakers in a batch, batch_size is {batch_size}.", "Raise batch_size."
-            )
-        ]
+    if size < needed:
+        return [Finding(f"{name} needs at least {needed} speakers in a batch, {key} is {size}.", f"Raise {key}.")]
     shares = _shares(facts, counts)
-    alone = sum(share**batch_size for share in shares.values())
+    alone = sum(share**size for share in shares.values())
     most = max(shares, key=lambda speaker: shares[speaker])
     found = (
         f"{name} needs several speakers in a batch: with {shares[most]:.0%} of the samples in batches by {most!r} and "
-        f"batch_size {batch_size}, {alone:.0%} of the batches have one speaker and teach nothing."
+        f"{key} {size}, {alone:.0%} of the batches have one speaker and teach nothing."
     )
-    change = "Balance the speakers (use_weighted_sampler), raise batch_size, or use prototypes = 'centroid'."
+    change = f"Balance the speakers (use_weighted_sampler), raise {key}, or use prototypes = 'centroid'."
     return [] if alone < 0.1 else [warning(found, change)] if alone < 0.5 else [Finding(found, change)]
 
 
