@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import torch
 
 from coqui_scl_plugin.config import ENSEMBLE, EncoderConfig, SclConfig
+from coqui_scl_plugin.consistency.augment import build_augmentation
 from coqui_scl_plugin.consistency.encoder_bank import EncoderBank
 from coqui_scl_plugin.consistency.term import SpeakerConsistency
 from coqui_scl_plugin.encoders.build import build_encoder_of
@@ -46,6 +47,7 @@ def build_consistency(config: SclConfig) -> SpeakerConsistency:
             s.label: Calibration(s.floor, s.ceiling) for s in specs if s.floor is not None and s.ceiling is not None
         },
         logs_members=config.loss.name == ENSEMBLE,
+        augmentation=build_augmentation(config.augment),
     )
 
 
