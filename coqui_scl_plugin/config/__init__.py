@@ -3,6 +3,7 @@
 from coqui_scl_plugin.config.schema import (
     ENSEMBLE,
     SECTION,
+    AugmentConfig,
     EncoderConfig,
     EvaluationConfig,
     FreezeConfig,
@@ -21,6 +22,7 @@ from coqui_scl_plugin.config.validate import check_config, check_loss
 __all__ = [
     "ENSEMBLE",
     "SECTION",
+    "AugmentConfig",
     "EncoderConfig",
     "EvaluationConfig",
     "FreezeConfig",

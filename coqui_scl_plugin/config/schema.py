@@ -131,6 +131,38 @@ class SegmentConfig(StrictConfig):
 
 
 @dataclass
+class AugmentConfig(StrictConfig):
+    """What stands between generated speech and the encoders in a training step; every effect is off by default."""
+
+    gain_db: float = field(
+        default=0.0, metadata={"help": "Largest gain, up and down, in dB. 0: off.", "ge": 0, "le": 40}
+    )
+    equaliser_db: float = field(
+        default=0.0,
+        metadata={"help": "Largest gain of a band of the equaliser, up and down, in dB. 0: off.", "ge": 0, "le": 24},
+    )
+    noise_snr_db: list[float] | None = field(
+        default=None,
+        metadata={
+            "help": "Lowest and highest ratio of speech to noise in dB, such as [10, 30]. Null: no noise.",
+            "min_length": 2,
+            "max_length": 2,
+        },
+    )
+    room_seconds: float = field(
+        default=0.0, metadata={"help": "Longest reverberation time (60 dB) of a room. 0: off.", "ge": 0, "le": 0.5}
+    )
+    speed: float = field(
+        default=0.0,
+        metadata={
+            "help": "Largest change of speed and pitch, up and down, as a share, in steps of 0.01. 0: off.",
+            "ge": 0,
+            "le": 0.2,
+        },
+    )
+
+
+@dataclass
 class ModuleRuleConfig(StrictConfig):
     """A rule for training matching modules of the generator or the discriminator; the last one that matches applies."""
 
@@ -225,6 +257,7 @@ class SclConfig(StrictConfig):
     reference: ReferenceConfig = field(default_factory=ReferenceConfig)
     window: WindowConfig = field(default_factory=WindowConfig)
     segment: SegmentConfig = field(default_factory=SegmentConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
     freeze: FreezeConfig = field(default_factory=FreezeConfig)
     preflight: PreflightConfig = field(default_factory=PreflightConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)

@@ -3,7 +3,15 @@
 from collections.abc import Mapping
 from typing import Any
 
-from coqui_scl_plugin.config.schema import ENSEMBLE, SECTION, EncoderConfig, LossConfig, SclConfig, check_section
+from coqui_scl_plugin.config.schema import (
+    ENSEMBLE,
+    SECTION,
+    AugmentConfig,
+    EncoderConfig,
+    LossConfig,
+    SclConfig,
+    check_section,
+)
 from coqui_scl_plugin.errors import ConfigError, HoldoutError
 from coqui_scl_plugin.plugins import parameters, registry
 
@@ -109,6 +117,17 @@ def _check_weight(config: SclConfig) -> None:
         )
 
 
+def _check_augment(augment: AugmentConfig) -> None:
+    path = f"{SECTION}.augment"
+    if augment.noise_snr_db is not None:
+        low, high = augment.noise_snr_db
+        if not 0 <= low <= high <= 60:
+            msg = f"{path}.noise_snr_db = {augment.noise_snr_db}: must be [low, high] with 0 <= low <= high <= 60."
+            raise ConfigError(msg)
+    if 0 < augment.speed < 0.01:
+        raise ConfigError(f"{path}.speed = {augment.speed}: must be 0 or at least 0.01; speeds are whole percents.")
+
+
 def check_config(config: SclConfig) -> None:
     """Check a config object, however it was made: structure, ranges, registered names and their parameters.
 
@@ -122,3 +141,4 @@ def check_config(config: SclConfig) -> None:
     check_loss(config.loss.name, config.loss.params, f"{SECTION}.loss")
     _check_loss_fits(config)
     _check_weight(config)
+    _check_augment(config.augment)

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import torch
 
 from coqui_scl_plugin.config import ENSEMBLE, EncoderConfig, SclConfig
+from coqui_scl_plugin.consistency.augment import build_augmentation
 from coqui_scl_plugin.consistency.encoder_bank import EncoderBank
 from coqui_scl_plugin.consistency.gradient_share import GradientShare
 from coqui_scl_plugin.consistency.term import SpeakerConsistency
@@ -48,6 +49,7 @@ def build_consistency(config: SclConfig) -> SpeakerConsistency:
         },
         gradient_share=GradientShare(config.gradient_share) if config.gradient_share is not None else None,
         logs_members=config.loss.name == ENSEMBLE,
+        augmentation=build_augmentation(config.augment),
     )
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity
 
+from coqui_scl_plugin.consistency.augment import Augmentation
 from coqui_scl_plugin.consistency.encoder_bank import EncoderBank
 from coqui_scl_plugin.consistency.gradient_share import GradientShare
 from coqui_scl_plugin.encoders.audio import ResampledAudio
@@ -45,6 +46,7 @@ class SpeakerConsistency(nn.Module):
         *,
         gradient_share: GradientShare | None = None,
         logs_members: bool = False,
+        augmentation: Augmentation | None = None,
     ) -> None:
         """Combine the parts.
 
@@ -55,6 +57,7 @@ class SpeakerConsistency(nn.Module):
             calibrations: Calibrations by alias that the config gives.
             gradient_share: What weights the loss by its gradient. None: the config gives the weight.
             logs_members: Whether terms have the loss of each member, as for a loss that the config calls an ensemble.
+            augmentation: What stands between generated speech and the encoders in training mode.
         """
         super().__init__()
         self.loss = loss
@@ -63,6 +66,7 @@ class SpeakerConsistency(nn.Module):
         self.calibrations = dict(calibrations or {})
         self.gradient_share = gradient_share
         self._logs_members = logs_members
+        self._augmentation = augmentation
         self._calibrate()
 
     # --- real speech ----------------------------------------------------------------------------------------------
@@ -157,7 +161,9 @@ class SpeakerConsistency(nn.Module):
         return encoder(generated.at(encoder.sample_rate)), self.references.embed(alias, encoder, real, step)
 
     def forward(self, generated: ResampledAudio, real: ReferenceBatch, step: int = 0) -> ConsistencyTerm:
-        """Compare generated speech with its references at a training step, in float32."""
+        """Compare generated speech with its references at a training step, in float32; augmented in training mode."""
+        if self.training and self._augmentation is not None:
+            generated, real = self._augmentation(generated, real, step)
         pairs = {alias: self.embed_pair(alias, generated, real, step) for alias in self.loss.active(step)}
         members = self.loss.member_losses(
             {alias: embedded for alias, (embedded, _) in pairs.items()},

@@ -33,6 +33,7 @@ DEFAULTS = {
     "reference": {"source": "utterance", "cache": "speaker_references.safetensors"},
     "window": {"seconds": 0.0, "items": None, "every_n_steps": 1},
     "segment": {"min_seconds": 0.0, "detach_posterior": False},
+    "augment": {"gain_db": 0.0, "equaliser_db": 0.0, "noise_snr_db": None, "room_seconds": 0.0, "speed": 0.0},
     "freeze": {"modules": [], "check_every": 100, "on_drift": "raise"},
     "preflight": {"skip": []},
     "evaluation": {"max_seconds": 5.0, "training_rise": 0.02, "holdout_rise": 0.01},
@@ -83,6 +84,7 @@ FULL = {
     "reference": {"source": "segment", "cache": None},
     "window": {"seconds": 2.0, "items": 3, "every_n_steps": 4},
     "segment": {"min_seconds": 1.6, "detach_posterior": True},
+    "augment": {"gain_db": 6.0, "equaliser_db": 4.0, "noise_snr_db": [10.0, 30.0], "room_seconds": 0.3, "speed": 0.05},
     "freeze": {
         "modules": [
             {"pattern": "text_encoder", "until_step": 50, "lr_scale": 0.0, "eval_mode": False},
@@ -166,6 +168,10 @@ def test_a_whole_number_will_do_for_a_weight() -> None:
         (["--coqpit.scl.encoders.0.name", "dvector"], {"encoders": [DEFAULTS["encoders"][0] | {"name": "dvector"}]}),
         (["--coqpit.scl.freeze.check_every", "7"], {"freeze": DEFAULTS["freeze"] | {"check_every": 7}}),
         (["--coqpit.scl.enabled", "false"], {"enabled": False}),
+        (
+            ["--coqpit.scl.augment.noise_snr_db", "10", "30"],
+            {"augment": DEFAULTS["augment"] | {"noise_snr_db": [10.0, 30.0]}},
+        ),
         (["--coqpit.scl.reference.source", "segment"], {"reference": DEFAULTS["reference"] | {"source": "segment"}}),
         (
             ["--coqpit.scl.start_step", "5", "--coqpit.scl.ramp_steps", "6", "--coqpit.batch_size", "3"],

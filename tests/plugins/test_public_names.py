@@ -8,7 +8,8 @@ import pytest
 PUBLIC = {
     "coqui_scl_plugin": "SclConfig SclVits SclVitsConfig available build_encoder build_loss hookimpl __version__",
     "coqui_scl_plugin.config": "SECTION StrictConfig LossConfig EncoderConfig ReferenceConfig SegmentConfig "
-    "ModuleRuleConfig FreezeConfig PreflightConfig EvaluationConfig SclConfig check_section check_loss check_config",
+    "ModuleRuleConfig FreezeConfig PreflightConfig EvaluationConfig SclConfig check_section check_loss check_config "
+    "AugmentConfig",
     "coqui_scl_plugin.hookspecs": "GROUP hookspec hookimpl scl_losses scl_encoders scl_freeze_policies",
     "coqui_scl_plugin.errors": "SclError ConfigError HoldoutError EvaluationSetError PluginError EncoderError "
     "PreflightError GradientError DriftError",
