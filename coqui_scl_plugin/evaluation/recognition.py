@@ -71,19 +71,19 @@ def character_error_rate(text: str, heard: str) -> float | None:
 
 
 def _load_pipeline(model: str) -> Any:
-    """Load a recogniser without its own code; a local folder is not looked for on the hub. Raises ConfigError."""
+    """Load a recogniser, but no code that comes with it. Raises ConfigError."""
     import transformers
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    local = Path(model).is_dir()
     try:
         with log_level(logging.ERROR, "transformers"):
             loaded = transformers.pipeline(
-                "automatic-speech-recognition", model=model, device=device, trust_remote_code=False,
-                model_kwargs={"local_files_only": local},
-            )  # fmt: skip
+                "automatic-speech-recognition", model=model, device=device, trust_remote_code=False
+            )
     except (SafetensorError, StrictDataclassError, *UNREADABLE) as error:
-        origin = "the folder" if local else "there is no such folder, and the model of this name on the hub"
+        origin = (
+            "the folder" if Path(model).is_dir() else "there is no such folder, and the model of this name on the hub"
+        )
         raise ConfigError(
             f"--asr {model}: {origin} cannot be loaded as a speech recogniser of transformers, such as "
             f"openai/whisper-small: {type(error).__name__}: {error}"
