@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from coqui_scl_plugin.coqui.run_folder import TrainedRun
     from coqui_scl_plugin.coqui.synthesis import Method
     from coqui_scl_plugin.evaluation.evaluation_set import EvaluationSet
+    from coqui_scl_plugin.evaluation.judges import Judge
     from coqui_scl_plugin.evaluation.verification import EmbeddedRecording
 
 
@@ -67,6 +68,17 @@ class EvaluateOptions:
             min=-60,
             max=0,
             help="Bring every recording to this loudness (RMS) first; YourTTS's authors used -27. Default: unchanged.",
+        ),
+    ] = None
+    quality: Annotated[
+        bool, typer.Option("--quality", help="Estimate the quality of every recording by DNSMOS; needs [quality].")
+    ] = False
+    asr: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL",
+            help="Count the characters that a speech recogniser gets wrong; a folder or a hub name, such as "
+            "openai/whisper-small; needs [asr].",
         ),
     ] = None
     seed: Annotated[int, typer.Option(min=0, help="Seed of synthesis and of the bootstrap.")] = 0
@@ -119,6 +131,8 @@ def _check(options: EvaluateOptions, overrides: Sequence[str]) -> None:
     for method in options.synthesis:
         if method not in METHODS:
             raise ConfigError(f"--synthesis {method}: unknown method. {did_you_mean(method, METHODS)}")
+    if options.asr is not None and folders:
+        raise ConfigError("--asr needs texts: give --pairs FILE with a column text instead of --real and --synthetic.")
 
 
 def _labels(runs: "Sequence[TrainedRun]", methods: "Sequence[Method]") -> "dict[tuple[int, Method], str]":
@@ -152,6 +166,30 @@ def _evaluation_sets(
     return found
 
 
+# --- judges -----------------------------------------------------------------------------------------------------------
+
+
+def _judges(options: EvaluateOptions) -> "list[Judge]":
+    """Load the judges that the options ask for."""
+    from coqui_scl_plugin.evaluation.quality import QualityJudge
+    from coqui_scl_plugin.evaluation.recognition import RecognitionJudge
+
+    judges: list[Judge] = []
+    if options.quality:
+        judges.append(QualityJudge())
+    if options.asr is not None:
+        judges.append(RecognitionJudge(options.asr))
+    return judges
+
+
+def _check_texts(options: EvaluateOptions, evaluation_set: "EvaluationSet") -> None:
+    if options.asr is not None and not any(recording.text for recording in evaluation_set.synthetic):
+        raise ConfigError(
+            f"--asr {options.asr}: what the synthetic recordings of {evaluation_set.label} should say is not known. "
+            "Add a column text to the csv file; reference_text and language are optional."
+        )
+
+
 # --- the whole job ----------------------------------------------------------------------------------------------------
 
 
@@ -167,6 +205,7 @@ def run_evaluate(options: EvaluateOptions, overrides: Sequence[str], *, as_json:
     from coqui_scl_plugin.coqui.run_folder import load_run
     from coqui_scl_plugin.evaluation.console import print_results
     from coqui_scl_plugin.evaluation.encoders import encoder_specs, load_encoders, roles_of
+    from coqui_scl_plugin.evaluation.judges import Memory, judge
     from coqui_scl_plugin.evaluation.results import Evaluation, results
     from coqui_scl_plugin.evaluation.verification import verify
     from coqui_scl_plugin.evaluation.writing import write_results
@@ -178,15 +217,23 @@ def run_evaluate(options: EvaluateOptions, overrides: Sequence[str], *, as_json:
         contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext(),
         log_level(logging.WARNING, "TTS", "trainer"),
     ):
+        judges = _judges(options)
         runs = [load_run(folder, options.checkpoint, overrides) for folder in options.runs]
         specs = encoder_specs([run.config.scl for run in runs], options.encoder)
         encoders, identities = load_encoders(specs)
-        evaluations, memory = [], dict[Path, "EmbeddedRecording"]()
+        evaluations, memory, judged_before = [], dict[Path, "EmbeddedRecording"](), Memory()
         for evaluation_set, run in _evaluation_sets(options, runs):
+            _check_texts(options, evaluation_set)
             verification = verify(evaluation_set, encoders, dbfs=dbfs, seed=seed, resamples=resamples, memory=memory)
             roles = roles_of(run.config.scl if run is not None else None, identities)
             history = [row.flat() for row in read_history(run.folder)] if run is not None else []
-            evaluations.append(Evaluation(evaluation_set, verification, roles, history))
+            judged = None
+            if judges:
+                judged = judge(
+                    evaluation_set, verification, judges,
+                    dbfs=dbfs, seed=seed, resamples=resamples, memory=judged_before,
+                )  # fmt: skip
+            evaluations.append(Evaluation(evaluation_set, verification, roles, history, judged))
     found = results(evaluations, identities, dbfs=dbfs, seed=seed, resamples=resamples)
     write_results(options.out, found)
     if as_json:

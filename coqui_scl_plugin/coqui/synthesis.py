@@ -1,6 +1,6 @@
 """Synthesis of a run's held-out recordings: spoken, reconstructed or converted by its model."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -14,7 +14,12 @@ from coqui_scl_plugin.coqui.run_folder import TrainedRun, read_evaluation_set
 from coqui_scl_plugin.coqui.samples import Samples, list_all_samples, list_samples
 from coqui_scl_plugin.coqui.vits_audio import convert_voice, reconstruct, speaker_conditioning, spectrogram_for
 from coqui_scl_plugin.errors import ConfigError
-from coqui_scl_plugin.evaluation.evaluation_set import EvaluationSet, SyntheticRecording, first_of_each_speaker
+from coqui_scl_plugin.evaluation.evaluation_set import (
+    EvaluationSet,
+    SpokenRecording,
+    SyntheticRecording,
+    first_of_each_speaker,
+)
 from coqui_scl_plugin.references.recordings import Recording, recordings_of
 from coqui_scl_plugin.utils.atomic import replacing_folder
 from coqui_scl_plugin.utils.fingerprint import fingerprint
@@ -23,6 +28,17 @@ Method = Literal["tts", "reconstruction", "conversion"]
 METHODS: tuple[Method, ...] = get_args(Method)
 _MAX_REAL_RECORDINGS = 20
 """Real recordings of each speaker to compare with, at most; held-out ones come first."""
+
+
+def _language(sample: Mapping[str, str]) -> str:
+    return sample.get("language") or ""
+
+
+def _spoken(recording: Recording, sample: Mapping[str, str]) -> SpokenRecording:
+    return SpokenRecording(
+        recording.name, recording.path, recording.speaker, recording.held_out,
+        text=sample["text"], language=_language(sample),
+    )  # fmt: skip
 
 
 # --- one recording ----------------------------------------------------------------------------------------------------
@@ -94,6 +110,7 @@ def evaluation_set_from_run(
     recordings = recordings_of(train, evaluation)
     held_out = first_of_each_speaker([recording for recording in recordings if recording.held_out], sentences)
     real = first_of_each_speaker(sorted(recordings, key=lambda r: (r not in held_out, r.name)), _MAX_REAL_RECORDINGS)
+    texts = {sample["audio_unique_name"]: sample for sample in (*train, *evaluation)}
     speakers, synthetic = sorted({recording.speaker for recording in held_out}), []
     if method == "conversion" and len(speakers) < 2:
         raise ConfigError(
@@ -109,10 +126,13 @@ def evaluation_set_from_run(
             # samples that are not finite become silence, which the evaluation reports
             soundfile.write(temporary / file, torch.nan_to_num(waveform).numpy(), run.config.audio.sample_rate)
             reference = None if converts else recording.name
-            made = SyntheticRecording(Path(file).stem, out / file, speaker, reference=reference, text=sample["text"])
+            made = SyntheticRecording(
+                Path(file).stem, out / file, speaker, text=sample["text"], language=_language(sample),
+                reference=reference,
+            )  # fmt: skip
             synthetic.append(made)
     source = {
         "run": str(run.folder), "checkpoint": run.checkpoint.name, "model_fingerprint": fingerprint(run.model),
         "synthesis": method,
     }  # fmt: skip
-    return EvaluationSet(label, source, real, synthetic)
+    return EvaluationSet(label, source, [_spoken(recording, texts[recording.name]) for recording in real], synthetic)

@@ -1,12 +1,13 @@
 """Tables of results for the console."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from coqui_scl_plugin.evaluation.judges import COMPARED, name_of, rows_of
 from coqui_scl_plugin.evaluation.plots import ROLES
 from coqui_scl_plugin.evaluation.results import evaluations_of
 from coqui_scl_plugin.evaluation.verification import MEASURES
@@ -38,16 +39,32 @@ def _table(label: str, evaluation: Mapping[str, Any]) -> Table:
     return table
 
 
+def _judges_table(label: str, rows: Sequence[tuple[str, Mapping[str, Any]]]) -> Table:
+    table = Table(title=escape(f"{label}: quality and intelligibility"), title_justify="left")
+    table.add_column("measure")
+    for column in ("synthetic", "real"):
+        table.add_column(column, justify="right")
+    for name, found in rows:
+        table.add_row(escape(name), _interval(found["synthetic"]), _interval(found["real"]))
+    return table
+
+
 def print_results(console: Console, results: Mapping[str, Any]) -> None:
-    """Print a table and the warnings of each evaluation, and the calibrated differences between evaluations."""
+    """Print the tables and warnings of each evaluation, and the differences between evaluations that matter most."""
     for label, evaluation in evaluations_of(results).items():
         console.print(_table(label, evaluation))
+        if rows := rows_of(evaluation):
+            console.print(_judges_table(label, rows))
         for warning in evaluation["warnings"]:
             console.print(f"Note: {warning}", highlight=False, markup=False)
     for row in results.get("comparisons", []):
-        if row["measure"] == "calibrated_cross_utterance":
+        judged = row["measure"] in COMPARED
+        if judged or row["measure"] == "calibrated_cross_utterance":
+            compared = f"{row['encoder']}, calibrated cross-utterance"
+            if judged:
+                compared = name_of(row["measure"], row["language"])
             found = "distinguishable from zero" if row["distinguishable"] else "not distinguishable from zero"
             console.print(
-                f"{row['evaluation']} minus {row['baseline']}, {row['encoder']}, calibrated cross-utterance: "
+                f"{row['evaluation']} minus {row['baseline']}, {compared}: "
                 f"{_interval(row['difference'])}, {found}.", highlight=False, markup=False,
             )  # fmt: skip

@@ -13,17 +13,26 @@ from coqui_scl_plugin.references.recordings import Recording
 from coqui_scl_plugin.utils.suggest import did_you_mean
 
 _COLUMNS = ("reference", "synthetic", "speaker")
+_TEXT_COLUMNS = ("text", "reference_text", "language")
 _SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3")
 
 
 @dataclass(frozen=True)
-class SyntheticRecording(Recording):
+class SpokenRecording(Recording):
+    """A recording whose text may be known."""
+
+    text: str = ""
+    """Text that it speaks, if known."""
+    language: str = ""
+    """Language of the text as Coqui names it, such as `en` or `pt-br`, if known."""
+
+
+@dataclass(frozen=True)
+class SyntheticRecording(SpokenRecording):
     """A file of synthetic speech that should sound like `speaker`."""
 
     reference: str | None = None
     """Name of the real recording that it reconstructs or whose text it speaks; None if there is none."""
-    text: str = ""
-    """Text that it speaks, if known."""
 
 
 @dataclass(frozen=True)
@@ -69,9 +78,11 @@ def _audio_file(folder: Path, name: str, where: str) -> Path:
 def evaluation_set_from_pairs(file: Path) -> EvaluationSet:
     """Read a csv file with the columns `reference`, `synthetic` and `speaker`; paths are relative to its folder.
 
+    The columns `text` and `reference_text`, what the two recordings say, and `language`, that of both, are optional.
+
     Raises:
         ConfigError: the file or one that it names does not exist, a column or a value is missing, or a recording is
-            assigned to two speakers.
+            assigned to two speakers or has two texts.
     """
     if not file.is_file():
         raise ConfigError(f"--pairs {file}: there is no such file.")
@@ -84,7 +95,7 @@ def evaluation_set_from_pairs(file: Path) -> EvaluationSet:
         raise ConfigError(
             f"--pairs {file}: the first line lacks {', '.join(sorted(missing))}; it must name {','.join(_COLUMNS)}."
         )
-    real: dict[str, Recording] = {}
+    real: dict[str, SpokenRecording] = {}
     synthetic: dict[str, SyntheticRecording] = {}
     for row in reader:
         where = f"--pairs {file}, line {reader.line_num}"
@@ -92,13 +103,19 @@ def evaluation_set_from_pairs(file: Path) -> EvaluationSet:
         if not all(values):
             raise ConfigError(f"{where}: reference, synthetic and speaker must all be given.")
         reference, name, speaker = values
-        known = real.setdefault(reference, Recording(reference, _audio_file(file.parent, reference, where), speaker))
+        text, said, language = ((row.get(column) or "").strip() for column in _TEXT_COLUMNS)
+        original = _audio_file(file.parent, reference, where)
+        known = real.setdefault(reference, SpokenRecording(reference, original, speaker, text=said, language=language))
         if known.speaker != speaker:
             raise ConfigError(f"{where}: {reference} belongs to {known.speaker!r} above and to {speaker!r} here.")
+        if known.text != said:
+            raise ConfigError(f"{where}: {reference} says {known.text!r} above and {said!r} here (reference_text).")
         if name in synthetic:
             raise ConfigError(f"{where}: {name} is already listed above.")
-        synthetic[name] = SyntheticRecording(name, _audio_file(file.parent, name, where), speaker, reference=reference)
-    return EvaluationSet(file.stem, {"pairs": str(file)}, list(real.values()), list(synthetic.values()))
+        synthetic[name] = SyntheticRecording(
+            name, _audio_file(file.parent, name, where), speaker, text=text, language=language, reference=reference
+        )
+    return EvaluationSet(file.stem, {"pairs": str(file)}, [*real.values()], list(synthetic.values()))
 
 
 def _recordings_in(folder: Path, option: str) -> dict[str, Recording]:

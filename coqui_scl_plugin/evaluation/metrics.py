@@ -121,3 +121,9 @@ def bootstrap_mean(values: Sequence[float], *, seed: int, resamples: int) -> Int
         method="percentile", rng=np.random.default_rng(seed),
     )  # fmt: skip
     return Interval(mean, float(drawn.confidence_interval.low), float(drawn.confidence_interval.high))
+
+
+def mean_over_speakers(values: Sequence[float | None], *, seed: int, resamples: int) -> Interval | None:
+    """Return `bootstrap_mean` of the speakers whose value is known; None if there is none."""
+    known = [value for value in values if value is not None]
+    return bootstrap_mean(known, seed=seed, resamples=resamples) if known else None

@@ -15,7 +15,7 @@ import soundfile
 from matplotlib.figure import Figure
 
 from coqui_scl_plugin.errors import ConfigError
-from coqui_scl_plugin.evaluation import plots
+from coqui_scl_plugin.evaluation import judges, plots
 from coqui_scl_plugin.evaluation.results import evaluations_of
 from coqui_scl_plugin.references.recordings import Recording
 from coqui_scl_plugin.utils.atomic import replacing
@@ -65,6 +65,10 @@ class Player:
     """A `data:` URL; None if there is nothing to play."""
     problem: str | None
     """Reason why there is nothing to play, or a defect of the recording."""
+    judged: str = ""
+    """What judges found in it."""
+    heard: str | None = None
+    """What a speech recogniser heard; None if none listened."""
 
 
 def write(folder: Path, results: Document) -> Path:
@@ -97,7 +101,8 @@ def render(results: Document) -> str:
         encoders={alias: encoder for e in evaluations.values() for alias, encoder in e["encoders"].items()},
         matrices=list(_matrices(evaluations, names)), trade_offs=list(_trade_offs(evaluations, names)),
         histograms=list(_histograms(evaluations, names)), trainings=list(_trainings(evaluations, names)),
-        speakers=_players(evaluations),
+        speakers=_players(evaluations), name_of=judges.name_of,
+        judged={label: rows for label, e in evaluations.items() if (rows := judges.rows_of(e))},
     )  # fmt: skip
 
 
@@ -224,7 +229,9 @@ def _player(title: str, recording: Document | None) -> Player:
             source = _as_source(Recording(recording["name"], path, recording["speaker"]))
         except ConfigError:
             problem = "the file can no longer be read"
-    return Player(title, recording["name"], recording.get("text", ""), source, problem)
+    values = [(name, recording[measure]) for measure, name in judges.NAMES.items() if measure in recording]
+    judged = "; ".join(f"{name} {fixed(value)}" for name, value in values)
+    return Player(title, recording["name"], recording.get("text", ""), source, problem, judged, recording.get("heard"))
 
 
 def _as_source(recording: Recording) -> str | None:

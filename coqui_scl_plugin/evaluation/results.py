@@ -1,12 +1,13 @@
 """Results of evaluations, as `results.json` holds them: plain data, from which the report is made."""
 
 import importlib.metadata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from coqui_scl_plugin.evaluation.encoders import EncoderIdentity, Role
 from coqui_scl_plugin.evaluation.evaluation_set import EvaluationSet, SyntheticRecording
+from coqui_scl_plugin.evaluation.judges import COMPARED, Judged, Opinion, name_of
 from coqui_scl_plugin.evaluation.metrics import C_FALSE_ALARM, C_MISS, CONFIDENCE, P_TARGET, bootstrap_mean
 from coqui_scl_plugin.evaluation.verification import MEASURES, EmbeddedRecording, Trials, Verification
 from coqui_scl_plugin.references.recordings import Recording
@@ -16,7 +17,7 @@ _PACKAGES = ("coqui-scl-plugin", "coqui-tts", "torch", "torchaudio", "scikit-lea
 
 @dataclass(frozen=True)
 class Evaluation:
-    """An `EvaluationSet` and its verification."""
+    """An `EvaluationSet`, its verification, and what other judges find in it."""
 
     evaluation_set: EvaluationSet
     verification: Verification
@@ -24,10 +25,15 @@ class Evaluation:
     """Role of each encoder in the training of the evaluated model, by alias."""
     history: list[dict[str, Any]] = field(default_factory=list)
     """Rows of the run's `scl_history.csv`."""
+    judged: Judged | None = None
+    """None if only speaker encoders score the recordings."""
 
     def to_dict(self, encoders: Mapping[str, EncoderIdentity]) -> dict[str, Any]:
         """Return the entry of `results.json`."""
         real, synthetic = self.evaluation_set.real, self.evaluation_set.synthetic
+        opinions: tuple[list[Opinion], list[Opinion]] = ([{}] * len(real), [{}] * len(synthetic))
+        if self.judged is not None:
+            opinions = (self.judged.real, self.judged.synthetic)
         return {
             "label": self.evaluation_set.label,
             "source": self.evaluation_set.source,
@@ -36,11 +42,14 @@ class Evaluation:
                 alias: {"role": self.roles[alias], **asdict(encoders[alias]), **_as_json(asdict(scores))}
                 for alias, scores in self.verification.scores.items()
             },
+            **({} if self.judged is None else {"judges": _judges(self.judged)}),
             "warnings": warnings(self),
             "history": self.history,
             "recordings": {
-                "real": [_recording(*pair) for pair in zip(real, self.verification.real, strict=True)],
-                "synthetic": [_recording(*pair) for pair in zip(synthetic, self.verification.synthetic, strict=True)],
+                "real": [_recording(*one) for one in zip(real, self.verification.real, opinions[0], strict=True)],
+                "synthetic": [
+                    _recording(*one) for one in zip(synthetic, self.verification.synthetic, opinions[1], strict=True)
+                ],
             },
             "trials": _trials(self.verification.trials, synthetic, real),
             "real_trials": _trials(self.verification.real_trials, real, real),
@@ -56,13 +65,22 @@ def _as_json(value: Any) -> Any:
     return value
 
 
-def _recording(recording: Recording, embedded: EmbeddedRecording) -> dict[str, Any]:
+def _judges(judged: Judged) -> dict[str, Any]:
+    found = {}
+    for measure, judgement in judged.measures.items():
+        found[measure] = {**judged.identities[measure], **_as_json(asdict(judgement))}
+        if (by_language := judged.languages.get(measure)) is not None:
+            found[measure]["languages"] = {name: _as_json(asdict(own)) for name, own in by_language.items()}
+    return found
+
+
+def _recording(recording: Recording, embedded: EmbeddedRecording, opinion: Opinion) -> dict[str, Any]:
     own = (
         {"reference": recording.reference, "text": recording.text} if isinstance(recording, SyntheticRecording) else {}
     )
     return {
         "name": recording.name, "path": str(recording.path), "speaker": recording.speaker, **own,
-        "seconds": round(embedded.seconds, 3), "problem": embedded.problem,
+        "seconds": round(embedded.seconds, 3), "problem": embedded.problem, **opinion,
     }  # fmt: skip
 
 
@@ -92,6 +110,8 @@ def warnings(evaluation: Evaluation) -> list[str]:
         for recording, one in zip(recordings, embedded, strict=True):
             if one.problem is not None:
                 found.append(f"The {kind} recording {recording.name} of {recording.speaker} is {one.problem}.")
+    if evaluation.judged is not None:
+        found += evaluation.judged.warnings()
     if flagged := [row for row in evaluation.history if row.get("flags")]:
         found += [f"During training, at step {flagged[-1]['step']}: {flagged[-1]['flags']}"]
     if not evaluation.roles or not set(evaluation.roles.values()) - {"training"}:
@@ -101,31 +121,72 @@ def warnings(evaluation: Evaluation) -> list[str]:
     return found
 
 
+Values = Mapping[str, float | None]
+"""One value per speaker, by name."""
+
+
+def _measures(evaluation: Evaluation) -> Iterator[tuple[dict[str, Any], Values]]:
+    """List what can be compared: what a row says of it, and each speaker's value."""
+    for alias, scores in evaluation.verification.scores.items():
+        for measure in MEASURES:
+            values = {name: getattr(one, measure) for name, one in scores.speakers.items()}
+            yield {"encoder": alias, "measure": measure}, values
+    if evaluation.judged is not None:
+        for measure, language, judgement in evaluation.judged.all_of(COMPARED):
+            values = {name: one.synthetic for name, one in judgement.speakers.items()}
+            yield {"encoder": None, "measure": measure, "language": language}, values
+
+
 def compare(evaluations: Sequence[Evaluation], *, seed: int, resamples: int) -> list[dict[str, Any]]:
     """Compare every later evaluation with the first, speaker by speaker, over the speakers of both.
 
     Returns:
         By encoder and measure, the mean difference, its 95 % interval by bootstrap over speakers, and whether it is
-        distinguishable from zero.
+        distinguishable from zero. Measures of other judges have no encoder; those of single languages are listed where
+        an evaluation has several.
     """
     first, rows = evaluations[0], []
     for other in evaluations[1:]:
-        for alias in first.verification.scores:
-            before = first.verification.scores[alias].speakers
-            after = other.verification.scores[alias].speakers
-            for measure in MEASURES:
-                pairs = [(getattr(before[s], measure), getattr(after[s], measure)) for s in before if s in after]
-                differences = [b - a for a, b in pairs if a is not None and b is not None]
-                if differences:
-                    interval = bootstrap_mean(differences, seed=seed, resamples=resamples)
-                    rows.append(
-                        {
-                            "encoder": alias, "measure": measure, "baseline": first.evaluation_set.label,
-                            "evaluation": other.evaluation_set.label, "speakers": len(differences),
-                            "difference": interval._asdict(), "distinguishable": interval.excludes_zero(),
-                        }
-                    )  # fmt: skip
+        before = [*_measures(first)]
+        for key, after in _measures(other):
+            values = next((values for known, values in before if known == key), {})
+            pairs = [(value, after.get(speaker)) for speaker, value in values.items()]
+            if differences := [b - a for a, b in pairs if a is not None and b is not None]:
+                interval = bootstrap_mean(differences, seed=seed, resamples=resamples)
+                rows.append(
+                    {
+                        **key, "baseline": first.evaluation_set.label, "evaluation": other.evaluation_set.label,
+                        "speakers": len(differences), "difference": interval._asdict(),
+                        "distinguishable": interval.excludes_zero(),
+                    }
+                )  # fmt: skip
     return rows
+
+
+def bought_similarity(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Find evaluations in which similarity rises while quality or intelligibility falls, each beyond its interval.
+
+    Args:
+        rows: Rows of `compare`.
+
+    Returns:
+        A warning for each of them, by label.
+    """
+    found = {}
+    for label in dict.fromkeys(row["evaluation"] for row in rows):
+        own = [row for row in rows if row["evaluation"] == label and row["distinguishable"]]
+        more = {row["encoder"]: None for row in own if row["encoder"] and row["difference"]["mean"] > 0}
+        worse = [
+            f"{name_of(row['measure'], row['language'])} ({row['difference']['mean']:+.3f})"
+            for row in own
+            if row["encoder"] is None and row["difference"]["mean"] * COMPARED[row["measure"]] < 0
+        ]
+        if more and worse:
+            found[label] = (
+                f"Compared with {rows[0]['baseline']}, similarity by {', '.join(more)} rises at the price of "
+                f"{' and '.join(worse)}, both beyond their intervals: it may have been bought with artefacts. Listen."
+            )
+    return found
 
 
 def results(
@@ -137,7 +198,7 @@ def results(
     dbfs: float | None,
 ) -> dict[str, Any]:
     """Return all of `results.json`: one evaluation at the top, several under `evaluations`, by label."""
-    header = {
+    header: dict[str, Any] = {
         "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
         "seed": seed,
         "resamples": resamples,
@@ -145,14 +206,15 @@ def results(
         "loudness_dbfs": dbfs,
         "detection_cost": {"p_target": P_TARGET, "c_miss": C_MISS, "c_false_alarm": C_FALSE_ALARM},
     }
+    for package in dict.fromkeys(name for one in evaluations if one.judged is not None for name in one.judged.packages):
+        header["versions"][package] = importlib.metadata.version(package)
     found = {evaluation.evaluation_set.label: evaluation.to_dict(encoders) for evaluation in evaluations}
     if len(found) == 1:
         return {**header, **next(iter(found.values()))}
-    return {
-        **header,
-        "evaluations": found,
-        "comparisons": compare(evaluations, seed=seed, resamples=resamples),
-    }
+    comparisons = compare(evaluations, seed=seed, resamples=resamples)
+    for label, warning in bought_similarity(comparisons).items():
+        found[label]["warnings"].append(warning)
+    return {**header, "evaluations": found, "comparisons": comparisons}
 
 
 def evaluations_of(document: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

@@ -17,7 +17,7 @@ from coqui_scl_plugin.encoders.audio import ResampledAudio
 from coqui_scl_plugin.encoders.segment_encoder import SegmentEncoder
 from coqui_scl_plugin.evaluation.audio_checks import normalise_loudness, problem_of
 from coqui_scl_plugin.evaluation.evaluation_set import EvaluationSet
-from coqui_scl_plugin.evaluation.metrics import Interval, bootstrap_mean, equal_error_rate, min_dcf
+from coqui_scl_plugin.evaluation.metrics import Interval, equal_error_rate, mean_over_speakers, min_dcf
 from coqui_scl_plugin.losses.calibration import Calibration, measure_calibration
 from coqui_scl_plugin.references.fill import device_of, workers
 from coqui_scl_plugin.references.recordings import Recording
@@ -240,11 +240,6 @@ def _matrix(compared: _Compared, cosines: Matrix) -> list[list[float | None]]:
     return [[_mean(cells.get((row, column), [])) for column in speakers] for row in speakers]
 
 
-def _over_speakers(values: Sequence[float | None], *, seed: int, resamples: int) -> Interval | None:
-    known = [value for value in values if value is not None]
-    return bootstrap_mean(known, seed=seed, resamples=resamples) if known else None
-
-
 # --- verification -----------------------------------------------------------------------------------------------------
 
 
@@ -319,7 +314,7 @@ def verify(
     of_real, of_synthetic = _stacked(real, encoders), _stacked(synthetic, encoders)
     trials = _trials(compared.pairs(), of_synthetic, of_real, seed)
     real_trials = _trials(compared.real_pairs(), of_real, of_real, seed)
-    interval = functools.partial(_over_speakers, seed=seed, resamples=resamples)
+    interval = functools.partial(mean_over_speakers, seed=seed, resamples=resamples)
     scores = {}
     for alias in encoders:
         rates = (*_error_rates(trials, alias), *_error_rates(real_trials, alias))
