@@ -87,10 +87,10 @@ class TrainingRun:
             return {**losses, "loss_spk_encoder": 0.0}
         generated = generated_waveform(model, batch, outputs, detach_posterior=scl.segment.detach_posterior)
         real = reference_batch(model, batch, outputs)
+        term = consistency(ResampledAudio(generated, model.config.audio.sample_rate), real, self.step)
         if model.training:
             expects = self._is_checked() and "gradient" not in self.parts.skipped_checks
-            self._gradient_guard.watch(generated, expect=expects and consistency.can_teach(real))
-        term = consistency(ResampledAudio(generated, model.config.audio.sample_rate), real, self.step)
+            self._gradient_guard.watch(generated, expect=expects and not bool(term.idle))
         weighted = weight * term.loss
         return {
             **losses,

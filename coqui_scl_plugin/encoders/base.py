@@ -36,6 +36,10 @@ class SpeakerEncoder(nn.Module):
         Raises:
             ValueError: the waveform has another shape, or is too short.
         """
+        self._check(waveform)
+        return self.embed(waveform)
+
+    def _check(self, waveform: Tensor) -> None:
         if waveform.ndim != 2 or waveform.shape[1] < self.min_samples:
             msg = (
                 f"{type(self).__name__} takes waveforms [B, T] of at least {self.min_samples} samples "
@@ -44,7 +48,6 @@ class SpeakerEncoder(nn.Module):
                 "coqui_scl_plugin.encoders.segment_encoder.SegmentEncoder, which tiles short ones."
             )
             raise ValueError(msg)
-        return self.embed(waveform)
 
     def embed(self, waveform: Tensor) -> Tensor:
         """Embed waveforms whose shape `forward` has checked: `[B, T]` to `[B, embedding_dim]`, unit length."""

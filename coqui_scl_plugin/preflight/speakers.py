@@ -36,7 +36,8 @@ def check_speakers(facts: RunFacts) -> list[Finding]:
                 "Use the loss 'cosine', or add speakers.",
             )
         ]
-    if loss.wants_prototypes or needed < 2:
+    needed = loss.min_batch_speakers
+    if needed < 2:
         return []
     if batch_size < needed:
         return [
