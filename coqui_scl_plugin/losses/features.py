@@ -16,8 +16,8 @@ def feature_loss(generated: Sequence[Tensor], real: Sequence[Tensor]) -> Tensor:
 
     The division makes layers comparable: a layer counts 0 where its maps are equal and 1 where G is 0, whatever the
     size of its values. The L1 distance of feature maps is that of HiFi-GAN's discriminator (Kong et al., NeurIPS 2020,
-    eq. 7). Face-TTS (Lee et al., ICASSP 2023) takes a speaker encoder's layers in its place, and Bert-VITS2 the hidden
-    states of WavLM; neither divides.
+    section 2.3). Face-TTS (Lee et al., ICASSP 2023; `model/face_tts.py`) takes the layers of a frozen speaker network,
+    and Bert-VITS2 (`losses.py`) the hidden states of WavLM. Neither of the two divides.
 
     Args:
         generated: L maps, `[B, C_l, frames_l]` each.
