@@ -104,5 +104,5 @@ def test_the_ceiling_is_measured_before_step_1_and_rescales_nothing(tiny_config,
 
 
 def test_too_few_speakers_to_measure_the_ceiling_stop_the_run(tiny_config, make_trainer):
-    with pytest.raises(PreflightError, match="stop_at_ceiling measures .*or set stop_at_ceiling to false"):
+    with pytest.raises(PreflightError, match=r"stop_at_ceiling measures .*or set stop_at_ceiling to false"):
         make_trainer(QuickVits(tiny_config({"loss": STOPPING})), count=4, speakers={"slt"})
