@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from coqui_scl_plugin.plugins import registry
+from coqui_scl_plugin.plugins.optional import offers_features
 
 
 def list_registered(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
@@ -15,7 +16,7 @@ def list_registered(as_json: Annotated[bool, typer.Option("--json", help="Print 
     from rich.table import Table
 
     rows = [
-        {"kind": kind, "name": name, "distribution": entry.distribution, "summary": _summary(entry.cls)}
+        {"kind": kind, "name": name, "distribution": entry.distribution, "summary": _summary(kind, entry.cls)}
         for kind in registry.KINDS
         for name, entry in sorted(registry.installed().entries(kind).items())
     ]
@@ -28,5 +29,6 @@ def list_registered(as_json: Annotated[bool, typer.Option("--json", help="Print 
     Console().print(table)
 
 
-def _summary(cls: type) -> str:
-    return (cls.__doc__ or "").strip().partition("\n")[0]
+def _summary(kind: str, cls: type) -> str:
+    first = (cls.__doc__ or "").strip().partition("\n")[0]
+    return f"{first} Has feature maps." if kind == "encoders" and offers_features(cls) else first

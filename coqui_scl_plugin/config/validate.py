@@ -3,17 +3,19 @@
 from collections.abc import Mapping
 from typing import Any
 
+from coqui_scl_plugin.config.members import Term, terms_of
 from coqui_scl_plugin.config.schema import (
     ENSEMBLE,
     SECTION,
     AugmentConfig,
     EncoderConfig,
-    LossConfig,
     SclConfig,
     check_section,
 )
 from coqui_scl_plugin.errors import ConfigError, HoldoutError
 from coqui_scl_plugin.plugins import parameters, registry
+from coqui_scl_plugin.plugins.optional import compares_features, offers_features, takes_calibration
+from coqui_scl_plugin.utils.suggest import did_you_mean
 
 
 def _check_encoders(config: SclConfig) -> None:
@@ -74,24 +76,34 @@ def check_loss(name: str, params: Mapping[str, Any], path: str) -> None:
     prefix = f"{path}." if path else ""
     cls = registry.installed().get("losses", name, f"{prefix}name")
     parameters.check_params(cls, params, f"{prefix}params")
-    member = params.get("member") if name == ENSEMBLE else None
-    if isinstance(member, Mapping):
-        _check_member(member, f"{prefix}params", calibrate=params.get("calibrate", True))
-
-
-def _check_member(member: Any, path: str, *, calibrate: bool) -> None:
-    member_path = f"{path}.member"
-    check_section(LossConfig, member, member_path)
-    if "name" not in member:
-        raise ConfigError(f'{member_path} = {member!r}: needs a name, e.g. {{"name": "cosine"}}.')
-    name = member["name"]
-    cls = registry.installed().get("losses", name, f"{member_path}.name")
     if name == ENSEMBLE:
-        raise ConfigError(f"{member_path}.name = {name!r}: an ensemble cannot be a member of an ensemble.")
-    # `takes_levels` is the attribute's former name, which older plugins use
-    if calibrate and not (getattr(cls, "takes_calibration", False) or getattr(cls, "takes_levels", False)):
-        raise ConfigError(f"{path}.calibrate = true: {name!r} cannot rescale its cosines; set it to false.")
-    check_loss(name, member.get("params", {}), member_path)
+        _check_members(params, f"{prefix}params")
+
+
+def _check_members(params: Mapping[str, Any], path: str) -> None:
+    """Check the losses of an ensemble, of `member` and of `members`, and whether they can be calibrated."""
+    terms = [term for member, key in _members(params) for term in terms_of(member, f"{path}.{key}")]
+    classes = [_check_term(term) for term in terms]
+    for term, cls in zip(terms, classes, strict=True):
+        if params.get("calibrate", True) and not (takes_calibration(cls) or compares_features(cls)):
+            raise ConfigError(f"{path}.calibrate = true: {term.name!r} cannot rescale its cosines; set it to false.")
+    if classes and params.get("calibrate", False) and all(map(compares_features, classes)):
+        raise ConfigError(f"{path}.calibrate = true: no member compares cosines to rescale; set it to false.")
+
+
+def _members(params: Mapping[str, Any]) -> list[tuple[Any, str]]:
+    """Return the members that the parameters of an ensemble give, with their keys."""
+    given = [(params[key], key) for key in ("member",) if params.get(key) is not None]
+    given += [(member, f"members.{alias}") for alias, member in (params.get("members") or {}).items()]
+    return [(member, key) for member, key in given if isinstance(member, Mapping | list)]
+
+
+def _check_term(term: Term) -> type:
+    cls = registry.installed().get("losses", term.name, term.name_path)
+    if term.name == ENSEMBLE:
+        raise ConfigError(f"{term.name_path} = {term.name!r}: an ensemble cannot be a member of an ensemble.")
+    parameters.check_params(cls, term.params, term.params_path)
+    return cls
 
 
 def _check_loss_fits(config: SclConfig) -> None:
@@ -100,6 +112,11 @@ def _check_loss_fits(config: SclConfig) -> None:
         raise ConfigError(
             "scl.loss.params.encoders: remove the key; a run takes encoders and weights from scl.encoders."
         )
+    aliases = [encoder.label for encoder in config.encoders]
+    for alias in config.loss.params.get("members") or {} if name == ENSEMBLE else ():
+        if alias not in aliases:
+            msg = f"{SECTION}.loss.params.members.{alias}: no training encoder has this alias."
+            raise ConfigError(f"{msg} {did_you_mean(alias, aliases)}")
     if len(config.encoders) > 1 and name != ENSEMBLE:
         member = f'{{"name": "ensemble", "params": {{"member": {{"name": "{name}"}}}}}}'
         msg = (
@@ -128,6 +145,28 @@ def _check_augment(augment: AugmentConfig) -> None:
         raise ConfigError(f"{path}.speed = {augment.speed}: must be 0 or at least 0.01; speeds are whole percents.")
 
 
+def _check_features(config: SclConfig) -> None:
+    """Check that the encoders of losses that compare feature maps have some."""
+    known, params = registry.installed(), config.loss.params
+    own = dict(params.get("members") or {}) if config.loss.name == ENSEMBLE else {}
+    common = params.get("member") if config.loss.name == ENSEMBLE else config.loss.to_dict()
+    for index, encoder in enumerate(config.encoders):
+        member, path = common, f"{SECTION}.loss"
+        if config.loss.name == ENSEMBLE:
+            path += f".params.members.{encoder.label}" if encoder.label in own else ".params.member"
+            member = own.get(encoder.label, common)
+        for term in terms_of(member, path) if member is not None else []:
+            if not compares_features(known.get("losses", term.name, term.name_path)):
+                continue
+            if not offers_features(known.get("encoders", encoder.name, f"{SECTION}.encoders.{index}.name")):
+                able = sorted(name for name, entry in known.encoders.items() if offers_features(entry.cls))
+                msg = (
+                    f"{term.name_path} = {term.name!r} compares feature maps, and the encoder {encoder.name!r} "
+                    f"({SECTION}.encoders.{index}) has none. Encoders with feature maps: {', '.join(able) or 'none'}."
+                )
+                raise ConfigError(msg)
+
+
 def check_config(config: SclConfig) -> None:
     """Check a config object, however it was made: structure, ranges, registered names and their parameters.
 
@@ -142,3 +181,4 @@ def check_config(config: SclConfig) -> None:
     _check_loss_fits(config)
     _check_weight(config)
     _check_augment(config.augment)
+    _check_features(config)

@@ -14,8 +14,10 @@ from coqui_scl_plugin.encoders.segment_encoder import SegmentEncoder
 from coqui_scl_plugin.errors import ConfigError, HoldoutError
 from coqui_scl_plugin.freeze import FreezePolicy
 from coqui_scl_plugin.losses.calibration import Calibration
-from coqui_scl_plugin.losses.ensemble import EnsembleLoss, build_member
+from coqui_scl_plugin.losses.ensemble import EnsembleLoss
+from coqui_scl_plugin.losses.members import build_member
 from coqui_scl_plugin.plugins import parameters, registry
+from coqui_scl_plugin.plugins.optional import offers_features
 from coqui_scl_plugin.references.sources import build_reference_source
 from coqui_scl_plugin.utils.fingerprint import fingerprint
 
@@ -38,6 +40,7 @@ def build_consistency(config: SclConfig) -> SpeakerConsistency:
             for index, spec in enumerate(own)
         }
         loss = _build_loss(config)
+    _refuse_without_features(config, loss, encoders)
     _refuse_training_weights(config, encoders)
     policies = {spec.label: _build_policy(spec) for spec in specs}
     return SpeakerConsistency(
@@ -64,11 +67,24 @@ def _build_loss(config: SclConfig) -> EnsembleLoss:
     params, path = dict(config.loss.params), "scl.loss.params"
     if config.loss.name == ENSEMBLE:
         params["member"] = build_member(params.get("member"), f"{path}.member")
+        own = params.get("members") or {}
+        params["members"] = {alias: build_member(own[alias], f"{path}.members.{alias}") for alias in own}
     else:
         params = {"member": build_member(config.loss.to_dict(), "scl.loss"), "calibrate": False}
     weights = {spec.label: spec.weight for spec in config.encoders}
     loss: EnsembleLoss = parameters.construct(EnsembleLoss, {**params, "encoders": weights}, path)
     return loss
+
+
+def _refuse_without_features(config: SclConfig, loss: EnsembleLoss, encoders: Mapping[str, SegmentEncoder]) -> None:
+    """Raise a ConfigError if an encoder whose loss compares feature maps has none, such as the LSTM of `coqui`."""
+    for index, spec in enumerate(config.encoders):
+        if loss.compares_features(spec.label) and not offers_features(encoders[spec.label].encoder):
+            msg = (
+                f"scl.encoders.{index} = {spec.label!r}: the loss compares feature maps, and this model of "
+                f"{spec.name!r} has none. Use another model or encoder, or a loss that compares embeddings."
+            )
+            raise ConfigError(msg)
 
 
 def _build_policy(spec: EncoderConfig) -> FreezePolicy:

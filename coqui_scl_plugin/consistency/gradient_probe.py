@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from coqui_scl_plugin.consistency.term import SpeakerConsistency
 from coqui_scl_plugin.encoders.audio import ResampledAudio
 from coqui_scl_plugin.errors import PreflightError
+from coqui_scl_plugin.losses.heard import Heard
 from coqui_scl_plugin.references.sources import ReferenceBatch
 
 _QUIET_RMS = 1e-3  # -60 dBFS
@@ -29,6 +30,8 @@ class GradientProbe:
 
     waveform: str
     """Name of the waveform, for messages."""
+    loss: str = ""
+    """Class of the loss, if it is one of several that the encoder has; empty for their sum."""
     gradient: Tensor | None = None
     """`[B, T]`; None if none arrived."""
     failure: str = ""
@@ -89,7 +92,7 @@ def _probe_encoder(
     consistency: SpeakerConsistency, alias: str, generated: Tensor, real: ReferenceBatch, step: int
 ) -> Iterator[GradientProbe]:
     try:
-        reference = consistency.references.embed(alias, consistency.encoders[alias], real, step)
+        reference = consistency.hear_real(alias, real, step)
     except PreflightError as error:
         yield GradientProbe(REAL_SPEECH, reference_failure=str(error))
         return
@@ -97,13 +100,23 @@ def _probe_encoder(
         yield GradientProbe(REAL_SPEECH, failure=describe_error(error))
         return
     for name, waveform in _waveforms(generated).items():
-        try:
-            probe = GradientProbe(name, _gradient(consistency, alias, waveform, reference, real, step))
-        except ENCODER_FAILURES as error:  # such as numpy on a tensor that requires a gradient
-            probe = GradientProbe(name, failure=describe_error(error))
-        yield probe
-        if not probe.arrives:
-            return
+        terms = [None, *_several(consistency, alias)] if waveform is generated else [None]
+        for term in terms:
+            loss = "" if term is None else type(consistency.loss.terms(alias)[term]).__name__
+            try:
+                gradient = _gradient(consistency, alias, waveform, reference, real, step, term)
+                probe = GradientProbe(name, loss, gradient)
+            except ENCODER_FAILURES as error:  # such as numpy on a tensor that requires a gradient
+                probe = GradientProbe(name, loss, failure=describe_error(error))
+            yield probe
+            if not probe.arrives:
+                return
+
+
+def _several(consistency: SpeakerConsistency, alias: str) -> range:
+    """Return the indices of an encoder's losses if there are several: in their sum, one would hide another."""
+    count = len(consistency.loss.terms(alias))
+    return range(count if count > 1 else 0)
 
 
 def _waveforms(generated: Tensor) -> dict[str, Tensor]:
@@ -120,12 +133,18 @@ def _waveforms(generated: Tensor) -> dict[str, Tensor]:
 
 
 def _gradient(
-    consistency: SpeakerConsistency, alias: str, waveform: Tensor, reference: Tensor, real: ReferenceBatch, step: int
+    consistency: SpeakerConsistency,
+    alias: str,
+    waveform: Tensor,
+    reference: Heard,
+    real: ReferenceBatch,
+    step: int,
+    term: int | None,
 ) -> Tensor | None:
-    encoder = consistency.encoders[alias]
-    with torch.autocast(waveform.device.type, enabled=False):
-        embedded = encoder(ResampledAudio(waveform, real.segments.sample_rate).at(encoder.sample_rate))
-        loss = consistency.member_loss(alias, embedded, reference, real, step)
+    """Return the gradient of an encoder's loss, or of one of its losses, with no item beyond a ceiling."""
+    with torch.autocast(waveform.device.type, enabled=False), consistency.loss.ceilings_lifted():
+        heard = consistency.hear_generated(alias, ResampledAudio(waveform, real.segments.sample_rate))
+        loss = consistency.member_loss(alias, heard, reference, real, step, term)
     if not loss.requires_grad:
         return None
     return torch.autograd.grad(loss, waveform, retain_graph=True, allow_unused=True)[0]

@@ -1,8 +1,9 @@
 """The speaker consistency term: waveforms in, loss out."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity
 
@@ -13,6 +14,7 @@ from coqui_scl_plugin.encoders.audio import ResampledAudio
 from coqui_scl_plugin.errors import PreflightError
 from coqui_scl_plugin.losses.calibration import Calibration
 from coqui_scl_plugin.losses.ensemble import EnsembleLoss
+from coqui_scl_plugin.losses.heard import Heard
 from coqui_scl_plugin.references.cache import ReferenceCache
 from coqui_scl_plugin.references.embeddings import ReferenceEmbeddings
 from coqui_scl_plugin.references.fill import embed_recordings
@@ -27,11 +29,13 @@ class ConsistencyTerm:
     loss: Tensor
     """Scalar, unweighted, with a gradient to the generated waveform."""
     reference_cosines: dict[str, Tensor]
-    """Mean cosine of generated and reference embeddings, without a gradient."""
+    """Mean cosine of generated and reference embeddings, without a gradient, for each encoder that embedded them."""
     calibrated: dict[str, Tensor]
     """The same, calibrated, for each encoder whose calibration is known."""
     members: dict[str, Tensor]
     """Unweighted loss of each active encoder, without a gradient; empty unless the loss is named `ensemble`."""
+    idle: Tensor
+    """Whether the batch has nothing to teach, since it lacks speakers or all items are at the ceiling: scalar, bool."""
 
 
 class SpeakerConsistency(nn.Module):
@@ -73,18 +77,25 @@ class SpeakerConsistency(nn.Module):
 
     @property
     def _lacks_calibrations(self) -> bool:
-        """Whether the loss calibrates but the calibration of a training encoder is not known yet."""
-        return self.loss.calibrate and not self.calibrations.keys() >= set(self.encoders.training_aliases)
+        """Whether the loss asks for the calibration of a training encoder that is not known yet."""
+        aliases = self.encoders.training_aliases
+        return any(alias not in self.calibrations and self.loss.wants_calibration(alias) for alias in aliases)
+
+    @property
+    def _embeds(self) -> bool:
+        """Whether the loss compares embeddings with references, and not only feature maps of slices."""
+        return any(map(self.loss.compares_embeddings, self.encoders.training_aliases))
 
     @property
     def needs_recordings(self) -> bool:
         """Whether `hold` must be called before training."""
-        return self.references.needs_recordings or self.loss.wants_prototypes or self._lacks_calibrations
+        needed = self.references.needs_recordings and self._embeds
+        return needed or self.loss.wants_prototypes or self._lacks_calibrations
 
     @property
     def uses_recordings(self) -> bool:
         """Whether a step is cheaper once `hold` was called, or impossible before."""
-        return self.needs_recordings or self.references.uses_recordings
+        return self.needs_recordings or (self.references.uses_recordings and self._embeds)
 
     def embed_references(self, recordings: Sequence[Recording], cache: ReferenceCache) -> None:
         """Embed the recordings of the data set, taking from the cache what it has, and hold the embeddings.
@@ -110,14 +121,14 @@ class SpeakerConsistency(nn.Module):
 
     def _measure(self, alias: str, embeddings: ReferenceEmbeddings) -> None:
         measured = embeddings.calibration(alias)
-        required = self.loss.calibrate and alias not in self.encoders.holdout_aliases
+        required = alias not in self.encoders.holdout_aliases and self.loss.wants_calibration(alias)
         if measured is not None and measured.ceiling > measured.floor:
             self.calibrations[alias] = measured
         elif required and measured is None:
             msg = (
-                "calibrate measures the cosines of real speech, for which it needs two speakers to train on, one of "
-                f"them with two recordings; the data has {embeddings.summary()}. Add recordings, set floor and ceiling "
-                "of each encoder in the config, or set scl.loss.params.calibrate to false."
+                f"{self._calibration_key} measures the cosines of real speech, for which it needs two speakers to "
+                f"train on, one of them with two recordings; the data has {embeddings.summary()}. Add recordings, set "
+                f"floor and ceiling of each encoder in the config, or set {self._calibration_key} to false."
             )
             raise PreflightError(msg)
         elif required and measured is not None:
@@ -128,54 +139,92 @@ class SpeakerConsistency(nn.Module):
             )
             raise PreflightError(msg)
 
+    @property
+    def _calibration_key(self) -> str:
+        return "scl.loss.params.calibrate" if self.loss.calibrate else "stop_at_ceiling"
+
     def _calibrate(self) -> None:
-        if self.loss.calibrate and not self._lacks_calibrations:
+        if not self._lacks_calibrations:
             self.loss.set_calibrations(self.calibrations)
 
     # --- the term -------------------------------------------------------------------------------------------------
 
-    def can_teach(self, real: ReferenceBatch) -> bool:
-        """Tell whether the batch has enough speakers for the loss."""
-        return self.loss.wants_prototypes or len(set(real.speakers)) >= self.loss.min_speakers
-
     def member_loss(
-        self, alias: str, generated: Tensor, reference: Tensor, real: ReferenceBatch, step: int = 0
+        self,
+        alias: str,
+        generated: Tensor | Heard,
+        reference: Tensor | Heard,
+        real: ReferenceBatch,
+        step: int = 0,
+        term: int | None = None,
     ) -> Tensor:
-        """Return the unweighted loss of one encoder, from its `[B, D]` embeddings."""
-        prototypes = self._prototypes(alias) if self.loss.wants_prototypes else None
-        return self.loss.member_loss(alias, generated, reference, self._speaker_ids(real), prototypes, step)
+        """Return the loss of one encoder, from what `hear_generated` and `hear_real` return.
 
-    def _prototypes(self, alias: str) -> Tensor:
-        return self.references.embeddings.centroids(alias)
+        Args:
+            alias: Alias of the encoder.
+            generated: What the encoder made of generated speech.
+            reference: What it made of real speech.
+            real: The real half of the batch.
+            step: The training step.
+            term: Index of one of several losses of the encoder, whose unweighted value is returned; None: their sum.
+        """
+        prototypes = self._prototypes([alias]).get(alias)
+        return self.loss.member_loss(alias, generated, reference, self._speaker_ids(real), prototypes, step, term)
+
+    def _prototypes(self, aliases: Iterable[str]) -> dict[str, Tensor]:
+        """Return the centroids of all speakers for each of the encoders whose losses ask for them."""
+        return {a: self.references.embeddings.centroids(a) for a in aliases if self.loss.asks_for_prototypes(a)}
 
     def _speaker_ids(self, real: ReferenceBatch) -> Tensor:
         if self.loss.wants_prototypes:
             return self.references.embeddings.speaker_ids(real.speakers)
         return real.speaker_ids
 
-    def embed_pair(
-        self, alias: str, generated: ResampledAudio, real: ReferenceBatch, step: int
-    ) -> tuple[Tensor, Tensor]:
-        """Embed generated speech, with a gradient, and its references, without one: each `[B, D]`."""
+    def hear_generated(self, alias: str, generated: ResampledAudio) -> Heard:
+        """Embed generated speech by one encoder, take its feature maps, or both, as its loss asks; with a gradient."""
         encoder = self.encoders[alias]
-        return encoder(generated.at(encoder.sample_rate)), self.references.embed(alias, encoder, real, step)
+        waveform = generated.at(encoder.sample_rate)
+        if not self.loss.compares_features(alias):
+            return Heard(encoder(waveform))
+        if not self.loss.compares_embeddings(alias):
+            return Heard(features=encoder.features(waveform))
+        return Heard(*encoder.embed_with_features(waveform))
+
+    def hear_real(self, alias: str, real: ReferenceBatch, step: int) -> Heard:
+        """Return the references of one encoder, the feature maps of the real slices, or both; without a gradient."""
+        encoder = self.encoders[alias]
+        embeds, compares_features = self.loss.compares_embeddings(alias), self.loss.compares_features(alias)
+        embedding = self.references.embed(alias, encoder, real, step) if embeds else None
+        with torch.no_grad():
+            features = encoder.features(real.segments.at(encoder.sample_rate)) if compares_features else None
+        return Heard(embedding, features)
 
     def forward(self, generated: ResampledAudio, real: ReferenceBatch, step: int = 0) -> ConsistencyTerm:
         """Compare generated speech with its references at a training step, in float32; augmented in training mode."""
         if self.training and self._augmentation is not None:
             generated, real = self._augmentation(generated, real, step)
-        pairs = {alias: self.embed_pair(alias, generated, real, step) for alias in self.loss.active(step)}
+        pairs = {
+            alias: (self.hear_generated(alias, generated), self.hear_real(alias, real, step))
+            for alias in self.loss.active(step)
+        }
+        heard = {alias: pair[0] for alias, pair in pairs.items()}
+        references = {alias: pair[1] for alias, pair in pairs.items()}
         members = self.loss.member_losses(
-            {alias: embedded for alias, (embedded, _) in pairs.items()},
-            {alias: reference for alias, (_, reference) in pairs.items()},
+            heard,
+            references,
             self._speaker_ids(real),
-            {alias: self._prototypes(alias) for alias in pairs} if self.loss.wants_prototypes else None,
+            self._prototypes(pairs),
             step,
         )
-        cosines = {alias: cosine_similarity(*pair).mean().detach() for alias, pair in pairs.items()}
+        cosines = {
+            alias: cosine_similarity(one.embedding, other.embedding).mean().detach()
+            for alias, (one, other) in pairs.items()
+            if one.embedding is not None and other.embedding is not None
+        }
         return ConsistencyTerm(
             loss=self.loss.join(members),
             reference_cosines=cosines,
             calibrated={a: self.calibrations[a].rescale(c) for a, c in cosines.items() if a in self.calibrations},
             members={alias: member.detach() for alias, member in members.items()} if self._logs_members else {},
+            idle=self.loss.is_idle(members, heard, references, len(set(real.speakers))),
         )

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from trainer import Trainer
 
+from coqui_scl_plugin.consistency.term import ConsistencyTerm
 from coqui_scl_plugin.coqui.distributed import is_main_process
 from coqui_scl_plugin.coqui.parts import VitsParts
 from coqui_scl_plugin.coqui.run_start import prepare_run
@@ -91,9 +92,9 @@ class TrainingRun:
         if not listens:
             return losses
         generated, real = listen(model, batch, outputs, scl, self.step)
-        if model.training:
-            self._watch_gradient(generated, expect=consistency.can_teach(real))
         term = consistency(ResampledAudio(generated, model.config.audio.sample_rate), real, self.step)
+        if model.training:
+            self._watch_gradient(generated, term)
         weighted, measured = self._weigh(term.loss, generated, outputs, losses)
         return {
             **losses,
@@ -121,10 +122,11 @@ class TrainingRun:
         balanced = balancer.balance(loss, generated, mel, ramp=ramp, keep_graph=trains)
         return balanced.loss, {"scl_weight": balanced.weight, "scl_gradient_share": balanced.share}
 
-    def _watch_gradient(self, generated: Tensor, *, expect: bool) -> None:
+    def _watch_gradient(self, generated: Tensor, term: ConsistencyTerm) -> None:
         """Let the gradient guard watch the first step in which the loss takes part since a check was due."""
-        due, self._gradient_check_due = self._gradient_check_due, False
-        self._gradient_guard.watch(generated, expect=due and expect and "gradient" not in self.parts.skipped_checks)
+        expects = self._gradient_check_due and "gradient" not in self.parts.skipped_checks
+        self._gradient_check_due = False
+        self._gradient_guard.watch(generated, expect=expects and not bool(term.idle))
 
     def _is_checked(self) -> bool:
         """Tell whether the guards check this step."""

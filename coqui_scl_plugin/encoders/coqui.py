@@ -4,11 +4,12 @@ This is the only encoder that imports `TTS`.
 """
 
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from coqpit import Coqpit
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import normalize
 from TTS.config import load_config
 from TTS.encoder.models.base_encoder import BaseEncoder
@@ -17,7 +18,7 @@ from TTS.encoder.utils.generic_utils import setup_encoder_model
 from TTS.utils.audio import AudioProcessor
 
 from coqui_scl_plugin.encoders.audio_processor_mel import AudioProcessorMel, refuse_unsupported
-from coqui_scl_plugin.encoders.base import SpeakerEncoder
+from coqui_scl_plugin.encoders.feature_maps import FeatureMaps
 from coqui_scl_plugin.encoders.loading.files import UNREADABLE, fetch
 from coqui_scl_plugin.errors import EncoderError
 
@@ -64,7 +65,7 @@ def _audio_processor_mel(audio: Coqpit, path: str) -> AudioProcessorMel:
     return AudioProcessorMel(stock)
 
 
-class CoquiEncoder(SpeakerEncoder):
+class CoquiEncoder(FeatureMaps):
     """A checkpoint of Coqui's `TTS.encoder`; its values equal those of the model's own forward.
 
     Stock's LSTM computes its features under `no_grad`, so no gradient gets past them; stock's ResNet squeezes the
@@ -118,6 +119,12 @@ class CoquiEncoder(SpeakerEncoder):
         features = waveform if self.mel is None else self.mel(waveform)
         embedding: Tensor = self.model(features.unsqueeze(1).clone(), l2_norm=True)
         return embedding
+
+    def feature_layers(self) -> Sequence[nn.Module]:
+        """Return the second to the last residual layer of a ResNet; an LSTM has none."""
+        if isinstance(self.model, LSTMSpeakerEncoder):
+            return ()
+        return self.model.layer2, self.model.layer3, self.model.layer4
 
     def _embed_by_lstm(self, waveform: Tensor) -> Tensor:
         spectrogram = self.model.torch_spec if self.mel is None else self.mel

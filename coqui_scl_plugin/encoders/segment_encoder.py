@@ -1,5 +1,9 @@
 """A speaker encoder as the training loop uses it: for segments of any length, in float32, on any device."""
 
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -29,6 +33,31 @@ class SegmentEncoder(nn.Module):
 
     def forward(self, waveform: Tensor) -> Tensor:
         """Embed `[B, T]`, any T > 0, at `sample_rate`: `[B, D]`, float32, unit length."""
-        with torch.autocast(waveform.device.type, enabled=False), backward_in_eval(waveform, recurrent=self._recurrent):
-            embedding: Tensor = self.encoder(tile(waveform.float(), self.min_samples))
+        with self._prepared(waveform) as tiled:
+            embedding: Tensor = self.encoder(tiled)
             return embedding
+
+    def features(self, waveform: Tensor) -> list[Tensor]:
+        """Return the feature maps of `[B, T]`, any T > 0, at `sample_rate`: `[B, C, frames]` each, float32.
+
+        Only for encoders that have some; see `coqui_scl_plugin.hookspecs`.
+        """
+        encoder: Any = self.encoder
+        with self._prepared(waveform) as tiled:
+            maps: list[Tensor] = encoder.features(tiled)
+            return maps
+
+    def embed_with_features(self, waveform: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Return what `forward` and `features` return, from a single pass where the encoder can do that."""
+        encoder: Any = self.encoder
+        if not hasattr(encoder, "embed_with_features"):
+            return self(waveform), self.features(waveform)
+        with self._prepared(waveform) as tiled:
+            both: tuple[Tensor, list[Tensor]] = encoder.embed_with_features(tiled)
+            return both
+
+    @contextlib.contextmanager
+    def _prepared(self, waveform: Tensor) -> Iterator[Tensor]:
+        """Yield the waveform, tiled and in float32, with autocast off and cuDNN as a backward pass needs it."""
+        with torch.autocast(waveform.device.type, enabled=False), backward_in_eval(waveform, recurrent=self._recurrent):
+            yield tile(waveform.float(), self.min_samples)

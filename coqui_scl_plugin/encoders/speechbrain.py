@@ -1,6 +1,7 @@
 """SpeechBrain's speaker encoders: ECAPA-TDNN, x-vector and ResNet."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from coqui_scl_plugin.encoders.base import SpeakerEncoder
+from coqui_scl_plugin.encoders.feature_maps import FeatureMaps
 from coqui_scl_plugin.encoders.loading.files import UNREADABLE, LocalFile, fetch, fetch_folder
 from coqui_scl_plugin.errors import EncoderError
 
@@ -82,7 +83,7 @@ def _fix_pooling_noise(module: nn.Module) -> None:
             part._get_gauss_noise = _expected_noise
 
 
-class SpeechBrainEncoder(SpeakerEncoder):
+class SpeechBrainEncoder(FeatureMaps):
     """A speaker encoder as SpeechBrain saves it; values equal `EncoderClassifier.encode_batch` at unit length.
 
     The same sound always has the same embedding: the noise that SpeechBrain adds in the x-vector is fixed.
@@ -137,3 +138,10 @@ class SpeechBrainEncoder(SpeakerEncoder):
         self.compute_features.compute_fbanks.device_inp = waveform.device
         features = self.mean_var_norm(self.compute_features(waveform), waveform.new_ones(len(waveform)))
         return normalize(self.embedding_model(features).flatten(1), dim=1)
+
+    def feature_layers(self) -> Sequence[nn.Module]:
+        """Return the SE-Res2Net blocks of an ECAPA-TDNN and the layer that joins them; other models have none."""
+        from speechbrain.lobes.models.ECAPA_TDNN import ECAPA_TDNN
+
+        model = self.embedding_model
+        return (*model.blocks[1:], model.mfa) if isinstance(model, ECAPA_TDNN) else ()

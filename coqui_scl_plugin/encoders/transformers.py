@@ -174,5 +174,21 @@ class TransformersEncoder(SpeakerEncoder):
 
     def embed(self, waveform: Tensor) -> Tensor:
         """Embed `[B, T]` at `sample_rate`: `[B, D]`, unit length."""
-        inputs = standardise(waveform) if self.normalise else waveform
-        return normalize(self.model(inputs, return_dict=True).embeddings, dim=1)
+        return normalize(self._run(waveform).embeddings, dim=1)
+
+    def features(self, waveform: Tensor) -> list[Tensor]:
+        """Return the hidden states of waveforms `[B, T]`, as for `forward`: `[B, C, frames]` each."""
+        return self.embed_with_features(waveform)[1]
+
+    def embed_with_features(self, waveform: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Return the embeddings `[B, D]` that `forward` returns, and the hidden states, from a single pass.
+
+        The input of the transformer and the outputs of its first quarter of layers are left out.
+        """
+        self.check(waveform)
+        output = self._run(waveform, output_hidden_states=True)
+        layers = output.hidden_states[1:]
+        return normalize(output.embeddings, dim=1), [layer.transpose(1, 2) for layer in layers[len(layers) // 4 :]]
+
+    def _run(self, waveform: Tensor, **options: bool) -> Any:
+        return self.model(standardise(waveform) if self.normalise else waveform, return_dict=True, **options)

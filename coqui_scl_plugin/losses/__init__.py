@@ -4,6 +4,7 @@ from coqui_scl_plugin.losses.angular_margin import AngularMarginLoss
 from coqui_scl_plugin.losses.contrastive import ContrastiveLoss
 from coqui_scl_plugin.losses.cosine import CosineLoss
 from coqui_scl_plugin.losses.ensemble import EnsembleLoss
+from coqui_scl_plugin.losses.features import FeatureLoss
 from coqui_scl_plugin.losses.metric_learning import MetricLearningLoss
 from coqui_scl_plugin.plugins.hookspecs import hookimpl
 
@@ -15,6 +16,7 @@ def scl_losses() -> dict[str, type]:
         "cosine": CosineLoss,
         "angular_margin": AngularMarginLoss,
         "contrastive": ContrastiveLoss,
+        "features": FeatureLoss,
         "ensemble": EnsembleLoss,
         "metric_learning": MetricLearningLoss,
     }

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from coqui_scl_plugin.losses.calibration import UNCALIBRATED, Calibration
+from coqui_scl_plugin.losses.heard import Compared
 
 
 class SpeakerConsistencyLoss(nn.Module):
@@ -16,6 +17,10 @@ class SpeakerConsistencyLoss(nn.Module):
     """Speakers that a batch (or, with `wants_prototypes`, the data set) must hold for the loss to teach anything."""
     wants_prototypes = False
     """Whether `forward` needs `prototypes`: the centroid of each speaker of the data set."""
+    compares: Compared = "embeddings"
+    """What `forward` takes: embeddings, or an encoder's feature maps."""
+    wants_ceiling = False
+    """Whether `set_ceiling` must be called: beyond that cosine with its reference, an item teaches nothing."""
     takes_calibration = False
     """Whether `set_calibration` has an effect, so that an ensemble may calibrate the loss."""
     calibration = UNCALIBRATED

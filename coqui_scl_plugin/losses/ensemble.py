@@ -1,16 +1,29 @@
 """A member loss for each speaker encoder, combined into one scalar; every run computes its loss in this form."""
 
-import copy
-from collections.abc import Callable, Mapping
-from typing import Annotated, Any, Literal, NamedTuple
+import contextlib
+import math
+from collections.abc import Callable, Iterator, Mapping
+from typing import Annotated, Literal, NamedTuple
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
+from torch.nn.functional import cosine_similarity
 
 from coqui_scl_plugin.losses.base import calibrate_loss
 from coqui_scl_plugin.losses.calibration import Calibration
-from coqui_scl_plugin.plugins import parameters, registry
+from coqui_scl_plugin.losses.heard import Heard, part_for
+from coqui_scl_plugin.losses.members import (
+    Member,
+    as_member,
+    build_members,
+    speakers_needed,
+    terms_in,
+    wants_ceiling,
+    wants_prototypes,
+)
+from coqui_scl_plugin.losses.weighted_sum import WeightedSum, compare
+from coqui_scl_plugin.plugins.optional import compares_features, takes_calibration
 
 Combine = Literal["mean", "worst", "random"]
 Weights = Mapping[str, float]
@@ -70,24 +83,29 @@ class EnsembleLoss(nn.Module):
 
     def __init__(
         self,
-        member: Mapping[str, Any] | nn.Module | None = None,
+        member: Member | None = None,
         combine: Combine = "mean",
         calibrate: bool = True,
         seed: Annotated[int, Field(ge=0)] = 0,
         encoders: Mapping[str, Annotated[float, Field(gt=0)]] | None = None,
+        members: Mapping[str, Member] | None = None,
     ) -> None:
         """Build a member for each encoder.
 
         Args:
             member: `{"name": ..., "params": {...}}` of the loss for each encoder, or such a loss. Default: `cosine`.
+                A weighted sum of several losses is `{"features": 1, "cosine": 1}`, from names to weights, or a list
+                `[{"name": ..., "params": {...}, "weight": ...}, ...]`.
             combine: `mean`, `worst` or `random`.
             calibrate: Whether to rescale each encoder's cosines by its floor and ceiling on real speech, since one
-                voice can score 0.33 on one encoder and 0.77 on another.
+                voice can score 0.33 on one encoder and 0.77 on another. Feature maps have no cosines to rescale.
             seed: Seed of the draw of `random`.
             encoders: Weights by alias; only their ratios matter. A run takes them from its config.
+            members: By alias, in the forms of `member`, for encoders that differ from it.
 
         Raises:
-            ConfigError: no loss is registered under the member's name, or its constructor refuses the parameters.
+            ConfigError: no loss is registered under a member's name, or its constructor refuses the parameters.
+            ValueError: `members` names an encoder that is not in `encoders`.
         """
         super().__init__()
         self.combine: Combine = combine
@@ -96,22 +114,69 @@ class EnsembleLoss(nn.Module):
         weights = encoders or {}
         scale = len(weights) / sum(weights.values()) if weights else 1.0
         self.weights = {alias: weight * scale for alias, weight in weights.items()}
-        template = member if isinstance(member, nn.Module) else build_member(member, "member")
-        self.name = type(template).__name__
-        """Class of the members, for messages."""
-        self.min_speakers = int(getattr(template, "min_speakers", 1))
-        self.wants_prototypes = bool(getattr(template, "wants_prototypes", False))
-        self.members = nn.ModuleDict()
-        for index, alias in enumerate(weights):
-            self.members[alias] = template if index == 0 else copy.deepcopy(template)
-        self._calibrated = not calibrate
+        template = as_member(member, "member")
+        self.members = build_members(template, members or {}, weights)
+        terms = terms_in(*(self.members.values() or [template]))
+        neediest = max(terms, key=lambda term: (speakers_needed(term), not wants_prototypes(term)))
+        self.name = type(neediest).__name__
+        """Class of the members, or of the one that needs most speakers, for messages."""
+        self.min_speakers = speakers_needed(neediest)
+        self.wants_prototypes = any(map(wants_prototypes, terms))
+        self.min_batch_speakers = max(
+            (speakers_needed(term) for term in terms if not wants_prototypes(term)), default=1
+        )
+        """Speakers that a batch must hold for every member to teach; `min_speakers` counts those of the data set."""
+        self._calibrations: dict[str, Calibration] = {}
         self._told_step: int | None = None
 
+    # --- what the members ask for -----------------------------------------------------------------------------------
+
+    def terms(self, alias: str) -> list[nn.Module]:
+        """Return the losses of one encoder: one, unless its member is a sum."""
+        return terms_in(self.members[alias])
+
+    def compares_embeddings(self, alias: str) -> bool:
+        """Tell whether a loss of this encoder compares embeddings."""
+        return not all(map(compares_features, self.terms(alias)))
+
+    def compares_features(self, alias: str) -> bool:
+        """Tell whether a loss of this encoder compares feature maps."""
+        return any(map(compares_features, self.terms(alias)))
+
+    def asks_for_prototypes(self, alias: str) -> bool:
+        """Tell whether a loss of this encoder asks for the centroids of all speakers."""
+        return any(map(wants_prototypes, self.terms(alias)))
+
+    def wants_calibration(self, alias: str) -> bool:
+        """Tell whether `set_calibrations` must give this encoder's, to rescale its cosines or for its ceiling."""
+        return self._calibrates(alias) or any(map(wants_ceiling, self.terms(alias)))
+
+    def _calibrates(self, alias: str) -> bool:
+        return self.calibrate and any(map(takes_calibration, self.terms(alias)))
+
     def set_calibrations(self, calibrations: Mapping[str, Calibration]) -> None:
-        """Give each member the floor and ceiling of its encoder, by alias."""
-        for alias, member in self.members.items():
-            calibrate_loss(member, calibrations[alias])
-        self._calibrated = True
+        """Give each member that asks for it the floor and ceiling of its encoder, by alias."""
+        self._calibrations = {alias: calibrations[alias] for alias in self.members if self.wants_calibration(alias)}
+        for alias, calibration in self._calibrations.items():
+            if self._calibrates(alias):
+                calibrate_loss(self.members[alias], calibration)
+        self._tell_ceilings({alias: calibration.ceiling for alias, calibration in self._calibrations.items()})
+
+    def _tell_ceilings(self, ceilings: Mapping[str, float]) -> None:
+        for alias, ceiling in ceilings.items():
+            for term in filter(wants_ceiling, self.terms(alias)):
+                term.set_ceiling(ceiling)  # type: ignore[operator]  # torch types attributes as tensors or modules
+
+    @contextlib.contextmanager
+    def ceilings_lifted(self) -> Iterator[None]:
+        """Let every item teach within the block, as if no loss stopped at a ceiling: to see where gradients arrive."""
+        self._tell_ceilings(dict.fromkeys(self.members, math.inf))
+        try:
+            yield
+        finally:
+            self._tell_ceilings({alias: calibration.ceiling for alias, calibration in self._calibrations.items()})
+
+    # --- the value --------------------------------------------------------------------------------------------------
 
     def active(self, step: int) -> list[str]:
         """Return the aliases that a training step needs: all of them, or the one that `random` draws."""
@@ -119,19 +184,23 @@ class EnsembleLoss(nn.Module):
 
     def forward(
         self,
-        generated: Mapping[str, Tensor],
-        reference: Mapping[str, Tensor],
+        generated: Mapping[str, Tensor | Heard],
+        reference: Mapping[str, Tensor | Heard],
         speaker_ids: Tensor | None = None,
         prototypes: Mapping[str, Tensor] | None = None,
         step: int = 0,
     ) -> Tensor:
-        """Combine the members' losses into a float32 scalar; arguments as for a member, by alias, and the step."""
+        """Combine the members' losses into a float32 scalar; arguments as for a member, by alias, and the step.
+
+        In place of embeddings, `generated` and `reference` may hold a `Heard`, with feature maps for losses that
+        compare them.
+        """
         return self.join(self.member_losses(generated, reference, speaker_ids, prototypes, step))
 
     def member_losses(
         self,
-        generated: Mapping[str, Tensor],
-        reference: Mapping[str, Tensor],
+        generated: Mapping[str, Tensor | Heard],
+        reference: Mapping[str, Tensor | Heard],
         speaker_ids: Tensor | None = None,
         prototypes: Mapping[str, Tensor] | None = None,
         step: int = 0,
@@ -139,30 +208,41 @@ class EnsembleLoss(nn.Module):
         """Return the unweighted loss of each encoder that is active in this step, by alias.
 
         Raises:
-            ValueError: `calibrate` is on, but `set_calibrations` was not called.
+            ValueError: `calibrate` or `stop_at_ceiling` is on, but `set_calibrations` was not called.
         """
-        if not self._calibrated:
-            msg = "calibrate is on, but no calibration is known: call set_calibrations, or set calibrate to false"
-            raise ValueError(msg)
-        return {
-            alias: self.member_loss(
-                alias, generated[alias], reference[alias], speaker_ids, prototypes[alias] if prototypes else None, step
+        if any(alias not in self._calibrations and self.wants_calibration(alias) for alias in self.members):
+            msg = (
+                "calibrate or stop_at_ceiling is on, but no calibration is known: call set_calibrations, or set it to "
+                "false"
             )
+            raise ValueError(msg)
+        known = prototypes or {}
+        return {
+            alias: self.member_loss(alias, generated[alias], reference[alias], speaker_ids, known.get(alias), step)
             for alias in self.active(step)
         }
 
     def member_loss(
         self,
         alias: str,
-        generated: Tensor,
-        reference: Tensor,
+        generated: Tensor | Heard,
+        reference: Tensor | Heard,
         speaker_ids: Tensor | None = None,
         prototypes: Tensor | None = None,
         step: int = 0,
+        term: int | None = None,
     ) -> Tensor:
-        """Return the unweighted loss of one encoder, active or not; arguments as for a member."""
+        """Return the unweighted loss of one encoder, active or not, or the one of its `terms` that `term` counts.
+
+        The other arguments are as for a member.
+        """
         self.set_step(step)
-        loss: Tensor = self.members[alias](generated, reference, speaker_ids, prototypes)
+        member = self.members[alias]
+        if term is not None:
+            return compare(self.terms(alias)[term], generated, reference, speaker_ids, prototypes)
+        if not isinstance(member, WeightedSum):
+            generated, reference = part_for(member, generated), part_for(member, reference)
+        loss: Tensor = member(generated, reference, speaker_ids, prototypes)
         return loss
 
     def set_step(self, step: int) -> None:
@@ -178,10 +258,38 @@ class EnsembleLoss(nn.Module):
         """Combine the losses of active members into one scalar."""
         return COMBINATIONS[self.combine].join(losses, self.weights)
 
+    def is_idle(
+        self,
+        losses: Mapping[str, Tensor],
+        generated: Mapping[str, Tensor | Heard],
+        reference: Mapping[str, Tensor | Heard],
+        speakers: int,
+    ) -> Tensor:
+        """Tell whether a batch has nothing to teach, so that a gradient of 0 is no defect: scalar, bool.
 
-def build_member(member: Mapping[str, Any] | None, path: str) -> nn.Module:
-    """Build the loss of a checked section `{"name": ..., "params": {...}}`, by default `cosine`; `path` names it."""
-    section = {"name": "cosine", **(member or {})}
-    cls = registry.installed().get("losses", section["name"], f"{path}.name")
-    built: nn.Module = parameters.construct(cls, section.get("params", {}), f"{path}.params")
-    return built
+        It has not where every loss that counts lacks speakers, or has all items beyond its ceiling.
+
+        Args:
+            losses: What `member_losses` returned.
+            generated: By alias, as for `member_losses`.
+            reference: By alias, as for `member_losses`.
+            speakers: The number of speakers in the batch.
+        """
+        idle = torch.stack([self._is_member_idle(a, generated[a], reference[a], speakers, losses[a]) for a in losses])
+        if self.combine == "worst":
+            weighted = _weighted(losses, self.weights)
+            return (idle & (weighted == weighted.max())).any()
+        return idle.all()
+
+    def _is_member_idle(
+        self, alias: str, generated: Tensor | Heard, reference: Tensor | Heard, speakers: int, loss: Tensor
+    ) -> Tensor:
+        idle = torch.ones((), dtype=torch.bool, device=loss.device)
+        for term in self.terms(alias):
+            if not wants_prototypes(term) and speakers < speakers_needed(term):
+                continue
+            if not wants_ceiling(term):
+                return torch.zeros_like(idle)
+            one, other = (part_for(term, side).detach().float() for side in (generated, reference))
+            idle = idle & (cosine_similarity(one, other, dim=-1) > self._calibrations[alias].ceiling).all()
+        return idle

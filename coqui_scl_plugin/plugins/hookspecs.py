@@ -23,12 +23,17 @@ def scl_losses() -> Mapping[str, type]:
     is a scalar float32 tensor. Optional members:
 
     - `set_step(step)` is called before each training step.
+    - With `compares = "features"`, `generated` and `reference` are lists of feature maps, `[B, C, frames]` each, that
+      the encoder makes of the generated slice and of the real slice at the same place. The default is `"embeddings"`.
     - `min_speakers` is the number of speakers that a batch must hold for the loss to teach anything.
     - With `wants_prototypes`, `prototypes` holds the centroid of each speaker of the data set, and `speaker_ids` index
       its rows.
     - With `takes_calibration` and `set_calibration(calibration)`, an ensemble can calibrate the loss;
       `calibration.floor` and `calibration.ceiling` are mean cosines of real speech. The former names `takes_levels`
       and `set_levels` still work.
+    - With `wants_ceiling`, `set_ceiling(ceiling)` gets the encoder's mean cosine of two recordings of one person before
+      step 1, or infinity while the gradient is probed. The loss gives no gradient to items whose cosine with their
+      reference exceeds it, so that a batch of such items alone is no defect.
     """
 
 
@@ -39,6 +44,12 @@ def scl_encoders() -> Mapping[str, type]:
     `forward(waveform)` takes `[B, T]` at `sample_rate`, with at least `min_samples` samples and values in [-1, 1], and
     returns `[B, embedding_dim]` of unit length, differentiable with respect to the waveform. Optional: the attribute
     `sha256`, the hash of the file with the weights, which a run records as the constructor's parameter `sha256`.
+
+    For losses that compare feature maps, a class may have `features(waveform)`, which takes what `forward` takes and
+    returns a list of maps `[B, C, frames]`, with a gradient; the first layers and the pooled embedding are best left
+    out. `embed_with_features(waveform)` returns the embedding and that list from a single pass; without it, an encoder
+    with losses on both runs twice. If only some models of a class have feature maps, the property
+    `offers_features` is false for the others.
 
     The cache identifies an encoder by what the module holds: its tensors, and its public attributes that are numbers,
     strings or booleans.

@@ -164,7 +164,7 @@ def check_gradient(facts: RunFacts) -> list[Finding]:
 
 def _gradient_finding(alias: str, probe: GradientProbe) -> Finding | None:
     """Return what is wrong with one probe, if anything is."""
-    through = f"through the speaker encoder {alias!r}"
+    through = f"through the speaker encoder {alias!r}" + (f" and its loss {probe.loss}" if probe.loss else "")
     if probe.reference_failure:
         return Finding(probe.reference_failure, "")
     if probe.failure and probe.waveform == REAL_SPEECH:

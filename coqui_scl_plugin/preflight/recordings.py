@@ -43,8 +43,8 @@ def check_recordings(facts: RunFacts) -> list[Finding]:
             Finding(
                 "The references, prototypes or calibration of this config come from all recordings of the data set, "
                 "but the trainer was given no train_samples.",
-                "Pass them to the Trainer, or use reference.source = 'utterance', prototypes = 'batch' and calibrate = "
-                "false.",
+                "Pass them to the Trainer, or use reference.source = 'utterance', prototypes = 'batch', and "
+                "calibrate and stop_at_ceiling = false.",
             )
         ]
     shared = [Finding(sentence, _OWN_NAMES) for sentence in shared_names(facts.all_samples)]

@@ -37,7 +37,8 @@ def check_speakers(facts: RunFacts) -> list[Finding]:
                 "Use the loss 'cosine', or add speakers.",
             )
         ]
-    if loss.wants_prototypes or needed < 2:
+    needed = loss.min_batch_speakers
+    if needed < 2:
         return []
     if size < needed:
         return [Finding(f"{name} needs at least {needed} speakers in a batch, {key} is {size}.", f"Raise {key}.")]

@@ -37,6 +37,7 @@ def test_list_names_every_built_in_with_this_distribution() -> None:
         ("losses", "angular_margin"),
         ("losses", "contrastive"),
         ("losses", "ensemble"),
+        ("losses", "features"),
         ("encoders", "coqui"),
         ("encoders", "dvector"),
         ("encoders", "ge2e"),
@@ -44,6 +45,9 @@ def test_list_names_every_built_in_with_this_distribution() -> None:
     }
     assert len(names) == len(rows)
     assert all(row["summary"].endswith(".") for row in rows)
+    with_maps = {row["name"] for row in rows if "feature maps." in row["summary"] and row["kind"] == "encoders"}
+    assert with_maps >= {"coqui", "speechbrain", "transformers"}
+    assert not {"ge2e", "dvector", "torchscript"} & with_maps
 
 
 def test_list_without_json_is_a_table_of_the_same() -> None:

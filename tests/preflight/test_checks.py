@@ -14,6 +14,7 @@ from torch import nn
 
 from coqui_scl_plugin import SclVitsConfig
 from coqui_scl_plugin.consistency.build import build_consistency
+from coqui_scl_plugin.consistency.gradient_probe import GradientProbe
 from coqui_scl_plugin.consistency.term import SpeakerConsistency
 from coqui_scl_plugin.coqui.run_facts import read_restored
 from coqui_scl_plugin.errors import ConfigError, PreflightError
@@ -350,3 +351,24 @@ def test_a_check_whose_needs_were_skipped_is_run() -> None:
     report = checks.run_checks(run, (), costly=True, before=earlier)
     assert calls == ["prepared"]
     assert [result.status for result in report.results] == ["skipped", "skipped", *["passed"] * 4]
+
+
+# --- sums of losses ---------------------------------------------------------------------------------------------------
+
+
+def test_a_loss_of_a_sum_whose_gradient_does_not_arrive_is_named() -> None:
+    probes = {"ge2e": [GradientProbe("the generated waveform", loss="FeatureLoss")]}
+    checked = facts(
+        consistency=with_loss(),
+        generate=lambda: (torch.zeros(1, 9, requires_grad=True), None),
+        probe_gradients=lambda: probes,
+    )
+    assert "'ge2e' and its loss FeatureLoss" in found(encoders.check_gradient(checked))
+
+
+@pytest.mark.parametrize(("member", "is_found"), [({"cosine": 1, "contrastive": 1}, True), ({"cosine": 1}, False)])
+def test_a_sum_needs_the_speakers_of_the_loss_that_needs_most(member: dict[str, int], is_found: bool) -> None:
+    consistency = with_loss(loss={"name": "ensemble", "params": {"member": member}})
+    samples = [{"speaker_name": "a"}] * 3
+    findings = speakers.check_speakers(facts(consistency=consistency, train_samples=samples))
+    assert ["ContrastiveLoss needs at least 2" in finding.found for finding in findings] == [True] * is_found

@@ -1,0 +1,33 @@
+"""What a loss compares: the embeddings, or the feature maps, that one encoder makes of generated and of real speech."""
+
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
+
+from torch import Tensor, nn
+
+from coqui_scl_plugin.plugins.optional import compares_features
+
+Compared = Literal["embeddings", "features"]
+
+
+class Heard(NamedTuple):
+    """What one encoder makes of B waveforms; None where no loss asks for it."""
+
+    embedding: Tensor | None = None
+    """`[B, D]`."""
+    features: Sequence[Tensor] | None = None
+    """Feature maps, `[B, C, frames]` each."""
+
+
+def heard(compared: Tensor | Heard) -> Heard:
+    """Return embeddings `[B, D]` as what was heard; anything else is returned as it is."""
+    return compared if isinstance(compared, Heard) else Heard(embedding=compared)
+
+
+def part_for(loss: nn.Module, compared: Tensor | Heard) -> Any:
+    """Return the part of what was heard that a loss compares. Raises ValueError if it was not computed."""
+    embedding, features = heard(compared)
+    part, kind = (features, "feature maps") if compares_features(loss) else (embedding, "embeddings")
+    if part is None:
+        raise ValueError(f"{type(loss).__name__} compares {kind}, which were not computed")
+    return part
