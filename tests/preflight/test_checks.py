@@ -53,6 +53,7 @@ def facts(**changes: Any) -> RunFacts:
         generate=nothing,
         prepare_references=lambda: None,
         probe_gradients=dict,
+        measure_reach=list,
     )
     return dataclasses.replace(sound, **changes)
 
@@ -349,4 +350,4 @@ def test_a_check_whose_needs_were_skipped_is_run() -> None:
     run = facts(prepare_references=lambda: calls.append("prepared"))
     report = checks.run_checks(run, (), costly=True, before=earlier)
     assert calls == ["prepared"]
-    assert [result.status for result in report.results] == ["skipped", "skipped", *["passed"] * 4]
+    assert [result.status for result in report.results] == ["skipped", "skipped", *["passed"] * 5]
