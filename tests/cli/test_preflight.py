@@ -391,6 +391,11 @@ WRONG = {
 
 TRAINED = {
     "train": (Case(scl("no_grad")), (), ("No gradient reaches", "check 'gradient'", "--skip gradient")),
+    "train what never speaks": (
+        DEFECTS["d-vectors and a frozen decoder"],
+        (),
+        ("'posterior_encoder' alone", "check 'reach'", "--skip reach"),
+    ),
     "train and skip": (
         Case(scl("no_grad", preflight={"skip": ["holdout"]})),
         ("--skip", "gradient", "--skip=weight", "--small_run=4"),
@@ -593,7 +598,7 @@ def test_a_sound_config_on_the_bundled_speech(outcomes: dict[str, Outcome]) -> N
 @pytest.mark.parametrize("name", [name for name, (_, _, words) in TRAINED.items() if words])
 def test_a_run_that_does_not_start(name: str, outcomes: dict[str, Outcome]) -> None:
     outcome, words = outcomes[name], TRAINED[name][2]
-    assert outcome.status == (1 if name == "train" else 2), outcome.err
+    assert outcome.status == (1 if name in ("train", "train what never speaks") else 2), outcome.err
     assert "Traceback" not in outcome.err
     assert [word for word in words or () if word not in outcome.err] == [], outcome.err
     assert [path for path in outcome.changed if path.startswith("runs/") and path.count("/") > 1] == []  # no run folder
