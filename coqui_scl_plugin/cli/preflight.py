@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -9,6 +10,7 @@ import typer
 from coqui_scl_plugin.errors import ConfigError, EvaluationSetError, HoldoutError
 
 if TYPE_CHECKING:
+    from coqui_scl_plugin.consistency.reach import ModuleReach
     from coqui_scl_plugin.freeze.report import FreezeReport
     from coqui_scl_plugin.preflight.report import PreflightReport
 
@@ -31,6 +33,7 @@ def preflight(
     The same checks run before step 1 of every training. Writes nothing. Ends with 1 if a check failed. At the end of
     the line, --coqpit.KEY VALUE overrides single values of the config. See docs/preflight.md for the checks.
     """
+    from coqui_scl_plugin.consistency.reach import reach_dicts
     from coqui_scl_plugin.coqui import run_config
     from coqui_scl_plugin.coqui.dry_run import check_run
     from coqui_scl_plugin.preflight.checks import check_skipped, found_early
@@ -42,29 +45,35 @@ def preflight(
     if restore_path:
         run_config.check_checkpoint(restore_path)
     report: FreezeReport | None = None
+    reach: Sequence[ModuleReach] = ()
     try:
         config = run_config.resolved_config(data, ctx.args)
         if not run_config.asks_for_scl(data, ctx.args):
             config.scl.enabled, config.scl.weight = False, 0.0
         config.scl.preflight.skip = [*config.scl.preflight.skip, *(skip or [])]
-        checks, report = check_run(config, restore_path, names_stock_loss=run_config.names_stock_loss(data))
+        checks, report, reach = check_run(config, restore_path, names_stock_loss=run_config.names_stock_loss(data))
     except (HoldoutError, EvaluationSetError) as error:
         checks = found_early(error)
     if as_json:
-        result = {**checks.to_dict(), "freeze_report": report.to_dict() if report is not None else None}
+        freezing = report.to_dict() if report is not None else None
+        result = {**checks.to_dict(), "freeze_report": freezing, "reach": reach_dicts(reach)}
         sys.stdout.write(json.dumps(result, indent=2) + "\n")
     else:
-        _print(checks, report)
+        _print(checks, report, reach)
     if not checks.passed:
         sys.exit(1)
 
 
-def _print(checks: "PreflightReport", report: "FreezeReport | None") -> None:
+def _print(checks: "PreflightReport", report: "FreezeReport | None", reach: "Sequence[ModuleReach]") -> None:
     from rich.console import Console
+
+    from coqui_scl_plugin.consistency.reach import reach_table
 
     console = Console()
     if report is not None:
         console.print(report.table())
+    if reach:
+        console.print(reach_table(reach))
     if checks.of("failed", "warning", "skipped", "not run"):
         console.print(checks.table())
     console.print(checks.summary(), highlight=False)

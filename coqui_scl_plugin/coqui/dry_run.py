@@ -1,10 +1,12 @@
 """The checks of a run, without the run."""
 
 import functools
+from collections.abc import Sequence
 
 import torch
 from trainer.generic_utils import set_partial_state_dict
 
+from coqui_scl_plugin.consistency.reach import ModuleReach
 from coqui_scl_plugin.consistency.term import SpeakerConsistency
 from coqui_scl_plugin.coqui.run_facts import (
     DataAccess,
@@ -20,6 +22,7 @@ from coqui_scl_plugin.coqui.vits_config import SclVitsConfig
 from coqui_scl_plugin.freeze.report import FreezeReport
 from coqui_scl_plugin.preflight.checks import run_checks
 from coqui_scl_plugin.preflight.facts import TrainerFacts
+from coqui_scl_plugin.preflight.generator import measured_reach
 from coqui_scl_plugin.preflight.report import PreflightReport
 from coqui_scl_plugin.references.cache import ReferenceCache
 from coqui_scl_plugin.references.recordings import recordings_of
@@ -31,8 +34,8 @@ _MAX_SPEAKERS, _MAX_RECORDINGS_EACH = 8, 2
 
 def check_run(
     config: SclVitsConfig, restore_path: str | None, *, names_stock_loss: bool
-) -> tuple[PreflightReport, FreezeReport]:
-    """Run every check on a model of the config, and report what would train. Writes nothing.
+) -> tuple[PreflightReport, FreezeReport, Sequence[ModuleReach]]:
+    """Run every check on a model of the config, and report what would train and be taught. Writes nothing.
 
     Args:
         config: Config of the run.
@@ -64,7 +67,7 @@ def check_run(
     with undisturbed(model.config):
         for costly in (False, True):
             checks = run_checks(facts, config.scl.preflight.skip, costly=costly, before=checks)
-    return checks, report_freezing(model.parts, optimizers, step=0)
+    return checks, report_freezing(model.parts, optimizers, step=0), measured_reach(facts, checks)
 
 
 def _few_samples_alone(model: SclVits, samples: Samples) -> DataAccess:

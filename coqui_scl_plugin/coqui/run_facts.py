@@ -19,17 +19,20 @@ from torch import Tensor
 from TTS.encoder.models.lstm import LSTMSpeakerEncoder
 
 from coqui_scl_plugin.consistency.gradient_probe import GradientProbe, probe_gradients
+from coqui_scl_plugin.consistency.reach import ModuleReach, gradient_norms, joint_gradient
 from coqui_scl_plugin.consistency.term import SpeakerConsistency
 from coqui_scl_plugin.coqui.parts import VitsParts
 from coqui_scl_plugin.coqui.samples import data_loader
 from coqui_scl_plugin.coqui.vits_batch import generate_pair, segment_seconds
 from coqui_scl_plugin.coqui.vits_config import SclVitsConfig
+from coqui_scl_plugin.coqui.vits_modules import is_used_in_speech, makes_training_waveform
 from coqui_scl_plugin.freeze.report import FreezeReport, encoder_row, module_rows
 from coqui_scl_plugin.preflight.facts import Restored, RunFacts, TrainerFacts
 from coqui_scl_plugin.references.sources import ReferenceBatch
 from coqui_scl_plugin.utils.checkpoint import read_checkpoint
 
 _OPTIMIZER_NAMES = ("discriminator", "generator")
+_DISCRIMINATOR = "disc"
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,10 @@ def collect_facts(parts: VitsParts, known: TrainerFacts, data: DataAccess) -> Ru
             return {}
         return probe_gradients(consistency, *generate(), known.step)
 
+    @functools.cache
+    def reach() -> Sequence[ModuleReach]:
+        return _follow(parts, consistency, generate()[0], gradients(), known.step) if consistency is not None else ()
+
     def prepare() -> None:
         if consistency is not None:
             consistency.eval()  # trainable encoders, too, embed references in the mode in which they are compared
@@ -79,7 +86,36 @@ def collect_facts(parts: VitsParts, known: TrainerFacts, data: DataAccess) -> Ru
         generate=generate,
         prepare_references=prepare,
         probe_gradients=gradients,
+        measure_reach=reach,
     )
+
+
+def _follow(
+    parts: VitsParts,
+    consistency: SpeakerConsistency,
+    waveform: Tensor,
+    probes: Mapping[str, Sequence[GradientProbe]],
+    step: int,
+) -> list[ModuleReach]:
+    """Follow the gradient of the loss from the generated waveform into each module of the generator."""
+    gradient = joint_gradient(probes, consistency.loss.weights, waveform)
+    if gradient is None:
+        return []
+    modules = {name: module for name, module in parts.own_modules().items() if name != _DISCRIMINATOR}
+    parameters = [p for module in modules.values() for p in module.parameters()]
+    norms = gradient_norms(parameters, waveform, gradient)
+    return [
+        ModuleReach.of(
+            name,
+            module,
+            norms,
+            used_in_speech=is_used_in_speech(name),
+            makes_waveform=makes_training_waveform(name),
+            until_step=parts.module_rules.first_unfreeze(name, step),
+        )
+        for name, module in modules.items()
+        if any(True for _ in module.parameters())
+    ]
 
 
 def _model_sizes(parts: VitsParts) -> dict[str, int]:

@@ -7,6 +7,7 @@ from typing import Any
 from rich.console import Console
 from trainer import Trainer
 
+from coqui_scl_plugin.consistency.reach import reach_dicts, reach_table
 from coqui_scl_plugin.consistency.term import SpeakerConsistency
 from coqui_scl_plugin.coqui.distributed import is_main_process
 from coqui_scl_plugin.coqui.parts import VitsParts
@@ -24,6 +25,7 @@ from coqui_scl_plugin.coqui.vits_config import SclVitsConfig
 from coqui_scl_plugin.freeze.report import FreezeReport
 from coqui_scl_plugin.preflight.checks import run_checks
 from coqui_scl_plugin.preflight.facts import Restored, RunFacts, TrainerFacts
+from coqui_scl_plugin.preflight.generator import measured_reach
 from coqui_scl_plugin.preflight.report import PreflightReport
 from coqui_scl_plugin.references.cache import ReferenceCache
 from coqui_scl_plugin.references.recordings import recordings_of
@@ -56,7 +58,8 @@ def prepare_run(parts: VitsParts, trainer: Trainer) -> FreezeReport:
         folder = Path(trainer.output_path)
         if trainer.eval_samples:
             write_evaluation_set(folder, trainer.eval_samples)
-        checks.write(folder, {"step": report.step, "skip": list(parts.skipped_checks)})
+        reach = reach_dicts(measured_reach(facts, checks))
+        checks.write(folder, {"step": report.step, "skip": list(parts.skipped_checks), "reach": reach})
         _publish(trainer, checks, facts, report)
     return report
 
@@ -127,6 +130,8 @@ def _publish(trainer: Trainer, checks: PreflightReport, facts: RunFacts, report:
     trainer.dashboard_logger.add_text("freeze_report", report.markdown(), step)
     console = Console()
     console.print(report.table())
+    if reach := measured_reach(facts, checks):
+        console.print(reach_table(reach))
     if checks.of("warning", "skipped"):
         console.print(checks.table())
     probed = facts.probe_gradients() if not checks.was_not_run("gradient") else {}

@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from coqui_scl_plugin.errors import ConfigError, EvaluationSetError, HoldoutError
-from coqui_scl_plugin.preflight import encoders, environment, recordings, settings, speakers
+from coqui_scl_plugin.preflight import encoders, environment, generator, recordings, settings, speakers
 from coqui_scl_plugin.preflight.facts import RunFacts
-from coqui_scl_plugin.preflight.report import Finding, PreflightReport, Result, result_of
+from coqui_scl_plugin.preflight.report import Finding, NotMeasuredError, PreflightReport, Result, result_of
 from coqui_scl_plugin.utils.suggest import did_you_mean
 
 
@@ -53,6 +53,7 @@ CHECKS = (
     Check("references", encoders.check_references, needs=("recordings", "speakers"), costly=True),
     Check("target", settings.check_target, needs=("references",), costly=True),
     Check("gradient", encoders.check_gradient, needs=(*_BATCH, "references"), costly=True),
+    Check("reach", generator.check_reach, needs=("gradient",), costly=True),
     Check("holdout", encoders.check_holdout, needs=_BATCH, costly=True),
 )
 """In the order in which they are run."""
@@ -91,8 +92,15 @@ def run_checks(facts: RunFacts, skip: Sequence[str], *, costly: bool, before: Pr
             why = f"It needs {', '.join(unmet)}."
             report.results.append(Result(check.id, check.checks, "not run", why_not_run=why))
         else:
-            report.results.append(result_of(check.id, check.checks, check.run(facts), skip=check.id in skipped))
+            report.results.append(_result_of(check, facts, skip=check.id in skipped))
     return report
+
+
+def _result_of(check: Check, facts: RunFacts, *, skip: bool) -> Result:
+    try:
+        return result_of(check.id, check.checks, check.run(facts), skip=skip)
+    except NotMeasuredError as error:
+        return Result(check.id, check.checks, "not run", why_not_run=str(error))
 
 
 def found_early(error: HoldoutError | EvaluationSetError) -> PreflightReport:

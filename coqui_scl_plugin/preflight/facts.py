@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from coqui_scl_plugin.consistency.gradient_probe import GradientProbe
+from coqui_scl_plugin.consistency.reach import ModuleReach
 from coqui_scl_plugin.consistency.term import SpeakerConsistency
 from coqui_scl_plugin.references.sources import ReferenceBatch
 
@@ -85,3 +86,5 @@ class RunFacts(TrainerFacts):
     """Embeds what references, prototypes and calibration need. Raises PreflightError if the data does not suffice."""
     probe_gradients: Callable[[], Mapping[str, Sequence[GradientProbe]]]
     """Probes the gradient of the loss through each training encoder, by alias."""
+    measure_reach: Callable[[], Sequence[ModuleReach]]
+    """Follows that gradient into each module of the generator; empty if none arrives at the waveform."""

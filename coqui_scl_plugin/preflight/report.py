@@ -38,6 +38,10 @@ def some(names: Iterable[str]) -> str:
     return ", ".join(map(repr, ordered[:_MAX_LISTED_NAMES])) + more
 
 
+class NotMeasuredError(Exception):
+    """A check that could not be run on this run; its message says why."""
+
+
 def warning(found: str, change: str) -> Finding:
     """Make a finding that does not stop the run."""
     return Finding(found, change, is_error=False)

@@ -50,6 +50,10 @@ def data(table: str = "metadata.csv", **more: Any) -> dict[str, Any]:
     return {"datasets": [dataset(SPEECH, table, **more)]}
 
 
+def frozen(*modules: str, **more: Any) -> dict[str, Any]:
+    return scl(freeze={"modules": [{"pattern": module, **more} for module in modules]})
+
+
 def with_d_vectors(name: str, table: str = "metadata.csv", **more: Any) -> dict[str, Any]:
     return data(table, **more) | {
         "args": {
@@ -65,6 +69,8 @@ NO_GRADIENT = failed("No gradient reaches the generated waveform", "differentiab
 MARGIN = {"name": "angular_margin"}
 WEIGHTED = {"use_weighted_sampler": True, "weighted_sampler_attrs": {"speaker_name": 1.0}}
 STOCK = {"model": "vits"}
+ALL_BUT_EMBEDDING = ("text_encoder", "posterior_encoder", "flow", "duration_predictor", "waveform_decoder")
+SPEAKS_LATER = {"freeze": {"modules": [{"pattern": "waveform_decoder", "until_step": 50}]}}
 SENTENCE = "a short text"
 
 SILENT = {
@@ -103,6 +109,17 @@ SILENT = {
     "sound, test sentences of known speakers": Case({"test_sentences": [[SENTENCE, "a"]], "test_delay_epochs": 0}),
     "sound, without the loss": Case(scl(enabled=False, weight=0.0)),
     "sound, stock without the loss": Case(STOCK),
+    "sound, the speaker embedding alone": Case(frozen(*ALL_BUT_EMBEDDING)),
+    "sound, without the posterior encoder": Case(scl(segment={"detach_posterior": True})),
+    "sound, a member drawn at each step": Case(
+        scl("sound", "batch_norm", loss={"name": "ensemble", "params": {"combine": "random", "calibrate": False}})
+    ),
+    "sound, d-vectors and a decoder that trains in part": Case(
+        with_d_vectors("d_vectors") | frozen("waveform_decoder.ups")
+    ),
+    "sound, d-vectors and a decoder that trains once the loss begins": Case(
+        with_d_vectors("d_vectors") | scl(start_step=50, **SPEAKS_LATER)
+    ),
     "sound, frozen in part": Case(scl(freeze={"modules": [{"pattern": "text_encoder", "until_step": 9}]})),
 }
 
@@ -129,6 +146,30 @@ DEFECTS = {
     "the second of two encoders in no_grad": Case(
         scl("sound", "no_grad", loss={"name": "ensemble", "params": {"calibrate": False}}),
         {"gradient": failed("'no_grad'", *NO_GRADIENT[1])},
+    ),
+    # what it reaches
+    "d-vectors and a frozen decoder": Case(
+        with_d_vectors("d_vectors") | frozen("waveform_decoder"),
+        {
+            "reach": failed(
+                "'posterior_encoder' alone",
+                "text-to-speech never uses",
+                "Let 'waveform_decoder' train",
+                "use_speaker_embedding",
+            )
+        },
+    ),
+    "a frozen decoder and a frozen speaker embedding": Case(
+        frozen("waveform_decoder", "emb_g"),
+        {"reach": failed("'posterior_encoder' alone", "Let 'emb_g', 'waveform_decoder' train")},
+    ),
+    "d-vectors and a decoder that is frozen at first": Case(
+        with_d_vectors("d_vectors") | scl(**SPEAKS_LATER),
+        {
+            "reach": warned(
+                "Until step 50", "'posterior_encoder' alone", "reaches 'waveform_decoder'", "start_step to 50"
+            )
+        },
     ),
     # what moves
     "batch normalisation left in train mode": Case(
@@ -350,6 +391,11 @@ WRONG = {
 
 TRAINED = {
     "train": (Case(scl("no_grad")), (), ("No gradient reaches", "check 'gradient'", "--skip gradient")),
+    "train what never speaks": (
+        DEFECTS["d-vectors and a frozen decoder"],
+        (),
+        ("'posterior_encoder' alone", "check 'reach'", "--skip reach"),
+    ),
     "train and skip": (
         Case(scl("no_grad", preflight={"skip": ["holdout"]})),
         ("--skip", "gradient", "--skip=weight", "--small_run=4"),
@@ -407,10 +453,12 @@ def commands(root: Path) -> dict[str, Command]:
     bundled = {"datasets": [corpus_files.dataset_config(corpus_files.BUNDLED).to_dict()], "eval_split_size": 4}
     write_config(root / "bundled", {"scl": {}} | bundled)
     write_config(root / "human", DEFECTS["an encoder in no_grad"].config)
+    write_config(root / "embedding", SILENT["sound, the speaker embedding alone"].config)
     return found | {
         "help": Command(root / "human", ["preflight", "-h"]),
         "bundled": Command(root / "bundled", ["preflight", *WITH_CONFIG]),
         "human": Command(root / "human", ["preflight", *WITH_CONFIG, "--skip=weight"]),
+        "embedding": Command(root / "embedding", ["preflight", *WITH_CONFIG]),
     }
 
 
@@ -476,10 +524,60 @@ def test_the_table_shows_what_is_wrong_and_the_last_line_counts(outcomes: dict[s
     outcome = outcomes["human"]
     assert outcome.status == 1
     lines = outcome.out.splitlines()
-    assert lines[-1] == f"{len(IDS)} checks: {len(IDS) - 1} passed, 1 failed."
+    assert lines[-1] == f"{len(IDS)} checks: {len(IDS) - 2} passed, 1 failed, 1 not run."
     row = next(line for line in lines if "gradient" in line and "failed" in line)
     assert "No gradient reaches the generated waveform" in row
     assert "What trains and what is frozen" in outcome.out
+
+
+REACHED = {
+    "sound": {"posterior_encoder", "waveform_decoder", "emb_g"},
+    "sound, without the posterior encoder": {"waveform_decoder", "emb_g"},
+    "sound, the speaker embedding alone": {"emb_g"},
+    "sound, a member drawn at each step": {"posterior_encoder", "waveform_decoder", "emb_g"},
+    "sound, with d-vectors": {"posterior_encoder", "waveform_decoder"},
+    "sound, without the loss": set(),
+    "d-vectors and a frozen decoder": {"posterior_encoder"},
+    "an encoder in no_grad": set(),
+    "a check that is skipped": set(),
+}
+
+
+@pytest.mark.parametrize("name", REACHED)
+def test_the_modules_that_the_gradient_reaches_are_listed(name: str, outcomes: dict[str, Outcome]) -> None:
+    rows = {row["module"]: row for row in outcomes[name].report["reach"]}
+    assert {module for module, row in rows.items() if row["gradient_norm"]} == REACHED[name]
+    if not REACHED[name]:
+        assert rows == {}
+        return
+    assert rows.keys() - {"emb_g"} == {*ALL_BUT_EMBEDDING}
+    assert {module for module, row in rows.items() if not row["used_in_speech"]} == {"posterior_encoder"}
+    for row in rows.values():
+        assert (row["gradient_norm"] is None) == (row["trainable"] == 0)
+        assert (row["reached"] > 0) == bool(row["gradient_norm"])
+
+
+def test_a_gradient_that_does_not_arrive_is_not_followed(outcomes: dict[str, Outcome]) -> None:
+    failing = check_of(outcomes["an encoder in no_grad"], "reach")
+    assert (failing["status"], failing["why_not_run"]) == ("not run", "It needs gradient.")
+    skipping = check_of(outcomes["a check that is skipped"], "reach")
+    assert (skipping["status"], skipping["findings"]) == ("not run", [])
+    assert "No gradient arrives" in skipping["why_not_run"]
+
+
+def test_the_table_shows_what_the_gradient_reaches(outcomes: dict[str, Outcome]) -> None:
+    outcome = outcomes["embedding"]
+    assert outcome.status == 0
+    _, _, shown = outcome.out.partition("What the gradient of the speaker consistency loss reaches")
+    rows = [[cell.strip() for cell in line.strip("│").split("│")] for line in shown.splitlines() if "│" in line]
+    by_module = {module: cells for module, *cells in rows}
+    assert by_module.keys() == {*ALL_BUT_EMBEDDING, "emb_g"}
+    assert by_module["posterior_encoder"] == ["-", "frozen", "no"]
+    assert by_module["waveform_decoder"] == ["-", "frozen", "yes"]
+    norm, *rest = by_module["emb_g"]
+    assert float(norm) > 0.0
+    assert rest == ["yes", "yes"]
+    assert "What the gradient" not in outcomes["human"].out  # none arrives
 
 
 def test_help_explains(outcomes: dict[str, Outcome]) -> None:
@@ -500,7 +598,7 @@ def test_a_sound_config_on_the_bundled_speech(outcomes: dict[str, Outcome]) -> N
 @pytest.mark.parametrize("name", [name for name, (_, _, words) in TRAINED.items() if words])
 def test_a_run_that_does_not_start(name: str, outcomes: dict[str, Outcome]) -> None:
     outcome, words = outcomes[name], TRAINED[name][2]
-    assert outcome.status == (1 if name == "train" else 2), outcome.err
+    assert outcome.status == (1 if name in ("train", "train what never speaks") else 2), outcome.err
     assert "Traceback" not in outcome.err
     assert [word for word in words or () if word not in outcome.err] == [], outcome.err
     assert [path for path in outcome.changed if path.startswith("runs/") and path.count("/") > 1] == []  # no run folder
@@ -512,7 +610,9 @@ def test_a_run_that_starts_since_a_check_is_skipped(root: Path, outcomes: dict[s
     (report,) = [root / "train and skip" / path for path in outcome.changed if path.endswith("preflight.json")]
     recorded = json.loads(report.read_text())
     assert recorded["skip"] == ["holdout", "gradient", "weight"]
-    assert {c["id"]: c["status"] for c in recorded["checks"] if c["status"] != "passed"} == {"gradient": "skipped"}
+    statuses = {check["id"]: check["status"] for check in recorded["checks"] if check["status"] != "passed"}
+    assert statuses == {"gradient": "skipped", "reach": "not run"}
+    assert recorded["reach"] == []
     (finding,) = next(c["findings"] for c in recorded["checks"] if c["id"] == "gradient")
     assert "No gradient reaches" in finding["found"]
     config = json.loads(report.with_name("config.json").read_text())

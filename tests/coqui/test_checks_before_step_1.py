@@ -119,6 +119,9 @@ def test_a_sound_run_starts_and_shows_its_modules(tiny_config, make_trainer, cap
     row = next(line for line in shown.splitlines() if "speaker encoder ge2e" in line)
     assert [cell.strip() for cell in row.strip("│").split("│")][1:] == ["1,423,616", "frozen", "none", "eval"]
     assert "gradient norm at the generated waveform: ge2e" in shown
+    _, _, reach = shown.partition("What the gradient of the speaker consistency loss reaches")
+    row = next(line for line in reach.splitlines() if "flow" in line)
+    assert [cell.strip() for cell in row.strip("│").split("│")] == ["flow", "none", "yes", "yes"]
 
 
 def test_the_check_leaves_random_numbers_as_they_were(tiny_config, make_trainer):
@@ -167,7 +170,7 @@ def test_a_check_that_is_skipped_is_recorded(tiny_config, make_trainer):
     assert (report["skip"], report["step"], report["passed"]) == (["gradient", "holdout"], 0, True)
     results = {check["id"]: check for check in report["checks"]}
     assert set(results) == set(IDS)
-    assert {id_ for id_, check in results.items() if check["status"] != "passed"} == {"gradient"}
+    assert {id_ for id_, check in results.items() if check["status"] != "passed"} == {"gradient", "reach"}
     assert results["gradient"]["status"] == "skipped"
     assert "No gradient reaches" in results["gradient"]["findings"][0]["found"]
     assert json.loads((run / "config.json").read_text())["scl"]["preflight"] == {"skip": ["gradient", "holdout"]}

@@ -15,12 +15,13 @@ from torch import nn
 from coqui_scl_plugin import SclVitsConfig
 from coqui_scl_plugin.consistency.build import build_consistency
 from coqui_scl_plugin.consistency.gradient_probe import GradientProbe
+from coqui_scl_plugin.consistency.reach import ModuleReach
 from coqui_scl_plugin.consistency.term import SpeakerConsistency
 from coqui_scl_plugin.coqui.run_facts import read_restored
 from coqui_scl_plugin.errors import ConfigError, PreflightError
-from coqui_scl_plugin.preflight import checks, encoders, environment, recordings, settings, speakers
+from coqui_scl_plugin.preflight import checks, encoders, environment, generator, recordings, settings, speakers
 from coqui_scl_plugin.preflight.facts import Restored, RunFacts
-from coqui_scl_plugin.preflight.report import Finding, PreflightReport, result_of, warning
+from coqui_scl_plugin.preflight.report import Finding, NotMeasuredError, PreflightReport, result_of, warning
 
 PARAMETER = nn.Parameter(torch.zeros(2))
 
@@ -54,6 +55,7 @@ def facts(**changes: Any) -> RunFacts:
         generate=nothing,
         prepare_references=lambda: None,
         probe_gradients=dict,
+        measure_reach=list,
     )
     return dataclasses.replace(sound, **changes)
 
@@ -298,6 +300,55 @@ def test_a_file_that_the_config_names_wrongly_stays_an_error_of_the_config() -> 
         encoders.check_references(facts(prepare_references=refuse))
 
 
+# --- the generator ----------------------------------------------------------------------------------------------------
+
+
+def reach(module: str, *, norm: float | None = 0.0, speaks: bool = True, until: int | None = None) -> ModuleReach:
+    trainable = 0 if norm is None else 8
+    return ModuleReach(module, 8, trainable, 8 if norm else 0, norm, speaks, module != "flow", until)
+
+
+def test_what_the_gradient_reaches_and_speaks() -> None:
+    posterior = reach("posterior_encoder", norm=0.5, speaks=False)
+    cases = {
+        "": [posterior, reach("flow"), reach("emb_g", norm=1e-9)],
+        "'posterior_encoder' alone": [posterior, reach("flow"), reach("waveform_decoder", norm=None)],
+        "Let 'waveform_decoder' train": [posterior, reach("flow", norm=None), reach("waveform_decoder", norm=None)],
+        "Look for a detach": [posterior, reach("flow"), reach("waveform_decoder")],
+        "no module that trains": [reach("posterior_encoder", norm=None, speaks=False), reach("flow")],
+        "Let 'emb_g' train": [posterior, reach("flow", norm=None, until=9), reach("emb_g", norm=None)],
+    }
+    for says, rows in cases.items():
+        findings = generator.check_reach(facts(consistency=with_loss(), measure_reach=lambda rows=rows: rows))
+        assert (says in found(findings) and findings[0].is_error) if says else findings == []
+
+
+@pytest.mark.parametrize(("step", "start_step", "warns"), [(0, 0, True), (0, 49, True), (0, 50, False), (60, 0, False)])
+def test_what_speaks_but_trains_only_later(step: int, start_step: int, warns: bool) -> None:
+    config = SclVitsConfig()
+    config.from_dict({"scl": {"start_step": start_step}})
+    rows = [reach("posterior_encoder", norm=0.5, speaks=False), reach("waveform_decoder", norm=None, until=50)]
+    run = facts(config=config, consistency=with_loss(), step=step, measure_reach=lambda: rows)
+    findings = generator.check_reach(run)
+    assert [finding.is_error for finding in findings] == ([False] if warns else [])
+    assert not warns or "Until step 50" in findings[0].found
+
+
+def test_a_reach_that_cannot_be_measured() -> None:
+    run = facts(consistency=with_loss())
+    with pytest.raises(NotMeasuredError, match="No gradient arrives"):
+        generator.check_reach(run)
+    assert generator.check_reach(facts()) == []  # without the loss
+    assert generator.measured_reach(run, PreflightReport()) == []
+
+
+def test_reach_in_words() -> None:
+    part = ModuleReach("flow", 8, 4, 1, 0.25, True, True, None)
+    assert (part.gradient, part.trains) == ("2.5e-01 (in 25%)", "in part (4)")
+    assert (reach("flow").gradient, reach("flow").trains) == ("none", "yes")
+    assert (reach("flow", norm=None).gradient, reach("flow", norm=None, until=9).trains) == ("-", "frozen until step 9")
+
+
 # --- the report -------------------------------------------------------------------------------------------------------
 
 
@@ -350,7 +401,7 @@ def test_a_check_whose_needs_were_skipped_is_run() -> None:
     run = facts(prepare_references=lambda: calls.append("prepared"))
     report = checks.run_checks(run, (), costly=True, before=earlier)
     assert calls == ["prepared"]
-    assert [result.status for result in report.results] == ["skipped", "skipped", *["passed"] * 4]
+    assert [result.status for result in report.results] == ["skipped", "skipped", *["passed"] * 5]
 
 
 # --- sums of losses ---------------------------------------------------------------------------------------------------
