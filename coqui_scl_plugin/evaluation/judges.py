@@ -238,5 +238,5 @@ def rows_of(evaluation: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]
     for measure, found in evaluation.get("judges", {}).items():
         rows.append((name_of(measure, None), found))
         if len(languages := found.get("languages", {})) > 1:
-            rows += [(name_of(measure, language), own) for language, own in languages.items()]
+            rows += [(name_of(measure, language), {**found, **own}) for language, own in languages.items()]
     return rows

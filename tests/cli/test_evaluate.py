@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import json
 import shutil
+import sys
 from unittest import mock
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 import soundfile
 import torch
 from command_driver import run_here, slow_imports_of
+from tiny_recognisers import write_ctc
 from tiny_vits import SIZES
 from trainer.io import save_model
 from TTS.config.shared_configs import BaseAudioConfig
@@ -148,6 +150,67 @@ def test_json_is_all_that_is_printed(speech, folders):
     assert json.loads(outcome.out) == results_in(speech / "out" / "json") == folders
 
 
+def fake_dnsmos(samples, sr):
+    """Better the louder, as the real one is too slow for many recordings; tests/evaluation/test_quality.py has it."""
+    assert sr == RATE
+    return dict.fromkeys(("ovrl_mos", "sig_mos", "bak_mos"), 1 + float(np.abs(samples).max()))
+
+
+@pytest.fixture(scope="module")
+def recogniser(tmp_path_factory):
+    return write_ctc(tmp_path_factory.mktemp("recogniser") / "ctc")
+
+
+def test_quality_and_recognition_of_pairs(speech, recogniser, monkeypatch):
+    monkeypatch.setattr("speechmos.dnsmos.run", fake_dnsmos)
+    with (speech / "pairs.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    texts = [{"text": f"Text {n}", "reference_text": "Real!", "language": "en"} for n, _ in enumerate(rows)]
+    texts[-1] = {"text": "", "reference_text": "", "language": ""}
+    write_pairs(speech / "texts.csv", [row | text for row, text in zip(rows, texts, strict=True)])
+    arguments = ("--pairs", "texts.csv", *GE2E, *QUICK, "--quality", "--asr", recogniser, "--out", "out/judged")
+    outcome = evaluate(speech, *arguments)
+    assert outcome.status == 0, outcome.err
+    found = results_in(speech / "out" / "judged")
+    assert "texts: quality and intelligibility" in outcome.out
+    assert [*found["judges"]] == ["dnsmos", "dnsmos_signal", "dnsmos_background", "cer"]
+    assert found["judges"]["cer"]["model"] == str(recogniser)
+    assert [*found["judges"]["cer"]["languages"]] == ["en"]
+    for measure, one in found["judges"].items():
+        for kind in ("real", "synthetic"):
+            by_speaker = {speaker: [] for speaker in SPEAKERS}
+            for recording in found["recordings"][kind]:
+                by_speaker[recording["speaker"]] += [recording[measure]] * (recording[measure] is not None)
+            assert one[kind]["mean"] == pytest.approx(np.mean([np.mean(values) for values in by_speaker.values()]))
+    assert found["judges"]["dnsmos"]["synthetic"]["high"] < found["judges"]["dnsmos"]["real"]["low"]  # quieter
+    made = found["recordings"]["synthetic"]
+    assert [one["cer"] is None for one in made] == [False] * 5 + [True]
+    assert [one["text"] for one in found["recordings"]["real"][:5]] == ["Real!"] * 5
+    assert "Character error rate: 1 of 6 recordings are left out: their text is not known." in found["warnings"]
+    assert {"speechmos", "jiwer", "transformers"} <= set(found["versions"])
+    report = (speech / "out" / "judged" / "report.html").read_text(encoding="utf-8")
+    assert "Quality and intelligibility" in report
+    again = evaluate(speech, *arguments[:-1], "out/again", "--json")
+    assert json.loads(again.out) == found
+
+
+@pytest.mark.parametrize(
+    ("module", "arguments", "part"),
+    [("speechmos.dnsmos", ["--quality"], "[quality]"), ("jiwer", ["--asr", "gone"], "[asr]")],
+)
+def test_a_judge_that_is_not_installed_is_one_message_before_anything_is_made(
+    runs, monkeypatch, tmp_path, module, arguments, part
+):
+    monkeypatch.setitem(sys.modules, module, None)
+    outcome = evaluate(tmp_path, runs / "one", *arguments)
+    assert_refused(outcome, [arguments[0], f'pip install "coqui-scl-plugin{part}"'])
+    assert outcome.changed == []
+
+
+def test_recognition_needs_a_text(speech, recogniser):
+    assert_refused(evaluate(speech, "--pairs", "pairs.csv", *GE2E, "--asr", recogniser), ["--asr", "column text"])
+
+
 @pytest.mark.parametrize("option", ["--loudness-dbfs", "--level-dbfs"])
 def test_one_loudness_makes_quiet_copies_the_same_as_loud_ones(speech, folders, option):
     equal = evaluated(speech, f"out/{option}", "--pairs", "pairs.csv", *GE2E, option, "-27")
@@ -184,6 +247,8 @@ REFUSED = {
     "unknown encoder": (["--pairs", "pairs.csv", "--encoder", "ge2"], ["ge2", "Did you mean 'ge2e'?"]),
     "no such list": (["--pairs", "gone.csv"], ["gone.csv"]),
     "no such folder": (["--real", "gone", "--synthetic", "made"], ["--real gone"]),
+    "recognition of folders": (["--real", "real", "--synthetic", "made", "--asr", "x"], ["--asr", "--pairs"]),
+    "no such recogniser": (["--pairs", "pairs.csv", "--asr", "./gone"], ["--asr ./gone", "no such folder"]),
     "override without a run": (["--pairs", "pairs.csv", "--coqpit.seed", "1"], ["--coqpit.seed", "RUN"]),
 }
 
@@ -328,6 +393,20 @@ def test_conversion_is_a_copy_in_another_voice(runs, three_ways):
     )
     assert copy.shape == converted.shape
     assert np.abs(copy - converted).max() > 1e-3
+
+
+def test_what_a_run_should_say_is_known_in_every_way(runs, recogniser, tmp_path):
+    ways = ("--synthesis", "reconstruction", "--synthesis", "conversion", "--coqpit.datasets.0.language", "pt-br")
+    found = evaluated(tmp_path, "out", runs / "one", "--sentences", "1", *ways, "--asr", recogniser)
+    for one in found["evaluations"].values():
+        assert [*one["judges"]["cer"]["languages"]] == ["pt-br"]
+        for recording in (*one["recordings"]["real"], *one["recordings"]["synthetic"]):
+            assert recording["language"] == "pt-br"
+            assert recording["cer"] >= 0
+        for recording in one["recordings"]["real"]:
+            assert recording["text"].startswith(f"{recording['speaker']} says")
+    rows = [row for row in found["comparisons"] if row["measure"] == "cer"]
+    assert [(row["encoder"], row["language"], row["speakers"]) for row in rows] == [(None, None, 3)]
 
 
 def test_a_run_alone_speaks_and_says_so_again(runs, three_ways):

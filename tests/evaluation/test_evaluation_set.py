@@ -34,6 +34,21 @@ def pairs(tmp_path):
 # --- a list of pairs --------------------------------------------------------------------------------------------------
 
 
+def test_pairs_may_say_what_is_said(pairs):
+    columns = "reference,synthetic,speaker,text,language,reference_text\n"
+    found = pairs(
+        f"{columns}a1.wav,made/x.wav,ann,Olá!,pt-br,Sim\na1.wav,made/y.wav,ann,,,Sim\nb1.wav,made/z.wav,bob\n"
+    )
+    assert [(one.text, one.language) for one in found.synthetic] == [("Olá!", "pt-br"), ("", ""), ("", "")]
+    assert [(one.text, one.language) for one in found.real] == [("Sim", "pt-br"), ("", "")]
+
+
+def test_a_recording_says_one_text(pairs):
+    columns = "reference,synthetic,speaker,reference_text\n"
+    with pytest.raises(ConfigError, match=r"line 3: a1.wav says 'Yes' above and 'No' here"):
+        pairs(f"{columns}a1.wav,made/x.wav,ann,Yes\na1.wav,made/y.wav,ann,No\n")
+
+
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
 @pytest.mark.parametrize(
     "text",

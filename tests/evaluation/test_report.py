@@ -184,6 +184,54 @@ def test_training_only_where_there_was_some(made_results, rows):
     assert ("Step 300: it diverges" in page.text) is rows
 
 
+def judgement(mean, speakers, **more):
+    speakers = {speaker: {"recordings": 1, "synthetic": mean + n, "real": None} for n, speaker in enumerate(speakers)}
+    value = {"mean": mean, "low": mean - 0.1, "high": mean + 0.1}
+    return {"model": "<judge>", "synthetic": value, "real": None, "speakers": speakers, **more}
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_what_judges_found(made_results):
+    results = made_results("before", "after")
+    languages = {"en": judgement(0.1, ["ann", "bob"]), "pt": judgement(0.3, ["cid"])}
+    for shift, evaluation in enumerate(results["evaluations"].values()):
+        speakers = evaluation["speakers"]
+        cer = judgement(0.2 + shift, speakers, languages=languages)
+        evaluation["judges"] = {"dnsmos": judgement(3.1 + shift, speakers), "cer": cer}
+        evaluation["recordings"]["synthetic"][0] |= {"dnsmos": 3.25 + shift, "cer": None, "heard": "<b>eard"}
+    difference = {"mean": -0.5, "low": -0.6, "high": -0.4}
+    row = {
+        "baseline": "before",
+        "evaluation": "after",
+        "speakers": 3,
+        "difference": difference,
+        "distinguishable": True,
+    }
+    results["comparisons"] += [
+        row | {"encoder": None, "measure": "dnsmos", "language": None},
+        row | {"encoder": None, "measure": "cer", "language": "pt"},
+    ]
+    page = Page(report.render(results))
+    assert [cells[0] for cells in page.rows(1)[-2:]] == ["DNSMOS", "Character error rate, pt"]
+    assert page.rows(1)[-1][2:] == ["−0.500 [−0.600, −0.400]", "yes"]
+    means = (3.1, 0.2, 0.1, 0.3, 4.1, 1.2, 0.1, 0.3)
+    assert page.rows(4) == [[f"{m:.3f} [{m - 0.1:.3f}, {m + 0.1:.3f}]", "–", "<judge>"] for m in means]
+    assert page.rows(5) == [
+        ["3.100", "–", "0.200", "–", "0.100", "–", "–", "–"],
+        ["4.100", "–", "1.200", "–", "1.100", "–", "–", "–"],
+        ["5.100", "–", "2.200", "–", "–", "–", "0.300", "–"],
+    ]
+    text = " ".join(page.text.split())
+    for shift in (0, 1):
+        assert f"Recognised: “<b>eard” DNSMOS {3.25 + shift:.3f}; Character error rate –" in text
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_without_judges_the_page_does_not_name_them(made_results):
+    text = report.render(made_results("before", "after"))
+    assert not re.search("DNSMOS|Character error|Recognised|intelligibility", text)
+
+
 # --- what it holds ----------------------------------------------------------------------------------------------------
 
 
