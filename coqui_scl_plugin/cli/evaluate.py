@@ -33,7 +33,11 @@ class EvaluateOptions:
         default_factory=list
     )
     pairs: Annotated[
-        Path | None, typer.Option(help="Instead of a run: csv file with the columns reference,synthetic,speaker.")
+        Path | None,
+        typer.Option(
+            help="Instead of a run: csv file with the columns reference,synthetic,speaker; for --asr also text, and "
+            "reference_text and language if known."
+        ),
     ] = None
     real: Annotated[
         Path | None, typer.Option(help="Instead of a run: real speech, DIR/SPEAKER/FILE; with --synthetic.")
