@@ -84,8 +84,9 @@ def test_a_member_drawn_at_each_step_is_not_the_only_one_measured(tiny_config, b
     generated, real = facts.generate()
     audio, mean = ResampledAudio(generated, real.segments.sample_rate), 0.0
     for alias, share in (("ge2e", 0.75), ("dvector", 0.25)):
-        pair = facts.consistency.embed_pair(alias, audio, real, 0)
-        mean = mean + share * facts.consistency.member_loss(alias, *pair, real)
+        consistency = facts.consistency
+        pair = consistency.hear_generated(alias, audio), consistency.hear_real(alias, real, 0)
+        mean = mean + share * consistency.member_loss(alias, *pair, real)
     (gradient,) = torch.autograd.grad(mean, model.emb_g.weight)
     assert rows["emb_g"] == pytest.approx(float(gradient.norm()), rel=1e-4)
 
