@@ -87,7 +87,8 @@ def _check_members(params: Mapping[str, Any], path: str) -> None:
     for term, cls in zip(terms, classes, strict=True):
         if params.get("calibrate", True) and not (takes_calibration(cls) or compares_features(cls)):
             raise ConfigError(f"{path}.calibrate = true: {term.name!r} cannot rescale its cosines; set it to false.")
-    if classes and params.get("calibrate", False) and all(map(compares_features, classes)):
+    given = params.get("member") is not None  # or else encoders that `members` does not name have a cosine
+    if given and params.get("calibrate", False) and all(map(compares_features, classes)):
         raise ConfigError(f"{path}.calibrate = true: no member compares cosines to rescale; set it to false.")
 
 

@@ -47,6 +47,11 @@ class GradientShare(nn.Module):
         weight = torch.where(self.term_norm > 0, self.share * self.mel_norm / self.term_norm, 0.0)
         return weight.float()
 
+    def forget(self) -> None:
+        """Measure anew."""
+        self.mel_norm.zero_()
+        self.term_norm.zero_()
+
     def update(self, mel_norm: Tensor, term_norm: Tensor) -> None:
         """Take the norms of a step, unless one of them is 0 or not finite, which says nothing about the other steps."""
         usable = mel_norm.isfinite() & term_norm.isfinite() & (mel_norm > 0) & (term_norm > 0)

@@ -37,11 +37,12 @@ def draw_window(
     Args:
         names: Names of the recordings of the batch.
         lengths: Their lengths in frames.
-        frames: Length wanted. The window is shorter where the shortest of the drawn items is, and is never padded.
+        frames: Length wanted. The window is shorter where the shortest of the drawn items is, and is never padded
+            unless an item has no frame at all.
         items: Number of items. None: all of them.
         step: The training step.
     """
     chosen = draw_items(len(names), items, step)
-    fitting = min(frames, *(lengths[item] for item in chosen))
-    starts = [random.Random(f"window {step} {names[i]}").randrange(lengths[i] - fitting + 1) for i in chosen]
+    fitting = max(1, min(frames, *(lengths[item] for item in chosen)))
+    starts = [random.Random(f"window {step} {names[i]}").randrange(max(1, lengths[i] - fitting + 1)) for i in chosen]
     return ListeningWindow(chosen, starts, fitting)

@@ -55,6 +55,8 @@ class TrainingRun:
         self._watch = EncoderWatch(self.parts, guard, trainer, report, folder)
         self._watch.guard_saving(lambda: self.step)
         if consistency is not None:
+            if consistency.gradient_share is not None and not trainer.continue_run:
+                consistency.gradient_share.forget()  # a checkpoint to start from may hold that of another loss
             self.monitor = SimilarityMonitor(consistency, scl.evaluation, folder)
         self._trainer, self._target = trainer, take_target(trainer.config)
 
@@ -93,9 +95,9 @@ class TrainingRun:
             return losses
         generated, real = listen(model, batch, outputs, scl, self.step)
         term = consistency(ResampledAudio(generated, model.config.audio.sample_rate), real, self.step)
-        if model.training:
-            self._watch_gradient(generated, term)
         weighted, measured = self._weigh(term.loss, generated, outputs, losses)
+        if model.training:  # after weighing, whose own backward pass through the encoders proves nothing
+            self._watch_gradient(generated, term)
         return {
             **losses,
             "loss": losses["loss"] + weighted,

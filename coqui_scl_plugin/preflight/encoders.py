@@ -19,7 +19,7 @@ from coqui_scl_plugin.errors import PreflightError, SclError
 from coqui_scl_plugin.freeze.drift_guard import held
 from coqui_scl_plugin.freeze.policies import undoes_changes
 from coqui_scl_plugin.preflight.facts import RunFacts
-from coqui_scl_plugin.preflight.report import Finding, warning
+from coqui_scl_plugin.preflight.report import Finding, NotMeasuredError, warning
 from coqui_scl_plugin.utils.fingerprint import named_tensors, tensor_digests
 
 _SAME_NETWORK_COSINE = 0.9
@@ -152,6 +152,10 @@ def check_gradient(facts: RunFacts) -> list[Finding]:
     if facts.consistency is None:
         return []
     if not facts.generate()[0].requires_grad:
+        if any(step <= facts.config.scl.start_step for step in facts.unfreezes_at):
+            raise NotMeasuredError(
+                "All that makes the waveform is frozen until the loss begins; training checks it then."
+            )
         found = "The generated waveform needs no gradient: all that makes it is frozen, so the loss can teach nothing."
         return [Finding(found, "Remove a rule from scl.freeze.modules, or switch the gradients of a module on.")]
     return [

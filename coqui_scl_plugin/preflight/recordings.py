@@ -141,11 +141,21 @@ def check_segment_length(facts: RunFacts) -> list[Finding]:
                 f"Raise {key} to at least {_MIN_SEGMENT_SECONDS} s, or set scl.window.seconds to 2.",
             )
         )
-    short = [
-        str(sample["audio_file"])
+    lengths = [
+        (str(sample["audio_file"]), length)
         for sample, rate, length in _headers(facts.train_samples or ())
-        if length < seconds and _fits(facts, sample, round(length * rate))
+        if _fits(facts, sample, round(length * rate))
     ]
+    if below := [file for file, length in lengths if length < window]:
+        findings.append(
+            warning(
+                f"{len(below)} of the inspected recordings are shorter than scl.window.seconds = {window:g}; in a "
+                f"batch with one of them, the loss hears all items for only as long: {some(below)}.",
+                f"Exclude them (min_audio_len = {round(window * facts.config.audio.sample_rate)}), or shorten the "
+                "window.",
+            )
+        )
+    short = [file for file, length in lengths if length < seconds]
     if short:
         findings.append(
             warning(

@@ -15,6 +15,11 @@ def check_weight(facts: RunFacts) -> list[Finding]:
     """The configured loss weight takes effect."""
     scl, alpha = facts.config.scl, facts.config.speaker_encoder_loss_alpha
     alpha_is_set = alpha != type(facts.config).speaker_encoder_loss_alpha
+    if scl.enabled and scl.gradient_share is not None and facts.config.mel_loss_alpha == 0.0:
+        found = (
+            f"scl.gradient_share = {scl.gradient_share:g}: a share of the mel loss's gradient, but mel_loss_alpha = 0."
+        )
+        return [Finding(found, "Set scl.weight in place of scl.gradient_share, or raise mel_loss_alpha.")]
     if scl.enabled and scl.weight == 0.0:
         return [warning("scl.weight = 0: the loss teaches nothing.", "Raise it, or set scl.enabled to false.")]
     if scl.enabled:

@@ -335,6 +335,30 @@ DEFECTS = {
         data("two_rates.csv"), {"sample-rate": failed("16000", "fast/0.wav has 22050 Hz", "TTS.bin.resample")}
     ),
     "short recordings": Case(data("short.csv"), {"segment-length": warned("short/0.wav", "min_audio_len = 4096")}),
+    "recordings shorter than the window": Case(
+        scl(window={"seconds": 30}),
+        {"segment-length": warned("shorter than scl.window.seconds = 30", "min_audio_len = 480000")},
+    ),
+    "a short window": Case(
+        scl(window={"seconds": 0.05}), {"segment-length": failed("0.050 s", "Raise scl.window.seconds")}
+    ),
+    "one item for a loss of two speakers": Case(
+        scl(loss=MARGIN, window={"items": 1}), {"speakers": failed("scl.window.items is 1", "Raise scl.window.items")}
+    ),
+    "a share of a mel loss that is off": Case(
+        scl(gradient_share=0.1) | {"mel_loss_alpha": 0.0}, {"weight": failed("mel_loss_alpha = 0", "scl.weight")}
+    ),
+    "a loss that begins once something trains": Case(
+        scl(
+            start_step=3,
+            freeze={
+                "modules": [
+                    {"pattern": name, "until_step": 2} for name in ("waveform_decoder", "posterior_encoder", "emb_g")
+                ]
+            },
+        ),
+        {},
+    ),
     "a short slice": Case(
         {"args": {"spec_segment_size": 4}}, {"segment-length": failed("0.064 s", "spec_segment_size", "0.1 s")}
     ),

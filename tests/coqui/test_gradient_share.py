@@ -84,6 +84,34 @@ def test_a_checkpoint_with_and_without_it(tiny_config, of_the_checkpoint):
     after.load_state_dict(before.state_dict())
 
 
+class Lossy(QuickVits):
+    """Loses the term on its way into the total, as a third party's override may."""
+
+    def train_step(self, batch, criterion, optimizer_idx=None):
+        outputs, losses = super().train_step(batch, criterion, optimizer_idx)
+        if optimizer_idx == 1:
+            own = ("loss_gen", "loss_kl", "loss_feat", "loss_mel", "loss_duration")
+            losses = {**losses, "loss": sum(losses[name] for name in own)}
+        return outputs, losses
+
+
+@pytest.mark.parametrize("share", [None, 0.1])
+def test_the_guard_asks_for_the_real_backward_pass(tiny_config, make_trainer, capfd, share):
+    trainer = make_trainer(Lossy(tiny_config({"gradient_share": share})), count=8)
+    with pytest.raises(SystemExit):
+        trainer.fit()
+    assert "GradientError: At step 0" in capfd.readouterr().err
+
+
+def test_a_run_that_starts_from_another_measures_anew(tiny_config, config, make_trainer, one_thread):
+    first = make_trainer(Measured(config()), count=4 * 11)
+    first.fit()
+    model = Measured(tiny_config({"gradient_share": 0.1, "encoders": [{"name": "dvector"}]}))
+    restored = TrainerArgs(restore_path=f"{first.output_path}/checkpoint_10.pth")
+    make_trainer(model, count=8, args=restored).fit()
+    assert model.shares[0] == pytest.approx(0.1, rel=1e-3)
+
+
 def test_a_weight_beside_it_is_refused(tiny_config):
     with pytest.raises(ConfigError, match=r"scl\.gradient_share = 0\.1 and scl\.weight = 5"):
         tiny_config({"gradient_share": 0.1, "weight": 5.0}).check_values()

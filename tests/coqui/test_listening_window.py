@@ -119,6 +119,13 @@ def test_the_shortest_item_bounds_the_window_and_nothing_is_padded():
     assert chosen == {(0, 1), (0, 2), (1, 2)}
 
 
+def test_an_item_without_a_frame():
+    assert draw_window(["a", "b"], [40, 0], 60, items=None, step=0)[1:] == (
+        [draw_window(["a"], [40], 1, items=None, step=0).starts[0], 0],
+        1,
+    )
+
+
 def test_d_vectors_and_their_conditioning(tiny_config, batch_of):
     args = {"use_speaker_embedding": False, "use_d_vector_file": True, "d_vector_dim": 16}
     model = SclVits(tiny_config({"window": {"seconds": 0.6, "items": 3}}, args)).train()
