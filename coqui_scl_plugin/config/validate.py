@@ -94,7 +94,7 @@ def _check_members(params: Mapping[str, Any], path: str) -> None:
 
 def _members(params: Mapping[str, Any]) -> list[tuple[Any, str]]:
     """Return the members that the parameters of an ensemble give, with their keys."""
-    given = [(params[key], key) for key in ("member",) if params.get(key) is not None]
+    given = [(params["member"], "member")] if params.get("member") is not None else []
     given += [(member, f"members.{alias}") for alias, member in (params.get("members") or {}).items()]
     return [(member, key) for member, key in given if isinstance(member, Mapping | list)]
 

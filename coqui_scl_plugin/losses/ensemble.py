@@ -17,13 +17,16 @@ from coqui_scl_plugin.losses.members import (
     Member,
     as_member,
     build_members,
-    speakers_needed,
     terms_in,
+)
+from coqui_scl_plugin.losses.weighted_sum import WeightedSum, compare
+from coqui_scl_plugin.plugins.optional import (
+    compares_features,
+    speakers_needed,
+    takes_calibration,
     wants_ceiling,
     wants_prototypes,
 )
-from coqui_scl_plugin.losses.weighted_sum import WeightedSum, compare
-from coqui_scl_plugin.plugins.optional import compares_features, takes_calibration
 
 Combine = Literal["mean", "worst", "random"]
 Weights = Mapping[str, float]
@@ -149,17 +152,18 @@ class EnsembleLoss(nn.Module):
 
     def wants_calibration(self, alias: str) -> bool:
         """Tell whether `set_calibrations` must give this encoder's, to rescale its cosines or for its ceiling."""
-        return self._calibrates(alias) or any(map(wants_ceiling, self.terms(alias)))
-
-    def _calibrates(self, alias: str) -> bool:
-        return self.calibrate and any(map(takes_calibration, self.terms(alias)))
+        terms = self.terms(alias)
+        return any(map(wants_ceiling, terms)) or (self.calibrate and any(map(takes_calibration, terms)))
 
     def set_calibrations(self, calibrations: Mapping[str, Calibration]) -> None:
         """Give each member that asks for it the floor and ceiling of its encoder, by alias."""
         self._calibrations = {alias: calibrations[alias] for alias in self.members if self.wants_calibration(alias)}
         for alias, calibration in self._calibrations.items():
-            if self._calibrates(alias):
-                calibrate_loss(self.members[alias], calibration)
+            for term in filter(takes_calibration, self.terms(alias)) if self.calibrate else ():
+                calibrate_loss(term, calibration)
+        self._tell_measured_ceilings()
+
+    def _tell_measured_ceilings(self) -> None:
         self._tell_ceilings({alias: calibration.ceiling for alias, calibration in self._calibrations.items()})
 
     def _tell_ceilings(self, ceilings: Mapping[str, float]) -> None:
@@ -174,7 +178,7 @@ class EnsembleLoss(nn.Module):
         try:
             yield
         finally:
-            self._tell_ceilings({alias: calibration.ceiling for alias, calibration in self._calibrations.items()})
+            self._tell_measured_ceilings()
 
     # --- the value --------------------------------------------------------------------------------------------------
 
@@ -250,8 +254,8 @@ class EnsembleLoss(nn.Module):
         if step == self._told_step:
             return
         self._told_step = step
-        for member in self.members.values():
-            if (set_step := getattr(member, "set_step", None)) is not None:
+        for loss in terms_in(*self.members.values()):
+            if (set_step := getattr(loss, "set_step", None)) is not None:
                 set_step(step)
 
     def join(self, losses: Mapping[str, Tensor]) -> Tensor:

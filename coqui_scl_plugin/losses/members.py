@@ -1,4 +1,4 @@
-"""The members of an ensemble: how they are built, and what their losses ask for."""
+"""The members of an ensemble: how they are built."""
 
 import copy
 from collections.abc import Collection, Mapping
@@ -17,21 +17,6 @@ Member = Mapping[str, Any] | list[Any] | nn.Module
 def terms_in(*members: nn.Module) -> list[nn.Module]:
     """Return the losses of members: those that a sum adds, or the member itself."""
     return [term for member in members for term in (member.terms if isinstance(member, WeightedSum) else [member])]
-
-
-def speakers_needed(loss: nn.Module) -> int:
-    """Return the number of speakers that a loss needs to teach anything."""
-    return int(getattr(loss, "min_speakers", 1))
-
-
-def wants_prototypes(loss: nn.Module) -> bool:
-    """Tell whether a loss asks for the centroid of each speaker of the data set."""
-    return bool(getattr(loss, "wants_prototypes", False))
-
-
-def wants_ceiling(loss: nn.Module) -> bool:
-    """Tell whether items beyond the encoder's ceiling get no gradient from a loss."""
-    return bool(getattr(loss, "wants_ceiling", False))
 
 
 def build_members(template: nn.Module, own: Mapping[str, Member], aliases: Collection[str]) -> nn.ModuleDict:

@@ -5,10 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from coqui_scl_plugin.losses.base import calibrate_loss
-from coqui_scl_plugin.losses.calibration import Calibration
 from coqui_scl_plugin.losses.heard import Heard, part_for
-from coqui_scl_plugin.plugins.optional import takes_calibration
+from coqui_scl_plugin.plugins.optional import wants_prototypes
 
 
 class WeightedSum(nn.Module):
@@ -19,18 +17,6 @@ class WeightedSum(nn.Module):
         super().__init__()
         self.terms = nn.ModuleList(terms)
         self.weights = list(weights)
-
-    def set_step(self, step: int) -> None:
-        """Tell every loss that asks for it the training step."""
-        for term in self.terms:
-            if (set_step := getattr(term, "set_step", None)) is not None:
-                set_step(step)
-
-    def set_calibration(self, calibration: Calibration) -> None:
-        """Calibrate the losses that can be."""
-        for term in self.terms:
-            if takes_calibration(term):
-                calibrate_loss(term, calibration)
 
     def forward(
         self, generated: Heard, reference: Heard, speaker_ids: Tensor | None = None, prototypes: Tensor | None = None
@@ -51,6 +37,6 @@ def compare(
     prototypes: Tensor | None = None,
 ) -> Tensor:
     """Return the value of one of several losses of an encoder, from the part of what was heard that it compares."""
-    wanted = prototypes if getattr(term, "wants_prototypes", False) else None
+    wanted = prototypes if wants_prototypes(term) else None
     value: Tensor = term(part_for(term, generated), part_for(term, reference), speaker_ids, wanted)
     return value

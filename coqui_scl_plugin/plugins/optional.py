@@ -13,6 +13,21 @@ def compares_features(loss: Any) -> bool:
     return bool(getattr(loss, "compares", "embeddings") == "features")
 
 
+def speakers_needed(loss: Any) -> int:
+    """Return the number of speakers that a loss needs to teach anything."""
+    return int(getattr(loss, "min_speakers", 1))
+
+
+def wants_prototypes(loss: Any) -> bool:
+    """Tell whether a loss asks for the centroid of each speaker of the data set."""
+    return bool(getattr(loss, "wants_prototypes", False))
+
+
+def wants_ceiling(loss: Any) -> bool:
+    """Tell whether items beyond the encoder's ceiling get no gradient from a loss."""
+    return bool(getattr(loss, "wants_ceiling", False))
+
+
 def offers_features(encoder: Any) -> bool:
     """Tell whether an encoder, or some encoder of a class, has feature maps to compare."""
     return callable(getattr(encoder, "features", None)) and bool(getattr(encoder, "offers_features", True))
