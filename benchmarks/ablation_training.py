@@ -9,27 +9,27 @@ import shutil
 import statistics
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import soundfile
 import torch
-from torch import Tensor, nn
-from torch.nn.utils.parametrizations import weight_norm
+from torch import Tensor
 from trainer import Trainer, TrainerArgs
 from trainer.io import save_model
-from TTS.tts.layers.vits.discriminator import DiscriminatorS
 
+from benchmarks.ablation_arms import BASE, Arm, arm_named
+from benchmarks.ablation_models import BATCH_SIZE, AblatedVits, Setting
+from benchmarks.ablation_prior import PriorVits
 from benchmarks.processes import in_processes
 from coqui_scl_plugin import SclVits, SclVitsConfig, build_encoder
-from coqui_scl_plugin.config import EncoderConfig, LossConfig, SclConfig
+from coqui_scl_plugin.config import SclConfig
 from coqui_scl_plugin.consistency.term import SpeakerConsistency
 from coqui_scl_plugin.coqui.vits_batch import generate_pair
 from coqui_scl_plugin.demo.arms import training_list
 from coqui_scl_plugin.demo.corpus_files import Corpus, Sample, load_beginning
 from coqui_scl_plugin.demo.loss_recorder import LossRecorder
-from coqui_scl_plugin.demo.small_vits import small_config
 from coqui_scl_plugin.encoders.audio import ResampledAudio, resample
 from coqui_scl_plugin.encoders.segment_encoder import SegmentEncoder
 from coqui_scl_plugin.freeze import FrozenPolicy
@@ -38,95 +38,24 @@ from coqui_scl_plugin.references.recordings import recordings_of
 from coqui_scl_plugin.utils.atomic import replacing
 from coqui_scl_plugin.utils.fingerprint import fingerprint, named_tensors, same_bits
 
-ENCODERS = ("ge2e", "dvector")
-LOSSES = ("cosine", "angular_margin", "contrastive")
-BATCH_SIZE = 4
-COSINE_WEIGHT = 9.0  # YourTTS's alpha
-_START_RATES = {"early": 5e-4, "late": 2e-4}
-_RATE = 2e-4  # Coqui's default
+YOURTTS_WEIGHT = 9.0
 _LONGEST = {"start": 8.0, "arm": 6.0}  # seconds
 _FEWEST = 3
 _BLOCK = 500  # steps
-_KEPT = ("loss_mel", "loss_spk_encoder", *(f"reference_cosine_{encoder}" for encoder in ENCODERS))
-
-
-@dataclass(frozen=True)
-class Arm:
-    """What distinguishes a run from the others of its seed."""
-
-    kind: str
-    """`none`, `stock`, `ensemble` or a loss."""
-    encoders: tuple[str, ...]
-    """That it trains against."""
-
-    @property
-    def name(self) -> str:
-        """Unique among the arms."""
-        return "-".join([self.kind, *self.encoders]) if self.kind in ("stock", *LOSSES) else self.kind
-
-
-ARMS = (
-    Arm("none", ()),
-    *(Arm("stock", (encoder,)) for encoder in ENCODERS),
-    *(Arm(loss, (encoder,)) for loss in LOSSES for encoder in ENCODERS),
-    Arm("ensemble", ENCODERS),
-)
+_KEPT = (
+    "loss_mel", "loss_spk_encoder", "scl_weight", "scl_gradient_share",
+    *(f"reference_cosine_{encoder}" for encoder in ("ge2e", "campplus")),
+)  # fmt: skip
 
 
 def section(arm: Arm, weight: float, cache: Path) -> SclConfig:
     """Return the `scl` section of an arm; keys that it does not set have their defaults."""
-    if arm.kind == "none":
-        return SclConfig(enabled=False, weight=0.0)
-    scl = SclConfig(weight=weight, encoders=[EncoderConfig(name=encoder) for encoder in arm.encoders])
-    scl.reference.cache = str(cache.resolve())
-    if arm.kind == "stock":  # coqui-tts 0.28: the encoder is in the generator's optimizer, and gets bare slices
-        scl.encoders[0].policy = "trainable"
-        scl.reference.source = "segment"
-    else:
-        scl.loss = LossConfig(name=arm.kind)
-        scl.segment.min_seconds = 1.0  # the default when docs/ablation.md was measured
-    return scl
-
-
-def _config(corpus: Corpus, scl: SclConfig, *, steps: int, seed: int, rate: float, runs: Path) -> SclVitsConfig:
-    config = small_config(corpus, steps=steps, batch_size=BATCH_SIZE, seed=seed, runs=runs)
-    config.model_args.upsample_initial_channel_decoder = 192
-    config.lr_gen = config.lr_disc = rate
-    config.plot_step = config.print_step = 10
-    config.scl = scl
-    return config
-
-
-def model_config(corpus: Corpus, folder: Path) -> SclVitsConfig:
-    """Return a config with the architecture of all runs, to load a model with."""
-    return _config(corpus, section(ARMS[0], 0.0, folder), steps=1, seed=0, rate=_RATE, runs=folder)
-
-
-class NarrowDiscriminator(DiscriminatorS):
-    """Coqui's scale discriminator, narrower."""
-
-    _layers = (  # channels before and after, width, stride, groups
-        (1, 8, 15, 1, 1), (8, 32, 41, 4, 4), (32, 64, 41, 4, 8), (64, 128, 41, 4, 16), (128, 128, 41, 4, 16),
-        (128, 128, 5, 1, 1),
-    )  # fmt: skip
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.convs = nn.ModuleList(
-            weight_norm(nn.Conv1d(before, after, width, stride, groups=groups, padding=width // 2))
-            for before, after, width, stride, groups in self._layers
-        )
-        self.conv_post = weight_norm(nn.Conv1d(128, 1, 3, padding=1))
-
-
-class AblatedVits(SclVits):
-    """`SclVits` with a discriminator for which two cores suffice: Coqui's own is two thirds of a step."""
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        """Put the narrow one in place while stock's constructor runs."""
-        super().__setattr__(name, value)
-        if name == "disc":
-            self.disc.nets[0] = NarrowDiscriminator()
+    config = SclVitsConfig()
+    given = dict(arm.section) if "gradient_share" in arm.section else {**arm.section, "weight": weight}
+    config.from_dict({"model": config.model, "scl": given})
+    if config.scl.enabled:
+        config.scl.reference.cache = str(cache.resolve())
+    return config.scl
 
 
 @dataclass
@@ -145,12 +74,15 @@ def training_samples(corpus: Corpus, longest: float) -> list[Sample]:
     return kept
 
 
-def _train(config: SclVitsConfig, samples: list[Sample], steps: int, seed: int, start: Path | None) -> _Trained:
-    torch.manual_seed(seed)
-    model, recorder, ticks = AblatedVits(config), LossRecorder(_KEPT), []
+def _train(
+    config: SclVitsConfig, samples: list[Sample], steps: int, start: Path | None, *, prior: bool = False
+) -> _Trained:
+    torch.manual_seed(config.training_seed)
+    model = PriorVits(config) if prior else AblatedVits(config)
+    recorder, ticks = LossRecorder(_KEPT), []
     trainer = Trainer(
         TrainerArgs(restore_path=str(start) if start else ""), config, config.output_path, model=model,
-        train_samples=training_list(samples, steps * BATCH_SIZE, seed), eval_samples=[],
+        train_samples=training_list(samples, steps * BATCH_SIZE, config.training_seed), eval_samples=[],
         c_logger=recorder, parse_command_line_args=False,
         callbacks={"on_train_step_end": lambda _: ticks.append(time.perf_counter())},
     )  # fmt: skip
@@ -161,31 +93,50 @@ def _train(config: SclVitsConfig, samples: list[Sample], steps: int, seed: int, 
 # --- the start --------------------------------------------------------------------------------------------------------
 
 
-def train_start(corpus: Corpus, folder: Path, steps: int) -> Path:
-    """Train from random weights without any speaker consistency loss, and keep the weights alone.
+def train_start(setting: Setting, folder: Path, steps: int) -> Path:
+    """Train without any speaker consistency loss, and keep the weights alone.
 
     A block that was interrupted begins again; those before it are kept.
     """
-    start = folder / "start.pth"
+    start = folder / "start" / "model.pth"
     if start.is_file():
         return start
-    before, blocks = None, max(1, steps // _BLOCK)
+    start.parent.mkdir(parents=True, exist_ok=True)
+    corpus, blocks, before = setting.corpus(folder), max(1, steps // _BLOCK), None
     for index in range(blocks):
         checkpoint = folder / f"start_{(index + 1) * _BLOCK}.pth"
+        scl = SclConfig(enabled=False, weight=0.0)
+        rate = setting.start_rate(index / blocks)
+        config = setting.config(corpus, scl, steps=_BLOCK, seed=index, rate=rate, runs=folder / "runs")
+        config.run_name = f"start-{index}"
+        if index == 0:
+            before = _initial(setting, config, folder)
         if not checkpoint.is_file():
-            rate = _START_RATES["early" if index < blocks * 3 // 4 else "late"]
-            scl = SclConfig(enabled=False, weight=0.0)
-            config = _config(corpus, scl, steps=_BLOCK, seed=index, rate=rate, runs=folder / "runs")
-            config.run_name = f"start-{index}"
-            trained = _train(config, training_samples(corpus, _LONGEST["start"]), _BLOCK, index, before)
+            trained = _train(config, training_samples(corpus, _LONGEST["start"]), _BLOCK, before)
             with replacing(checkpoint) as temporary:
                 save_model(config, trained.model, str(temporary), current_step=0, epoch=0)
             mel = statistics.mean(trained.history["loss_mel"][-5:])
             print(f"{checkpoint.name}: mel loss {mel:.2f}, {trained.seconds_per_step:.2f} s a step", flush=True)  # noqa: T201  # progress
         before = checkpoint
+    _save_config(config, start.parent)
     with replacing(start) as temporary:
         shutil.copy(checkpoint, temporary)
     return start
+
+
+def _initial(setting: Setting, config: SclVitsConfig, folder: Path) -> Path | None:
+    """Write the weights that the start begins with; None for random ones."""
+    weights, file = setting.initial(config), folder / "start_0.pth"
+    if weights is None:
+        return None
+    with replacing(file) as temporary:
+        torch.save({"model": weights, "step": 0, "epoch": 0}, temporary)
+    return file
+
+
+def _save_config(config: SclVitsConfig, folder: Path) -> None:
+    with replacing(folder / "config.json") as temporary:
+        config.save_json(str(temporary))
 
 
 # --- how strongly each loss is weighted -------------------------------------------------------------------------------
@@ -202,41 +153,48 @@ def _spread_batches(model: SclVits, samples: list[Sample]) -> list[dict[str, Any
     ]
 
 
-def _gradient_norm(arm: Arm, corpus: Corpus, start: Path, cache: Path) -> float:
-    """Mean norm of the gradient that the unweighted loss sends to the waveform that the start generates."""
+def _gradient_norm(arm: Arm, setting: Setting, folder: Path) -> float:
+    """Return the norm, a median of batches, of the unweighted loss's gradient at the weights of the generator."""
+    corpus, cache = setting.corpus(folder), folder / "references.safetensors"
     samples = training_samples(corpus, _LONGEST["arm"])
-    model = AblatedVits(_config(corpus, section(arm, 1.0, cache), steps=1, seed=0, rate=_RATE, runs=cache.parent))
-    model.load_state_dict(torch.load(start, map_location="cpu", weights_only=True)["model"])
+    config = setting.config(corpus, section(arm, 1.0, cache), steps=1, seed=0, rate=setting.rate, runs=folder)
+    model = AblatedVits(config)
+    model.load_state_dict(torch.load(folder / "start" / "model.pth", map_location="cpu", weights_only=True)["model"])
     model.parts.build_consistency()
     consistency = cast(SpeakerConsistency, model.train().speaker_encoder_loss)
     consistency.embed_references(recordings_of(samples), ReferenceCache.load(cache))
+    generator = [*model.posterior_encoder.parameters(), *model.waveform_decoder.parameters(), *model.emb_g.parameters()]
     norms = []
     for index, batch in enumerate(_spread_batches(model, samples)):
         torch.manual_seed(index)
-        generated, real = generate_pair(model, batch, model.config.scl)
-        waveform = generated.detach().requires_grad_()
-        term = consistency(ResampledAudio(waveform, model.config.audio.sample_rate), real)
-        norms.append(float(torch.autograd.grad(term.loss, waveform)[0].norm()))
-    return statistics.mean(norms)
+        generated, real = generate_pair(model, batch, model.config.scl, index)
+        term = consistency(ResampledAudio(generated, model.config.audio.sample_rate), real, index)
+        gradients = torch.autograd.grad(term.loss, generator, allow_unused=True)
+        norms.append(math.sqrt(sum(float(g.double().square().sum()) for g in gradients if g is not None)))
+    return statistics.median(norms)  # a batch of silences would drive a mean
 
 
-def measure_weights(corpus: Corpus, start: Path, folder: Path) -> dict[str, float]:
-    """By arm, the weight with which its loss sends as strong a gradient to the start's speech as cosine with 9.
+def _weight_of(arm: Arm, setting: Setting, folder: Path) -> float:
+    """Return the weight of an arm; its norm is measured once, and kept in `norms/`.
 
     One weight for all would compare gradients of different strength rather than losses.
     """
-    file, cache = folder / "weights.json", folder / "references.safetensors"
-    if file.is_file():
-        found: dict[str, float] = json.loads(file.read_text(encoding="utf-8"))
-        return found
-    weights = {arm.name: COSINE_WEIGHT * bool(arm.encoders) for arm in ARMS}
-    measured = {arm: _gradient_norm(arm, corpus, start, cache) for arm in ARMS if arm.kind not in ("none", "stock")}
-    of_cosine = {arm.encoders[0]: norm for arm, norm in measured.items() if arm.kind == "cosine"}
-    for arm, norm in measured.items():
-        weights[arm.name] *= statistics.mean(of_cosine[encoder] for encoder in arm.encoders) / norm
-    with replacing(file) as temporary:
-        temporary.write_text(json.dumps(weights, indent=2), encoding="utf-8")
-    return weights
+    if arm.strength is None:
+        return float(arm.section.get("weight", 0.0))
+    if arm.section == arm_named(BASE).section:
+        return arm.strength * YOURTTS_WEIGHT
+    norms = [_kept_norm(one, setting, folder) for one in (arm_named(BASE), arm)]
+    return arm.strength * YOURTTS_WEIGHT * norms[0] / norms[1]
+
+
+def _kept_norm(arm: Arm, setting: Setting, folder: Path) -> float:
+    file = folder / "norms" / f"{arm.name}.json"
+    if not file.is_file():
+        file.parent.mkdir(exist_ok=True)
+        norm = _gradient_norm(arm, setting, folder)
+        with replacing(file) as temporary:
+            temporary.write_text(json.dumps(norm), encoding="utf-8")
+    return float(json.loads(file.read_text(encoding="utf-8")))
 
 
 # --- one run ----------------------------------------------------------------------------------------------------------
@@ -266,23 +224,26 @@ def _drift(name: str, encoder: SegmentEncoder, corpus: Corpus) -> dict[str, Any]
     }
 
 
-def train_run(arm: Arm, seed: int, steps: int, corpus: Corpus, folder: Path, weight: float) -> None:
-    """One run of an arm: its weights as `model.pth`, and `run.json`, which says that the run is whole."""
+def train_run(arm: Arm, seed: int, steps: int, setting: Setting, folder: Path) -> None:
+    """One run of an arm: `model.pth`, `config.json`, and `run.json`, which says that the run is whole."""
     torch.set_num_threads(1)
     for name in ("trainer", "TTS"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    own = folder / "runs" / f"{arm.name}-{seed}"
-    config = _config(
-        corpus, section(arm, weight, folder / "references.safetensors"), steps=steps, seed=seed, rate=_RATE, runs=own
-    )
+    own, corpus = folder / "runs" / f"{arm.name}-{seed}", setting.corpus(folder)
+    weight = _weight_of(arm, setting, folder)
+    scl = section(arm, weight, folder / "references.safetensors")
+    config = setting.config(corpus, scl, steps=steps, seed=seed, rate=setting.rate, runs=own)
     config.run_name = arm.name
-    trained = _train(config, training_samples(corpus, _LONGEST["arm"]), steps, seed, folder / "start.pth")
+    samples, start = training_samples(corpus, _LONGEST["arm"]), folder / "start" / "model.pth"
+    trained = _train(config, samples, steps, start, prior=arm.prior)
     consistency = trained.model.speaker_encoder_loss
     encoders = consistency.encoders.segment_encoders if consistency is not None else {}
     with replacing(own / "model.pth") as temporary:
         save_model(config, trained.model, str(temporary), current_step=steps, epoch=0)
+    _save_config(config, own)
     run = {
-        **asdict(arm), "arm": arm.name, "seed": seed, "steps": steps, "weight": weight,
+        "arm": arm.name, "section": arm.section, "encoders": arm.encoders, "seed": seed, "steps": steps,
+        "weight": weight,
         "seconds_per_step": trained.seconds_per_step, "model": fingerprint(trained.model),
         "drift": {name: _drift(name, encoder, corpus) for name, encoder in encoders.items()},
         "history": {key: [round(value, 5) for value in values] for key, values in trained.history.items()},
@@ -291,19 +252,13 @@ def train_run(arm: Arm, seed: int, steps: int, corpus: Corpus, folder: Path, wei
         temporary.write_text(json.dumps(run, indent=1), encoding="utf-8")
 
 
-def missing_runs(folder: Path, seeds: int) -> list[tuple[Arm, int]]:
-    """Those not done yet, a seed after the other, so that what is there can be compared at any time."""
-    return [
-        (arm, seed)
-        for seed in range(seeds)
-        for arm in ARMS
-        if not (folder / "runs" / f"{arm.name}-{seed}" / "run.json").is_file()
+def train_all(setting: Setting, folder: Path, arms: Sequence[Arm], *, steps: int, seeds: int, jobs: int) -> None:
+    """Every run of the arms that is missing, `jobs` at a time, under a progress bar.
+
+    A seed after the other, so that what is there can be compared at any time.
+    """
+    wanted = [(arm, seed) for seed in range(seeds) for arm in arms]
+    missing = [
+        (arm, seed) for arm, seed in wanted if not (folder / "runs" / f"{arm.name}-{seed}" / "run.json").is_file()
     ]
-
-
-def train_all(corpus: Corpus, folder: Path, *, steps: int, seeds: int, jobs: int) -> None:
-    """Every run that is missing, `jobs` at a time, under a progress bar."""
-    weights = measure_weights(corpus, folder / "start.pth", folder)
-    missing = missing_runs(folder, seeds)
-    runs = [(arm, seed, steps, corpus, folder, weights[arm.name]) for arm, seed in missing]
-    in_processes(train_run, runs, jobs, "training")
+    in_processes(train_run, [(arm, seed, steps, setting, folder) for arm, seed in missing], jobs, "training")

