@@ -111,6 +111,11 @@ class Outcome:
         found = [mean(by_speaker(run, way, judge)) for _, run in sorted(self.runs[arm.name].items())]
         return [value for value in found if value is not None]
 
+    def unknown(self, arm: Arm, way: str, judge: str) -> int:
+        """Return the number of speakers for whom a measure cannot be told, over all seeds."""
+        runs = self.runs[arm.name].values()
+        return sum(value is None for run in runs for value in by_speaker(run, way, judge).values())
+
     def error_rates(self, arm: Arm, way: str, encoder: str) -> list[float]:
         """Return the equal error rates in percent, by seed."""
         return [run["ways"][way]["encoders"][encoder]["eer"] for _, run in sorted(self.runs[arm.name].items())]

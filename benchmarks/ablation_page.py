@@ -67,12 +67,14 @@ def gain_cell(outcome: Outcome, arm: Arm, way: str, encoder: str) -> str:
 
 
 def measure_cell(outcome: Outcome, arm: Arm, way: str, measure: str) -> str:
-    """Return a measure's mean over seeds, and in parentheses the difference from `none`."""
+    """Return a measure's mean over seeds, and in parentheses the difference from `none`; then how many are unknown."""
     levels, digits = outcome.levels(arm, way, measure), _MEASURES[measure][1]
     if not levels:
         return "–"
     gain = outcome.gain(arm, way, measure) if arm.name != "none" else None
-    return f"{statistics.mean(levels):.{digits}f}{f' ({_gain(gain, digits)})' if gain else ''}"
+    unknown = outcome.unknown(arm, way, measure)
+    without = f", {unknown} unknown" if unknown else ""
+    return f"{statistics.mean(levels):.{digits}f}{f' ({_gain(gain, digits)})' if gain else ''}{without}"
 
 
 # --- tables -----------------------------------------------------------------------------------------------------------

@@ -35,8 +35,9 @@ class Voice:
 def _frames(waveform: Waveform, rate: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return, of the speech frames, F0 in Hz `[N]`, NaN where unvoiced, and mel powers `[40, N]` of mean level 1.
 
-    Speech frames are those within 30 dB of the loudest one. Frames are of 1024 samples every 512; the default
-    resolution of 0.1 semitones then costs 0.05 CPU seconds for each second of speech.
+    Speech frames are those within 30 dB of the loudest one. Frames are of 1024 samples every 512, at a resolution of
+    0.1 semitones: 0.05 CPU seconds for each second of speech. A frame without a clear period is unvoiced: by librosa's
+    default, white noise would have a fundamental frequency near the lowest one in six frames of seven.
     """
     power = np.abs(librosa.stft(waveform, n_fft=_FRAME, hop_length=_HOP)) ** 2
     loudness = power.sum(axis=0)
@@ -44,7 +45,13 @@ def _frames(waveform: Waveform, rate: int) -> tuple[NDArray[np.float64], NDArray
         return np.empty(0), np.empty((_BANDS, 0))
     speech = loudness >= loudness.max() * 10 ** (-_SPEECH_DB / 10)
     f0, voiced, _ = librosa.pyin(
-        waveform, fmin=_F0_HZ[0], fmax=_F0_HZ[1], sr=rate, frame_length=_FRAME, hop_length=_HOP
+        waveform,
+        fmin=_F0_HZ[0],
+        fmax=_F0_HZ[1],
+        sr=rate,
+        frame_length=_FRAME,
+        hop_length=_HOP,
+        no_trough_prob=0.0,
     )
     mel = librosa.feature.melspectrogram(
         S=power[:, speech] / loudness[speech].mean(), sr=rate, n_fft=_FRAME, n_mels=_BANDS, fmin=_BAND_HZ[0],
