@@ -1,6 +1,6 @@
 """Scores of the ablation's runs: what all judges find in the speech that each model makes, in its `judged.json`.
 
-A run costs about 75 CPU seconds: see `judge_model`.
+A run costs about 80 CPU seconds: see `judge_model`.
 """
 
 import json
@@ -101,8 +101,8 @@ def _training(out: Path) -> dict[str, Any] | None:
 def judge_model(weights: Path, out: Path, corpus: Corpus, real: Path, asr: str | None) -> None:
     """Score one model by all judges, and write `judged.json` to `out`.
 
-    CPU seconds by part: making the speech of three ways 15, three speaker encoders 35, fundamental frequency 15, and
-    DNSMOS of one recording of each speaker in two ways 10. A recogniser comes on top.
+    CPU seconds by part: making the speech of three ways 13, three speaker encoders 33, fundamental frequency and
+    spectrum 18, and DNSMOS of one recording of each speaker in two ways 12. A recogniser comes on top.
 
     Args:
         weights: Checkpoint of the model.
@@ -115,12 +115,13 @@ def judge_model(weights: Path, out: Path, corpus: Corpus, real: Path, asr: str |
         ConfigError: a judge cannot be loaded.
     """
     torch.set_num_threads(1)
+    training = _training(out)
     bench = Bench.of_this_process(asr)
     real_speech = RealSpeech.kept(corpus, asr, real)
     made = make_speech(load_model(weights, corpus, out), corpus, out / "audio")
     ends = real_speech.ends()
     found = {
-        "format": FORMAT, "asr": asr, "training": _training(out),
+        "format": FORMAT, "asr": asr, "training": training,
         "real": {end: {measure: _measure(values) for measure, values in own.items()} for end, own in ends.items()},
         "ways": {way: _judge_way(way, made, bench, real_speech, corpus) for way in made.recordings},
     }  # fmt: skip

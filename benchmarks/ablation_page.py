@@ -189,13 +189,15 @@ def plot(outcome: Outcome, way: str) -> Figure:
     """Gains of one way by arm and judge: by encoders, hollow where the arm trained against one, and by no network."""
     arms = [arm for _, group in outcome.groups() for arm in group if arm.name != "none"]
     figure = Figure(figsize=(11, 0.42 * len(arms) + 1.9), layout="constrained")
-    panels = figure.subplots(1, 1 + len(_SIDES), sharey=True, width_ratios=(3, *[1.2] * len(_SIDES)))
+    sides = {side: title for side, title in _SIDES.items() if any(outcome.gain(arm, way, side) for arm in arms)}
+    ratios = (3, *[1.2] * len(sides))
+    panels = figure.subplots(1, len(ratios), sharey=True, width_ratios=ratios, squeeze=False)[0]
     _draw(panels[0], outcome, way, arms)
     for encoder in ENCODERS:
         panels[0].plot([], [], _MARKERS[encoder], color=_COLOURS[encoder], label=f"judged by {_NAMES[encoder]}")
     panels[0].plot([], [], "o", color="grey", markerfacecolor="white", label="hollow: trained against this judge")
     panels[0].set_xlabel("calibrated similarity minus that without the loss\n(1: from other speakers to the same)")
-    for axes, (measure, title) in zip(panels[1:], _SIDES.items(), strict=True):
+    for axes, (measure, title) in zip(panels[1:], sides.items(), strict=True):
         for row, arm in enumerate(arms):
             _bar(axes, outcome.gain(arm, way, measure), row, fmt="^", color="#009E73")
         axes.set_xlabel(f"{title}, minus without\n(left is better)")

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 DISTANCES = ("f0_median", "f0_spread", "spectrum")
 """Measures that are a distance to a speaker's real voice."""
 _FRAME, _HOP = 1024, 512  # samples at 16 kHz
-_F0_HZ = (60.0, 400.0)
+_F0_HZ = (70.0, 400.0)  # above 62.5 Hz, the rate of the frames of which a decoder makes speech, at which it may buzz
 _SPEECH_DB = 30.0
 _BANDS = 40
 _BAND_HZ = (80.0, 7600.0)

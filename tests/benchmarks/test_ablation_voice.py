@@ -46,6 +46,11 @@ def test_noise_has_a_spectrum_and_no_fundamental_frequency():
     assert np.mean(voice.spectrum) == pytest.approx(0, abs=1e-3)
 
 
+def test_a_buzz_at_the_rate_of_the_decoders_frames_is_no_fundamental_frequency():
+    voice = voice_of([buzz(RATE / 256)], RATE)
+    assert (voice.f0_median, voice.f0_spread, voice.unvoiced) == (None, None, 1.0)
+
+
 def test_silence_has_nothing():
     assert voice_of([np.zeros(RATE, np.float32)], RATE) == Voice(None, None, None, None)
     with_silence, without = voice_of([np.zeros(RATE, np.float32), buzz(150)], RATE), voice_of([buzz(150)], RATE)
