@@ -5,7 +5,7 @@ What is done stays done: begin again after an interruption, or in the background
 `make setup` installs. One seed of all arms screens them; three confirm those that --arms names:
 
     python -m benchmarks.ablation --seeds 1
-    python -m benchmarks.ablation --seeds 3 --arms none cosine
+    python -m benchmarks.ablation --seeds 3 --arms ensemble
 """
 
 import argparse
@@ -34,7 +34,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=300, help="of each run")
     parser.add_argument(
         "--arms", nargs="+", choices=names, default=names, metavar="ARM",
-        help=f"to train now, by default all; the page shows all that were judged: {', '.join(names)}",
+        help=f"to train now beside `none`, by default all; the page shows all that were judged: {', '.join(names)}",
     )  # fmt: skip
     parser.add_argument("--seeds", type=int, default=3, help="runs of each of these arms")
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time, on a core each")
@@ -57,7 +57,7 @@ def main() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     corpus = Corpus.load(FOLDER.resolve())
     if not options.skip_training:
-        arms = [arm for arm in ARMS if arm.name in options.arms]
+        arms = [arm for arm in ARMS if arm.name in ("none", *options.arms)]
         train_start(corpus, options.out, options.start_steps)
         train_all(corpus, options.out, arms=arms, steps=options.steps, seeds=options.seeds, jobs=options.jobs)
     judge_all(corpus, options.out, options.jobs, options.asr)

@@ -103,7 +103,11 @@ class Outcome:
         """
         seeds = self.gains_of_seeds(arm, way, judge)
         by_name = [[seed[speaker] for seed in seeds] for speaker in (seeds[0] if seeds else ())]
-        means = [statistics.mean(own) for own in by_name if None not in own]  # type: ignore[type-var]
+        means = [
+            statistics.mean(known)
+            for own in by_name
+            if len(known := [value for value in own if value is not None]) == len(seeds)
+        ]
         return bootstrap_mean(means, seed=0, resamples=9999) if means else None
 
     def levels(self, arm: Arm, way: str, judge: str) -> list[float]:

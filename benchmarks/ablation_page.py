@@ -4,6 +4,7 @@ import itertools
 import statistics
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -167,7 +168,7 @@ def costs_table(outcome: Outcome) -> str:
 # --- figures ----------------------------------------------------------------------------------------------------------
 
 
-def _bar(axes: Axes, gain: Interval | None, row: float, **style: object) -> None:
+def _bar(axes: Axes, gain: Interval | None, row: float, **style: Any) -> None:
     if gain is not None:
         low, high = (gain.mean if bound is None else bound for bound in (gain.low, gain.high))
         # a percentile interval may, by a rounding error, end beside the mean of equal values
