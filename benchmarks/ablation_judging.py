@@ -1,117 +1,151 @@
-"""Scores of the ablation's runs by three speaker encoders: two of them train arms, and one trains none."""
+"""Scores of the ablation's runs: what all judges find in the speech that each model makes, in its `judged.json`.
 
-import functools
+A run costs about 80 CPU seconds: see `judge_model`.
+"""
+
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+import statistics
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
-import soundfile
 import torch
-from torch import Tensor
-from torch.nn.functional import l1_loss
-from TTS.utils.audio.torch_transforms import wav_to_mel
 
-from benchmarks.ablation_training import ENCODERS, AblatedVits, model_config
+from benchmarks.ablation_bench import Bench, BySpeaker, mean_by_speaker
+from benchmarks.ablation_real import RealSpeech, real_recordings
+from benchmarks.ablation_speech import Made, load_model, make_speech
+from benchmarks.ablation_voice import voice_of
 from benchmarks.processes import in_processes
-from coqui_scl_plugin import build_encoder
-from coqui_scl_plugin.coqui.vits_audio import convert_voice, reconstruct, speaker_conditioning, spectrogram_for
-from coqui_scl_plugin.demo.corpus_files import Corpus, Sample, load_beginning
-from coqui_scl_plugin.encoders.segment_encoder import SegmentEncoder
+from coqui_scl_plugin.config import SclConfig
+from coqui_scl_plugin.demo.corpus_files import Corpus
 from coqui_scl_plugin.evaluation.evaluation_set import EvaluationSet, SyntheticRecording
 from coqui_scl_plugin.evaluation.verification import EmbeddedRecording, verify
-from coqui_scl_plugin.freeze import FrozenPolicy
-from coqui_scl_plugin.references.recordings import Recording
 from coqui_scl_plugin.utils.atomic import replacing
 
-INDEPENDENT = "campplus"
-JUDGES = (*ENCODERS, INDEPENDENT)
-WAYS = ("reconstruction", "conversion")
+FORMAT = 2
+"""Of `judged.json`; files of another format are written anew."""
+_WITH_QUALITY = ("reconstruction", "text")
+_LAST = 3  # logged values of the reference cosine that count as its end
 
 
-@dataclass(frozen=True)
-class Bench:
-    """The three judges as they were published, and what they embedded already: real speech, once for all models."""
-
-    judges: Mapping[str, SegmentEncoder]
-    memory: dict[Path, EmbeddedRecording]
-
-    @classmethod
-    @functools.cache
-    def of_this_process(cls) -> Self:
-        """Return the same bench on every call in a process."""
-        judges = {name: SegmentEncoder(build_encoder(name)) for name in JUDGES}
-        for encoder in judges.values():
-            FrozenPolicy().apply(encoder)
-        return cls(judges, {})
+def real_file(folder: Path) -> Path:
+    """Return the file in an ablation's folder that keeps what real speech measured."""
+    return folder / "real.json"
 
 
-def _recording(sample: Sample) -> Recording:
-    return Recording(sample["audio_unique_name"], Path(sample["audio_file"]), sample["speaker_name"])
+# --- one way ----------------------------------------------------------------------------------------------------------
 
 
-def _mel(model: AblatedVits, waveform: Tensor) -> Tensor:
-    audio = model.config.audio
-    mel: Tensor = wav_to_mel(
-        waveform[None, None], audio.fft_size, audio.num_mels, audio.sample_rate, audio.hop_length, audio.win_length,
-        audio.mel_fmin, audio.mel_fmax, center=False,
-    )  # fmt: skip
-    return mel
+def _measure(values: BySpeaker) -> dict[str, Any]:
+    known = [value for value in values.values() if value is not None]
+    return {"mean": statistics.mean(known) if known else None, "speakers": values}
 
 
-def _synthesise(model: AblatedVits, corpus: Corpus, folder: Path) -> tuple[dict[str, list[SyntheticRecording]], float]:
-    """Reconstruct each held-out recording's beginning, and convert it to the next speaker; measure the mel loss."""
-    audio, speakers, mel_losses = model.config.audio, corpus.speakers, []
-    made: dict[str, list[SyntheticRecording]] = {way: [] for way in WAYS}
-    for sample in corpus.held_out:
-        waveform = load_beginning(sample)
-        spec = spectrogram_for(model, waveform, audio.sample_rate)
-        own = sample["speaker_name"]
-        other = speakers[(speakers.index(own) + 1) % len(speakers)]
-        for way, speaker in zip(WAYS, (own, other), strict=True):
-            source = speaker_conditioning(model, own)
-            if way == "reconstruction":
-                synthetic = reconstruct(model, spec, source)
-            else:
-                synthetic = convert_voice(model, spec, source, speaker_conditioning(model, other))
-            file = folder / way / f"{speaker}-{Path(sample['audio_file']).stem}.wav"
-            file.parent.mkdir(parents=True, exist_ok=True)
-            soundfile.write(file, synthetic.clamp(-1, 1).numpy(), audio.sample_rate)
-            reference = sample["audio_unique_name"] if way == "reconstruction" else None
-            made[way].append(SyntheticRecording(f"{way}/{file.stem}", file, speaker, reference=reference))
-            if way == "reconstruction":
-                length = min(len(synthetic), len(waveform))
-                mel_losses.append(float(l1_loss(_mel(model, synthetic[:length]), _mel(model, waveform[:length]))))
-    return made, sum(mel_losses) / len(mel_losses)
+def _voice_measures(real: RealSpeech, synthetic: Sequence[SyntheticRecording]) -> dict[str, BySpeaker]:
+    waveforms: dict[str, list[Any]] = {}
+    rate = 0
+    for one in synthetic:
+        waveform, rate = one.load()
+        waveforms.setdefault(one.speaker, []).append(waveform.numpy())
+    return real.voice_measures([(speaker, voice_of(own, rate)) for speaker, own in waveforms.items()])
 
 
-def _model_of(weights: Path, corpus: Corpus, folder: Path) -> AblatedVits:
-    model = AblatedVits(model_config(corpus, folder))
-    state = torch.load(weights, map_location="cpu", weights_only=True)["model"]
-    model.load_state_dict({name: value for name, value in state.items() if "speaker_encoder" not in name})
-    return model.eval()
+def _judge_way(way: str, made: Made, bench: Bench, real: RealSpeech, corpus: Corpus) -> dict[str, Any]:
+    synthetic, recordings = made.recordings[way], real_recordings(corpus)
+    memory: dict[Path, EmbeddedRecording] = {one.path: real.embedded[one.name] for one in recordings}
+    verification = verify(
+        EvaluationSet(way, {}, list(recordings), synthetic), bench.encoders, resamples=99, memory=memory
+    )
+    measures = _voice_measures(real, synthetic)
+    if way == "reconstruction":
+        measures["mel_loss"] = mean_by_speaker((who, loss) for who, own in made.mel_losses.items() for loss in own)
+    if way in _WITH_QUALITY:
+        measures["dnsmos"] = bench.quality_of(synthetic)
+    if way == "text" and bench.recogniser is not None:
+        measures["cer"] = bench.errors_of(synthetic)
+    return {
+        "encoders": {
+            alias: {key: value for key, value in asdict(scores).items() if key != "matrix"}
+            for alias, scores in verification.scores.items()
+        },
+        "measures": {measure: _measure(values) for measure, values in measures.items()},
+    }
+
+
+# --- a run ------------------------------------------------------------------------------------------------------------
+
+
+def _training(out: Path) -> dict[str, Any] | None:
+    """Return what the page shows of a run's training, from its `run.json`; None for the start."""
+    if not (file := out / "run.json").is_file():
+        return None
+    run = json.loads(file.read_text(encoding="utf-8"))
+    history, section = run["history"], run["section"]
+    weights, shares = history.get("scl_weight"), history.get("scl_gradient_share")
+    cosine = "reference_cosine_"
+    return {
+        **{key: run[key] for key in ("arm", "seed", "steps", "model", "seconds_per_step")},
+        "drift": run.get("drift", {}),
+        "weight": statistics.mean(weights) if weights else section.get("weight", SclConfig().weight),
+        "gradient_share": statistics.mean(shares) if shares else None,
+        "reported_cosines": {
+            key.removeprefix(cosine): statistics.mean(values[-_LAST:])
+            for key, values in history.items()
+            if key.startswith(cosine)
+        },
+    }
 
 
 @torch.inference_mode()
-def judge_model(weights: Path, out: Path, corpus: Corpus) -> None:
-    """Score one model by all judges, and write `judged.json` to `out`."""
+def judge_model(weights: Path, out: Path, corpus: Corpus, real: Path, asr: str | None) -> None:
+    """Score one model by all judges, and write `judged.json` to `out`.
+
+    CPU seconds by part: making the speech of three ways 13, three speaker encoders 33, fundamental frequency and
+    spectrum 18, and DNSMOS of one recording of each speaker in two ways 12. A recogniser comes on top.
+
+    Args:
+        weights: Checkpoint of the model.
+        out: Folder of the run.
+        corpus: The data that all models trained on.
+        real: File of `RealSpeech.kept`.
+        asr: The recogniser, if character errors are wanted.
+
+    Raises:
+        ConfigError: a judge cannot be loaded.
+    """
     torch.set_num_threads(1)
-    bench = Bench.of_this_process()
-    made, mel_loss = _synthesise(_model_of(weights, corpus, out), corpus, out / "audio")
-    real = [_recording(sample) for sample in (*corpus.held_out, *corpus.train)]
-    found: dict[str, Any] = {"mel_loss": mel_loss}
-    for way, synthetic in made.items():
-        evaluation_set = EvaluationSet(f"{out.name} {way}", {}, real, synthetic)
-        verification = verify(evaluation_set, bench.judges, resamples=99, memory=bench.memory)
-        found[way] = {alias: asdict(scores) for alias, scores in verification.scores.items()}
+    training = _training(out)
+    bench = Bench.of_this_process(asr)
+    real_speech = RealSpeech.kept(corpus, asr, real)
+    made = make_speech(load_model(weights, corpus, out), corpus, out / "audio")
+    ends = real_speech.ends()
+    found = {
+        "format": FORMAT, "asr": asr, "training": training,
+        "real": {end: {measure: _measure(values) for measure, values in own.items()} for end, own in ends.items()},
+        "ways": {way: _judge_way(way, made, bench, real_speech, corpus) for way in made.recordings},
+    }  # fmt: skip
     with replacing(out / "judged.json") as temporary:
         temporary.write_text(json.dumps(found, indent=1), encoding="utf-8")
 
 
-def judge_all(corpus: Corpus, folder: Path, jobs: int) -> None:
-    """Score the start and every run without scores, `jobs` at a time; shows a progress bar."""
+def is_judged(out: Path, asr: str | None) -> bool:
+    """Tell whether a run has all scores, of the model that is there now, and by the recogniser if one is given."""
+    if not (file := out / "judged.json").is_file():
+        return False
+    judged = json.loads(file.read_text(encoding="utf-8"))
+    if judged.get("format") != FORMAT or asr not in (None, judged["asr"]):
+        return False
+    training = _training(out)
+    return training is None or judged["training"]["model"] == training["model"]
+
+
+def judge_all(corpus: Corpus, folder: Path, jobs: int, asr: str | None = None) -> None:
+    """Score the start and every run without scores, `jobs` at a time; shows a progress bar. Raises ConfigError."""
     wanted = [(folder / "start.pth", folder / "start")]
     wanted += [(file.with_name("model.pth"), file.parent) for file in sorted(folder.glob("runs/*/run.json"))]
-    missing = [(weights, out) for weights, out in wanted if not (out / "judged.json").is_file()]
-    in_processes(judge_model, [(weights, out, corpus) for weights, out in missing], jobs, "judging")
+    missing = [(weights, out) for weights, out in wanted if not is_judged(out, asr)]
+    if missing:
+        real = real_file(folder)
+        RealSpeech.kept(corpus, asr, real)  # once, before several processes would
+        in_processes(judge_model, [(weights, out, corpus, real, asr) for weights, out in missing], jobs, "judging")

@@ -1,0 +1,96 @@
+"""The speech of the ablation's models: held-out recordings reconstructed and converted, and their sentences spoken."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import torch
+from torch import Tensor
+from torch.nn.functional import l1_loss
+from TTS.utils.audio.torch_transforms import wav_to_mel
+
+from benchmarks.ablation_training import AblatedVits, model_config
+from coqui_scl_plugin.coqui.vits_audio import convert_voice, reconstruct, speaker_conditioning, spectrogram_for
+from coqui_scl_plugin.demo.corpus_files import Corpus, Sample, load_beginning
+from coqui_scl_plugin.evaluation.evaluation_set import SyntheticRecording
+
+WAYS = {"reconstruction": "Reconstruction", "conversion": "Conversion", "text": "Speech from text"}
+"""Titles of the three ways to make speech."""
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a model made of the held-out recordings."""
+
+    recordings: Mapping[str, list[SyntheticRecording]]
+    """By way."""
+    mel_losses: Mapping[str, list[float]]
+    """Of the reconstructions, by speaker."""
+
+
+def load_model(weights: Path, corpus: Corpus, folder: Path) -> AblatedVits:
+    """Return a model of the ablation in eval mode; `folder` is that of its config's outputs."""
+    model = AblatedVits(model_config(corpus, folder))
+    state = torch.load(weights, map_location="cpu", weights_only=True)["model"]
+    model.load_state_dict({name: value for name, value in state.items() if "speaker_encoder" not in name})
+    return model.eval()
+
+
+def _mel(model: AblatedVits, waveform: Tensor) -> Tensor:
+    audio = model.config.audio
+    mel: Tensor = wav_to_mel(
+        waveform[None, None], audio.fft_size, audio.num_mels, audio.sample_rate, audio.hop_length, audio.win_length,
+        audio.mel_fmin, audio.mel_fmax, center=False,
+    )  # fmt: skip
+    return mel
+
+
+def _mel_loss(model: AblatedVits, synthetic: Tensor, real: Tensor) -> float:
+    length = min(len(synthetic), len(real))
+    return float(l1_loss(_mel(model, synthetic[:length]), _mel(model, real[:length])))
+
+
+def _speak(model: AblatedVits, sample: Sample, seed: int) -> Tensor:
+    torch.manual_seed(seed)  # of the latents, whose draw is all that is random here
+    spoken = model.synthesize(sample["text"], speaker=sample["speaker_name"], language=None)["wav"]
+    return torch.as_tensor(np.atleast_1d(spoken))
+
+
+def _ways(model: AblatedVits, sample: Sample, real: Tensor, other: str, seed: int) -> dict[str, Tensor]:
+    """Return `[T]` by way: the beginning `real` of a recording in its own and another voice, and its whole sentence."""
+    spec = spectrogram_for(model, real, model.config.audio.sample_rate)
+    source = speaker_conditioning(model, sample["speaker_name"])
+    return {
+        "reconstruction": reconstruct(model, spec, source),
+        "conversion": convert_voice(model, spec, source, speaker_conditioning(model, other)),
+        "text": _speak(model, sample, seed),
+    }
+
+
+def make_speech(model: AblatedVits, corpus: Corpus, folder: Path) -> Made:
+    """Write WAY/SPEAKER-FILE.wav for each held-out recording; it is converted to the next speaker.
+
+    The seed of a sentence is its place among the held-out ones, so that all models draw the same.
+    """
+    recordings: dict[str, list[SyntheticRecording]] = {way: [] for way in WAYS}
+    mel_losses: dict[str, list[float]] = {speaker: [] for speaker in corpus.speakers}
+    for seed, sample in enumerate(corpus.held_out):
+        real, own = load_beginning(sample), sample["speaker_name"]
+        other = corpus.speakers[(corpus.speakers.index(own) + 1) % len(corpus.speakers)]
+        for way, waveform in _ways(model, sample, real, other, seed).items():
+            speaker = other if way == "conversion" else own
+            file = folder / way / f"{speaker}-{Path(sample['audio_file']).stem}.wav"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            heard = torch.nan_to_num(waveform)  # to silence, which no judge takes for the speaker
+            soundfile.write(file, heard.clamp(-1, 1).numpy(), corpus.rate)
+            recordings[way].append(
+                SyntheticRecording(
+                    f"{way}/{file.stem}", file, speaker, text=sample["text"] if way == "text" else "", language="en",
+                    reference=sample["audio_unique_name"] if way == "reconstruction" else None,
+                )
+            )  # fmt: skip
+            if way == "reconstruction":
+                mel_losses[own].append(_mel_loss(model, heard, real))
+    return Made(recordings, mel_losses)
