@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.ablation_judging import FORMAT, is_judged
-from benchmarks.ablation_outcome import Outcome
-from benchmarks.ablation_page import costs_table, error_table, gains_table, measures_table, page_parts, write_page
+from benchmarks.ablation.judging import FORMAT, is_judged
+from benchmarks.ablation.outcome import Outcome
+from benchmarks.ablation.page import costs_table, error_table, gains_table, measures_table, page_parts, write_page
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "ablation.md"
 SPEAKERS = ("ann", "bob", "cat")
@@ -218,11 +218,9 @@ def test_scores_of_a_former_version_are_refused(folder):
 
 
 def test_the_page_includes_what_is_written(folder, tmp_path):
-    docs = tmp_path / "docs"
-    docs.mkdir()
-    write_page(Outcome(folder, ARMS), docs)
+    write_page(Outcome(folder, ARMS), tmp_path / "ablation" / "voice")
     included = re.findall(r"^```\{(?:include|image)\} (\S+)", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
-    assert sorted(included) == sorted(file.name for file in docs.iterdir())
+    assert sorted(included) == sorted(f"ablation/voice/{file.name}" for file in tmp_path.rglob("*.*"))
 
 
 # --- what is judged already -------------------------------------------------------------------------------------------

@@ -10,9 +10,9 @@ import soundfile
 import torch
 from tiny_recognisers import write_ctc
 
-from benchmarks.ablation_bench import Bench, mean_by_speaker
-from benchmarks.ablation_real import RealSpeech
-from benchmarks.ablation_voice import Voice
+from benchmarks.ablation.bench import Bench, mean_by_speaker
+from benchmarks.ablation.real import RealSpeech
+from benchmarks.ablation.voice_measures import Voice
 from coqui_scl_plugin.demo.corpus_files import Corpus
 from coqui_scl_plugin.evaluation.evaluation_set import SpokenRecording
 from coqui_scl_plugin.evaluation.recognition import RecognitionJudge

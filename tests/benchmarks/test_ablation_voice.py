@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from benchmarks.ablation_voice import Voice, distances, voice_of
+from benchmarks.ablation.voice_measures import Voice, distances, voice_of
 
 RATE = 16_000
 SECONDS = np.arange(2 * RATE) / RATE

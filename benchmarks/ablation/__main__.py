@@ -15,21 +15,27 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.ablation_judging import judge_all
-from benchmarks.ablation_outcome import Outcome
-from benchmarks.ablation_page import write_page
-from benchmarks.ablation_training import ARMS, train_all, train_start
-from benchmarks.speech import FOLDER, need_speech
-from coqui_scl_plugin.demo.corpus_files import Corpus
+from benchmarks.ablation.arms import ARMS
+from benchmarks.ablation.judging import judge_all
+from benchmarks.ablation.models import SETTINGS
+from benchmarks.ablation.outcome import Outcome
+from benchmarks.ablation.page import write_page
+from benchmarks.ablation.training import train_all, train_start
+from benchmarks.speech import need_speech
 
 
 def _options() -> argparse.Namespace:
     names = [arm.name for arm in ARMS]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("ablation_out"), help="folder of runs, to begin or go on with")
-    parser.add_argument("--docs", type=Path, default=Path("docs"), help="folder of the tables and figures")
     parser.add_argument(
-        "--start-steps", type=int, default=1500, help="of the start, without the loss; in blocks of 500"
+        "--model", choices=SETTINGS, default="small", help="a small VITS from random weights, or a pretrained voice"
+    )
+    parser.add_argument(
+        "--out", type=Path, help="folder of runs, to begin or go on with; by default ablation_out/MODEL"
+    )
+    parser.add_argument("--docs", type=Path, help="folder of the tables and figures; by default docs/ablation/MODEL")
+    parser.add_argument(
+        "--start-steps", type=int, help="of the start, without the loss, in blocks of 500; by default the model's"
     )
     parser.add_argument("--steps", type=int, default=300, help="of each run")
     parser.add_argument(
@@ -55,13 +61,17 @@ def main() -> None:
     torch.set_num_threads(1)
     for name in ("trainer", "TTS"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    corpus = Corpus.load(FOLDER.resolve())
+    setting = SETTINGS[options.model]()
+    out, docs = (
+        options.out or Path("ablation_out") / options.model,
+        options.docs or Path("docs/ablation") / options.model,
+    )
     if not options.skip_training:
         arms = [arm for arm in ARMS if arm.name in ("none", *options.arms)]
-        train_start(corpus, options.out, options.start_steps)
-        train_all(corpus, options.out, arms=arms, steps=options.steps, seeds=options.seeds, jobs=options.jobs)
-    judge_all(corpus, options.out, options.jobs, options.asr)
-    write_page(Outcome(options.out, ARMS), options.docs)
+        train_start(setting, out, options.start_steps or setting.start_steps)
+        train_all(setting, out, arms, steps=options.steps, seeds=options.seeds, jobs=options.jobs)
+    judge_all(setting.corpus(out), out, options.jobs, options.asr)
+    write_page(Outcome(out, ARMS), docs)
 
 
 if __name__ == "__main__":

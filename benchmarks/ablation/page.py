@@ -9,9 +9,10 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmarks.ablation_bench import ENCODERS
-from benchmarks.ablation_outcome import Arm, Outcome, mean
-from benchmarks.ablation_speech import WAYS
+from benchmarks.ablation.arms import Arm
+from benchmarks.ablation.bench import ENCODERS
+from benchmarks.ablation.outcome import Outcome, mean
+from benchmarks.ablation.synthesis import WAYS
 from coqui_scl_plugin.evaluation.metrics import Interval
 from coqui_scl_plugin.utils.atomic import replacing
 
@@ -218,7 +219,7 @@ def plot(outcome: Outcome, way: str) -> Figure:
 
 
 def page_parts(outcome: Outcome) -> dict[str, str]:
-    """Return the tables by the name of their file, without `ablation_` and suffix."""
+    """Return the tables by the name of their file, without suffix."""
     parts = {"costs": costs_table(outcome)}
     for way in WAYS:
         parts[way] = gains_table(outcome, way)
@@ -229,9 +230,10 @@ def page_parts(outcome: Outcome) -> dict[str, str]:
 
 def write_page(outcome: Outcome, docs: Path) -> None:
     """Write the tables and figures that docs/ablation.md includes."""
+    docs.mkdir(parents=True, exist_ok=True)
     for name, table in page_parts(outcome).items():
-        with replacing(docs / f"ablation_{name}.md") as temporary:
+        with replacing(docs / f"{name}.md") as temporary:
             temporary.write_text(f"<!-- made by `python -m benchmarks.ablation` -->\n{table}", encoding="utf-8")
     for way in WAYS:
-        with replacing(docs / f"ablation_{way}.svg") as temporary:
+        with replacing(docs / f"{way}.svg") as temporary:
             plot(outcome, way).savefig(temporary, metadata={"Date": None})

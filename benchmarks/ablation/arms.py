@@ -22,7 +22,7 @@ class Arm:
     """Norm of the loss's gradient at the generator's weights, relative to `BASE` with YourTTS's weight of 9. None: the
     section has a weight of its own."""
     prior: bool = False
-    """Whether the window is decoded from the prior; see `ablation_prior`."""
+    """Whether the window is decoded from the prior; see `prior`."""
 
     @property
     def encoders(self) -> tuple[str, ...]:

@@ -5,34 +5,15 @@ import json
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from benchmarks.ablation_bench import ENCODERS, BySpeaker
-from benchmarks.ablation_judging import FORMAT
+from benchmarks.ablation.arms import Arm
+from benchmarks.ablation.bench import ENCODERS, BySpeaker
+from benchmarks.ablation.judging import FORMAT
 from coqui_scl_plugin.evaluation.metrics import Interval, bootstrap_mean
 
 CONFIRMED = 3
 """Seeds from which on an arm counts as confirmed; with one, it was screened."""
-
-
-class Arm(Protocol):
-    """What the page needs to know of an arm: see `benchmarks.ablation_training.Arm`."""
-
-    @property
-    def name(self) -> str:
-        """Unique among the arms; `none` is the one that others are compared with."""
-
-    @property
-    def group(self) -> str:
-        """Arms of one group answer one question, or several alike."""
-
-    @property
-    def question(self) -> str:
-        """What the arm is there to answer."""
-
-    @property
-    def encoders(self) -> tuple[str, ...]:
-        """Those that it trains against."""
 
 
 Judged = Mapping[str, Any]

@@ -12,12 +12,11 @@ from typing import Any
 
 import torch
 
-from benchmarks.ablation_bench import Bench, BySpeaker, mean_by_speaker
-from benchmarks.ablation_real import RealSpeech, real_recordings
-from benchmarks.ablation_speech import Made, load_model, make_speech
-from benchmarks.ablation_voice import voice_of
+from benchmarks.ablation.bench import Bench, BySpeaker, mean_by_speaker
+from benchmarks.ablation.real import RealSpeech, real_recordings
+from benchmarks.ablation.synthesis import Made, load_model, make_speech
+from benchmarks.ablation.voice_measures import voice_of
 from benchmarks.processes import in_processes
-from coqui_scl_plugin.config import SclConfig
 from coqui_scl_plugin.demo.corpus_files import Corpus
 from coqui_scl_plugin.evaluation.evaluation_set import EvaluationSet, SyntheticRecording
 from coqui_scl_plugin.evaluation.verification import EmbeddedRecording, verify
@@ -81,13 +80,13 @@ def _training(out: Path) -> dict[str, Any] | None:
     if not (file := out / "run.json").is_file():
         return None
     run = json.loads(file.read_text(encoding="utf-8"))
-    history, section = run["history"], run["section"]
+    history = run["history"]
     weights, shares = history.get("scl_weight"), history.get("scl_gradient_share")
     cosine = "reference_cosine_"
     return {
         **{key: run[key] for key in ("arm", "seed", "steps", "model", "seconds_per_step")},
         "drift": run.get("drift", {}),
-        "weight": statistics.mean(weights) if weights else section.get("weight", SclConfig().weight),
+        "weight": statistics.mean(weights) if weights else run["weight"],
         "gradient_share": statistics.mean(shares) if shares else None,
         "reported_cosines": {
             key.removeprefix(cosine): statistics.mean(values[-_LAST:])
@@ -98,15 +97,14 @@ def _training(out: Path) -> dict[str, Any] | None:
 
 
 @torch.inference_mode()
-def judge_model(weights: Path, out: Path, corpus: Corpus, real: Path, asr: str | None) -> None:
+def judge_model(out: Path, corpus: Corpus, real: Path, asr: str | None) -> None:
     """Score one model by all judges, and write `judged.json` to `out`.
 
     CPU seconds by part: making the speech of three ways 13, three speaker encoders 33, fundamental frequency and
     spectrum 18, and DNSMOS of one recording of each speaker in two ways 12. A recogniser comes on top.
 
     Args:
-        weights: Checkpoint of the model.
-        out: Folder of the run.
+        out: Folder of the run: its `model.pth` and `config.json`.
         corpus: The data that all models trained on.
         real: File of `RealSpeech.kept`.
         asr: The recogniser, if character errors are wanted.
@@ -118,7 +116,7 @@ def judge_model(weights: Path, out: Path, corpus: Corpus, real: Path, asr: str |
     training = _training(out)
     bench = Bench.of_this_process(asr)
     real_speech = RealSpeech.kept(corpus, asr, real)
-    made = make_speech(load_model(weights, corpus, out), corpus, out / "audio")
+    made = make_speech(load_model(out), corpus, out / "audio")
     ends = real_speech.ends()
     found = {
         "format": FORMAT, "asr": asr, "training": training,
@@ -142,10 +140,9 @@ def is_judged(out: Path, asr: str | None) -> bool:
 
 def judge_all(corpus: Corpus, folder: Path, jobs: int, asr: str | None = None) -> None:
     """Score the start and every run without scores, `jobs` at a time; shows a progress bar. Raises ConfigError."""
-    wanted = [(folder / "start.pth", folder / "start")]
-    wanted += [(file.with_name("model.pth"), file.parent) for file in sorted(folder.glob("runs/*/run.json"))]
-    missing = [(weights, out) for weights, out in wanted if not is_judged(out, asr)]
+    wanted = [folder / "start", *(file.parent for file in sorted(folder.glob("runs/*/run.json")))]
+    missing = [out for out in wanted if not is_judged(out, asr)]
     if missing:
         real = real_file(folder)
         RealSpeech.kept(corpus, asr, real)  # once, before several processes would
-        in_processes(judge_model, [(weights, out, corpus, real, asr) for weights, out in missing], jobs, "judging")
+        in_processes(judge_model, [(out, corpus, real, asr) for out in missing], jobs, "judging")

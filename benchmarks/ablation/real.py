@@ -8,8 +8,8 @@ from typing import Any, Self
 
 import torch
 
-from benchmarks.ablation_bench import Bench, BySpeaker, mean_by_speaker
-from benchmarks.ablation_voice import DISTANCES, Voice, distances, voice_of
+from benchmarks.ablation.bench import Bench, BySpeaker, mean_by_speaker
+from benchmarks.ablation.voice_measures import DISTANCES, Voice, distances, voice_of
 from coqui_scl_plugin.demo.corpus_files import Corpus, Sample, load_beginning
 from coqui_scl_plugin.evaluation.evaluation_set import SpokenRecording
 from coqui_scl_plugin.evaluation.verification import EmbeddedRecording, embed_recordings

@@ -19,9 +19,9 @@ from torch import Tensor
 from trainer import Trainer, TrainerArgs
 from trainer.io import save_model
 
-from benchmarks.ablation_arms import BASE, Arm, arm_named
-from benchmarks.ablation_models import BATCH_SIZE, AblatedVits, Setting
-from benchmarks.ablation_prior import PriorVits
+from benchmarks.ablation.arms import BASE, Arm, arm_named
+from benchmarks.ablation.models import BATCH_SIZE, AblatedVits, Setting
+from benchmarks.ablation.prior import PriorVits
 from benchmarks.processes import in_processes
 from coqui_scl_plugin import SclVits, SclVitsConfig, build_encoder
 from coqui_scl_plugin.config import SclConfig
@@ -41,7 +41,6 @@ from coqui_scl_plugin.utils.fingerprint import fingerprint, named_tensors, same_
 YOURTTS_WEIGHT = 9.0
 _LONGEST = {"start": 8.0, "arm": 6.0}  # seconds
 _FEWEST = 3
-_BLOCK = 500  # steps
 _KEPT = (
     "loss_mel", "loss_spk_encoder", "scl_weight", "scl_gradient_share",
     *(f"reference_cosine_{encoder}" for encoder in ("ge2e", "campplus")),
@@ -102,17 +101,18 @@ def train_start(setting: Setting, folder: Path, steps: int) -> Path:
     if start.is_file():
         return start
     start.parent.mkdir(parents=True, exist_ok=True)
-    corpus, blocks, before = setting.corpus(folder), max(1, steps // _BLOCK), None
+    corpus, block, before = setting.corpus(folder), setting.block, None
+    blocks = max(1, steps // block)
     for index in range(blocks):
-        checkpoint = folder / f"start_{(index + 1) * _BLOCK}.pth"
+        checkpoint = folder / f"start_{(index + 1) * block}.pth"
         scl = SclConfig(enabled=False, weight=0.0)
         rate = setting.start_rate(index / blocks)
-        config = setting.config(corpus, scl, steps=_BLOCK, seed=index, rate=rate, runs=folder / "runs")
+        config = setting.config(corpus, scl, steps=block, seed=index, rate=rate, runs=folder / "runs")
         config.run_name = f"start-{index}"
         if index == 0:
             before = _initial(setting, config, folder)
         if not checkpoint.is_file():
-            trained = _train(config, training_samples(corpus, _LONGEST["start"]), _BLOCK, before)
+            trained = _train(config, training_samples(corpus, _LONGEST["start"]), block, before)
             with replacing(checkpoint) as temporary:
                 save_model(config, trained.model, str(temporary), current_step=0, epoch=0)
             mel = statistics.mean(trained.history["loss_mel"][-5:])
