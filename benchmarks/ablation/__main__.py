@@ -17,7 +17,7 @@ import torch
 
 from benchmarks.ablation.arms import ARMS
 from benchmarks.ablation.judging import judge_all
-from benchmarks.ablation.models import SETTINGS
+from benchmarks.ablation.model import PretrainedVoice
 from benchmarks.ablation.outcome import Outcome
 from benchmarks.ablation.page import write_page
 from benchmarks.ablation.training import train_all, train_start
@@ -27,17 +27,10 @@ from benchmarks.speech import need_speech
 def _options() -> argparse.Namespace:
     names = [arm.name for arm in ARMS]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--model", choices=SETTINGS, default="small", help="a small VITS from random weights, or a pretrained voice"
-    )
-    parser.add_argument(
-        "--out", type=Path, help="folder of runs, to begin or go on with; by default ablation_out/MODEL"
-    )
-    parser.add_argument("--docs", type=Path, help="folder of the tables and figures; by default docs/ablation/MODEL")
-    parser.add_argument(
-        "--start-steps", type=int, help="of the start, without the loss, in blocks of 500; by default the model's"
-    )
-    parser.add_argument("--steps", type=int, default=300, help="of each run")
+    parser.add_argument("--out", type=Path, default=Path("ablation_out"), help="folder of runs, to begin or go on with")
+    parser.add_argument("--docs", type=Path, default=Path("docs/ablation"), help="folder of the tables and figures")
+    parser.add_argument("--start-steps", type=int, default=500, help="of the start, without the loss; hundreds")
+    parser.add_argument("--steps", type=int, default=150, help="of each run")
     parser.add_argument(
         "--arms", nargs="+", choices=names, default=names, metavar="ARM",
         help=f"to train now beside `none`, by default all; the page shows all that were judged: {', '.join(names)}",
@@ -61,17 +54,13 @@ def main() -> None:
     torch.set_num_threads(1)
     for name in ("trainer", "TTS"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    setting = SETTINGS[options.model]()
-    out, docs = (
-        options.out or Path("ablation_out") / options.model,
-        options.docs or Path("docs/ablation") / options.model,
-    )
+    voice = PretrainedVoice()
     if not options.skip_training:
         arms = [arm for arm in ARMS if arm.name in ("none", *options.arms)]
-        train_start(setting, out, options.start_steps or setting.start_steps)
-        train_all(setting, out, arms, steps=options.steps, seeds=options.seeds, jobs=options.jobs)
-    judge_all(setting.corpus(out), out, options.jobs, options.asr)
-    write_page(Outcome(out, ARMS), docs)
+        train_start(voice, options.out, options.start_steps)
+        train_all(voice, options.out, arms, steps=options.steps, seeds=options.seeds, jobs=options.jobs)
+    judge_all(voice.corpus(options.out), options.out, options.jobs, options.asr)
+    write_page(Outcome(options.out, ARMS), options.docs)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn.functional import l1_loss
 from TTS.utils.audio.torch_transforms import wav_to_mel
 
-from benchmarks.ablation.models import AblatedVits
+from benchmarks.ablation.model import AblatedVits
 from coqui_scl_plugin.coqui.vits_batch import listen
 
 _NOISE_SCALE = 0.667  # Coqui's default at inference

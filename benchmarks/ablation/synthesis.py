@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import l1_loss
 from TTS.utils.audio.torch_transforms import wav_to_mel
 
-from benchmarks.ablation.models import AblatedVits
+from benchmarks.ablation.model import AblatedVits
 from coqui_scl_plugin import SclVitsConfig
 from coqui_scl_plugin.coqui.vits_audio import convert_voice, reconstruct, speaker_conditioning, spectrogram_for
 from coqui_scl_plugin.demo.corpus_files import Corpus, Sample, load_beginning

@@ -20,11 +20,11 @@ from trainer import Trainer, TrainerArgs
 from trainer.io import save_model
 
 from benchmarks.ablation.arms import BASE, Arm, arm_named
-from benchmarks.ablation.models import BATCH_SIZE, AblatedVits, Setting
+from benchmarks.ablation.model import BATCH_SIZE, AblatedVits, PretrainedVoice
 from benchmarks.ablation.prior import PriorVits
 from benchmarks.processes import in_processes
 from coqui_scl_plugin import SclVits, SclVitsConfig, build_encoder
-from coqui_scl_plugin.config import SclConfig
+from coqui_scl_plugin.config import ModuleRuleConfig, SclConfig
 from coqui_scl_plugin.consistency.term import SpeakerConsistency
 from coqui_scl_plugin.coqui.vits_batch import generate_pair
 from coqui_scl_plugin.demo.arms import training_list
@@ -39,8 +39,9 @@ from coqui_scl_plugin.utils.atomic import replacing
 from coqui_scl_plugin.utils.fingerprint import fingerprint, named_tensors, same_bits
 
 YOURTTS_WEIGHT = 9.0
-_LONGEST = {"start": 8.0, "arm": 6.0}  # seconds
+_LONGEST = 6.0  # seconds
 _FEWEST = 3
+_BLOCK = 100  # steps
 _KEPT = (
     "loss_mel", "loss_spk_encoder", "scl_weight", "scl_gradient_share",
     *(f"reference_cosine_{encoder}" for encoder in ("ge2e", "campplus")),
@@ -54,6 +55,7 @@ def section(arm: Arm, weight: float, cache: Path) -> SclConfig:
     config.from_dict({"model": config.model, "scl": given})
     if config.scl.enabled:
         config.scl.reference.cache = str(cache.resolve())
+    config.scl.freeze.modules = [ModuleRuleConfig(pattern="text_encoder")]  # knows English already; its pass is costly
     return config.scl
 
 
@@ -64,12 +66,12 @@ class _Trained:
     seconds_per_step: float
 
 
-def training_samples(corpus: Corpus, longest: float) -> list[Sample]:
-    """Those of at most `longest` seconds, of which a batch costs less; of each speaker at least three."""
+def training_samples(corpus: Corpus) -> list[Sample]:
+    """Return those of at most six seconds, of which a batch costs less; of each speaker at least three."""
     kept, by_length = [], sorted((soundfile.info(s["audio_file"]).duration, s["audio_file"], s) for s in corpus.train)
     for speaker in corpus.speakers:
         own = [(seconds, sample) for seconds, _, sample in by_length if sample["speaker_name"] == speaker]
-        kept += [sample for rank, (seconds, sample) in enumerate(own) if seconds <= longest or rank < _FEWEST]
+        kept += [sample for rank, (seconds, sample) in enumerate(own) if seconds <= _LONGEST or rank < _FEWEST]
     return kept
 
 
@@ -92,8 +94,8 @@ def _train(
 # --- the start --------------------------------------------------------------------------------------------------------
 
 
-def train_start(setting: Setting, folder: Path, steps: int) -> Path:
-    """Train without any speaker consistency loss, and keep the weights alone.
+def train_start(voice: PretrainedVoice, folder: Path, steps: int) -> Path:
+    """Train the voice to speak with ten voices, without any speaker consistency loss, and keep the weights alone.
 
     A block that was interrupted begins again; those before it are kept.
     """
@@ -101,18 +103,14 @@ def train_start(setting: Setting, folder: Path, steps: int) -> Path:
     if start.is_file():
         return start
     start.parent.mkdir(parents=True, exist_ok=True)
-    corpus, block, before = setting.corpus(folder), setting.block, None
-    blocks = max(1, steps // block)
-    for index in range(blocks):
-        checkpoint = folder / f"start_{(index + 1) * block}.pth"
-        scl = SclConfig(enabled=False, weight=0.0)
-        rate = setting.start_rate(index / blocks)
-        config = setting.config(corpus, scl, steps=block, seed=index, rate=rate, runs=folder / "runs")
+    corpus, before = voice.corpus(folder), _initial(voice, folder)
+    for index in range(max(1, steps // _BLOCK)):
+        checkpoint = folder / f"start_{(index + 1) * _BLOCK}.pth"
+        scl = section(arm_named("none"), 0.0, folder)
+        config = voice.config(corpus, scl, steps=_BLOCK, seed=index, runs=folder / "runs")
         config.run_name = f"start-{index}"
-        if index == 0:
-            before = _initial(setting, config, folder)
         if not checkpoint.is_file():
-            trained = _train(config, training_samples(corpus, _LONGEST["start"]), block, before)
+            trained = _train(config, training_samples(corpus), _BLOCK, before)
             with replacing(checkpoint) as temporary:
                 save_model(config, trained.model, str(temporary), current_step=0, epoch=0)
             mel = statistics.mean(trained.history["loss_mel"][-5:])
@@ -124,13 +122,14 @@ def train_start(setting: Setting, folder: Path, steps: int) -> Path:
     return start
 
 
-def _initial(setting: Setting, config: SclVitsConfig, folder: Path) -> Path | None:
-    """Write the weights that the start begins with; None for random ones."""
-    weights, file = setting.initial(config), folder / "start_0.pth"
-    if weights is None:
-        return None
-    with replacing(file) as temporary:
-        torch.save({"model": weights, "step": 0, "epoch": 0}, temporary)
+def _initial(voice: PretrainedVoice, folder: Path) -> Path:
+    """Write the weights that the start begins with."""
+    file, scl = folder / "start_0.pth", SclConfig(enabled=False, weight=0.0)
+    if not file.is_file():
+        torch.manual_seed(0)
+        weights = voice.initial(voice.config(voice.corpus(folder), scl, steps=1, seed=0, runs=folder))
+        with replacing(file) as temporary:
+            torch.save({"model": weights, "step": 0, "epoch": 0}, temporary)
     return file
 
 
@@ -153,11 +152,11 @@ def _spread_batches(model: SclVits, samples: list[Sample]) -> list[dict[str, Any
     ]
 
 
-def _gradient_norm(arm: Arm, setting: Setting, folder: Path) -> float:
+def _gradient_norm(arm: Arm, voice: PretrainedVoice, folder: Path) -> float:
     """Return the norm, a median of batches, of the unweighted loss's gradient at the weights of the generator."""
-    corpus, cache = setting.corpus(folder), folder / "references.safetensors"
-    samples = training_samples(corpus, _LONGEST["arm"])
-    config = setting.config(corpus, section(arm, 1.0, cache), steps=1, seed=0, rate=setting.rate, runs=folder)
+    corpus, cache = voice.corpus(folder), folder / "references.safetensors"
+    samples = training_samples(corpus)
+    config = voice.config(corpus, section(arm, 1.0, cache), steps=1, seed=0, runs=folder)
     model = AblatedVits(config)
     model.load_state_dict(torch.load(folder / "start" / "model.pth", map_location="cpu", weights_only=True)["model"])
     model.parts.build_consistency()
@@ -174,7 +173,7 @@ def _gradient_norm(arm: Arm, setting: Setting, folder: Path) -> float:
     return statistics.median(norms)  # a batch of silences would drive a mean
 
 
-def _weight_of(arm: Arm, setting: Setting, folder: Path) -> float:
+def _weight_of(arm: Arm, voice: PretrainedVoice, folder: Path) -> float:
     """Return the weight of an arm; its norm is measured once, and kept in `norms/`.
 
     One weight for all would compare gradients of different strength rather than losses.
@@ -183,15 +182,15 @@ def _weight_of(arm: Arm, setting: Setting, folder: Path) -> float:
         return float(arm.section.get("weight", 0.0))
     if arm.section == arm_named(BASE).section:
         return arm.strength * YOURTTS_WEIGHT
-    norms = [_kept_norm(one, setting, folder) for one in (arm_named(BASE), arm)]
+    norms = [_kept_norm(one, voice, folder) for one in (arm_named(BASE), arm)]
     return arm.strength * YOURTTS_WEIGHT * norms[0] / norms[1]
 
 
-def _kept_norm(arm: Arm, setting: Setting, folder: Path) -> float:
+def _kept_norm(arm: Arm, voice: PretrainedVoice, folder: Path) -> float:
     file = folder / "norms" / f"{arm.name}.json"
     if not file.is_file():
         file.parent.mkdir(exist_ok=True)
-        norm = _gradient_norm(arm, setting, folder)
+        norm = _gradient_norm(arm, voice, folder)
         with replacing(file) as temporary:
             temporary.write_text(json.dumps(norm), encoding="utf-8")
     return float(json.loads(file.read_text(encoding="utf-8")))
@@ -224,17 +223,17 @@ def _drift(name: str, encoder: SegmentEncoder, corpus: Corpus) -> dict[str, Any]
     }
 
 
-def train_run(arm: Arm, seed: int, steps: int, setting: Setting, folder: Path) -> None:
+def train_run(arm: Arm, seed: int, steps: int, voice: PretrainedVoice, folder: Path) -> None:
     """One run of an arm: `model.pth`, `config.json`, and `run.json`, which says that the run is whole."""
     torch.set_num_threads(1)
     for name in ("trainer", "TTS"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    own, corpus = folder / "runs" / f"{arm.name}-{seed}", setting.corpus(folder)
-    weight = _weight_of(arm, setting, folder)
+    own, corpus = folder / "runs" / f"{arm.name}-{seed}", voice.corpus(folder)
+    weight = _weight_of(arm, voice, folder)
     scl = section(arm, weight, folder / "references.safetensors")
-    config = setting.config(corpus, scl, steps=steps, seed=seed, rate=setting.rate, runs=own)
+    config = voice.config(corpus, scl, steps=steps, seed=seed, runs=own)
     config.run_name = arm.name
-    samples, start = training_samples(corpus, _LONGEST["arm"]), folder / "start" / "model.pth"
+    samples, start = training_samples(corpus), folder / "start" / "model.pth"
     trained = _train(config, samples, steps, start, prior=arm.prior)
     consistency = trained.model.speaker_encoder_loss
     encoders = consistency.encoders.segment_encoders if consistency is not None else {}
@@ -252,7 +251,7 @@ def train_run(arm: Arm, seed: int, steps: int, setting: Setting, folder: Path) -
         temporary.write_text(json.dumps(run, indent=1), encoding="utf-8")
 
 
-def train_all(setting: Setting, folder: Path, arms: Sequence[Arm], *, steps: int, seeds: int, jobs: int) -> None:
+def train_all(voice: PretrainedVoice, folder: Path, arms: Sequence[Arm], *, steps: int, seeds: int, jobs: int) -> None:
     """Every run of the arms that is missing, `jobs` at a time, under a progress bar.
 
     A seed after the other, so that what is there can be compared at any time.
@@ -261,4 +260,4 @@ def train_all(setting: Setting, folder: Path, arms: Sequence[Arm], *, steps: int
     missing = [
         (arm, seed) for arm, seed in wanted if not (folder / "runs" / f"{arm.name}-{seed}" / "run.json").is_file()
     ]
-    in_processes(train_run, [(arm, seed, steps, setting, folder) for arm, seed in missing], jobs, "training")
+    in_processes(train_run, [(arm, seed, steps, voice, folder) for arm, seed in missing], jobs, "training")

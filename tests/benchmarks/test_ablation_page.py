@@ -218,9 +218,9 @@ def test_scores_of_a_former_version_are_refused(folder):
 
 
 def test_the_page_includes_what_is_written(folder, tmp_path):
-    write_page(Outcome(folder, ARMS), tmp_path / "ablation" / "voice")
+    write_page(Outcome(folder, ARMS), tmp_path / "docs" / "ablation")
     included = re.findall(r"^```\{(?:include|image)\} (\S+)", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
-    assert sorted(included) == sorted(f"ablation/voice/{file.name}" for file in tmp_path.rglob("*.*"))
+    assert sorted(included) == sorted(f"ablation/{file.name}" for file in (tmp_path / "docs").rglob("*.*"))
 
 
 # --- what is judged already -------------------------------------------------------------------------------------------

