@@ -13,11 +13,12 @@ from torch import Tensor
 from torch.nn.functional import l1_loss
 from TTS.utils.audio.torch_transforms import wav_to_mel
 
-from benchmarks.ablation_training import ENCODERS, AblatedVits, model_config
+from benchmarks.ablation_training import ENCODERS, model_config
 from benchmarks.processes import in_processes
 from coqui_scl_plugin import build_encoder
 from coqui_scl_plugin.coqui.vits_audio import convert_voice, reconstruct, speaker_conditioning, spectrogram_for
 from coqui_scl_plugin.demo.corpus_files import Corpus, Sample, load_beginning
+from coqui_scl_plugin.demo.small_vits import SmallVits
 from coqui_scl_plugin.encoders.segment_encoder import SegmentEncoder
 from coqui_scl_plugin.evaluation.evaluation_set import EvaluationSet, SyntheticRecording
 from coqui_scl_plugin.evaluation.verification import EmbeddedRecording, verify
@@ -51,7 +52,7 @@ def _recording(sample: Sample) -> Recording:
     return Recording(sample["audio_unique_name"], Path(sample["audio_file"]), sample["speaker_name"])
 
 
-def _mel(model: AblatedVits, waveform: Tensor) -> Tensor:
+def _mel(model: SmallVits, waveform: Tensor) -> Tensor:
     audio = model.config.audio
     mel: Tensor = wav_to_mel(
         waveform[None, None], audio.fft_size, audio.num_mels, audio.sample_rate, audio.hop_length, audio.win_length,
@@ -60,7 +61,7 @@ def _mel(model: AblatedVits, waveform: Tensor) -> Tensor:
     return mel
 
 
-def _synthesise(model: AblatedVits, corpus: Corpus, folder: Path) -> tuple[dict[str, list[SyntheticRecording]], float]:
+def _synthesise(model: SmallVits, corpus: Corpus, folder: Path) -> tuple[dict[str, list[SyntheticRecording]], float]:
     """Reconstruct each held-out recording's beginning, and convert it to the next speaker; measure the mel loss."""
     audio, speakers, mel_losses = model.config.audio, corpus.speakers, []
     made: dict[str, list[SyntheticRecording]] = {way: [] for way in WAYS}
@@ -86,8 +87,8 @@ def _synthesise(model: AblatedVits, corpus: Corpus, folder: Path) -> tuple[dict[
     return made, sum(mel_losses) / len(mel_losses)
 
 
-def _model_of(weights: Path, corpus: Corpus, folder: Path) -> AblatedVits:
-    model = AblatedVits(model_config(corpus, folder))
+def _model_of(weights: Path, corpus: Corpus, folder: Path) -> SmallVits:
+    model = SmallVits(model_config(corpus, folder))
     state = torch.load(weights, map_location="cpu", weights_only=True)["model"]
     model.load_state_dict({name: value for name, value in state.items() if "speaker_encoder" not in name})
     return model.eval()

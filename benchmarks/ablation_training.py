@@ -15,11 +15,9 @@ from typing import Any, cast
 
 import soundfile
 import torch
-from torch import Tensor, nn
-from torch.nn.utils.parametrizations import weight_norm
+from torch import Tensor
 from trainer import Trainer, TrainerArgs
 from trainer.io import save_model
-from TTS.tts.layers.vits.discriminator import DiscriminatorS
 
 from benchmarks.processes import in_processes
 from coqui_scl_plugin import SclVits, SclVitsConfig, build_encoder
@@ -29,7 +27,7 @@ from coqui_scl_plugin.coqui.vits_batch import generate_pair
 from coqui_scl_plugin.demo.arms import training_list
 from coqui_scl_plugin.demo.corpus_files import Corpus, Sample, load_beginning
 from coqui_scl_plugin.demo.loss_recorder import LossRecorder
-from coqui_scl_plugin.demo.small_vits import small_config
+from coqui_scl_plugin.demo.small_vits import SmallVits, small_config
 from coqui_scl_plugin.encoders.audio import ResampledAudio, resample
 from coqui_scl_plugin.encoders.segment_encoder import SegmentEncoder
 from coqui_scl_plugin.freeze import FrozenPolicy
@@ -90,7 +88,6 @@ def section(arm: Arm, weight: float, cache: Path) -> SclConfig:
 
 def _config(corpus: Corpus, scl: SclConfig, *, steps: int, seed: int, rate: float, runs: Path) -> SclVitsConfig:
     config = small_config(corpus, steps=steps, batch_size=BATCH_SIZE, seed=seed, runs=runs)
-    config.model_args.upsample_initial_channel_decoder = 192
     config.lr_gen = config.lr_disc = rate
     config.plot_step = config.print_step = 10
     config.scl = scl
@@ -100,33 +97,6 @@ def _config(corpus: Corpus, scl: SclConfig, *, steps: int, seed: int, rate: floa
 def model_config(corpus: Corpus, folder: Path) -> SclVitsConfig:
     """Return a config with the architecture of all runs, to load a model with."""
     return _config(corpus, section(ARMS[0], 0.0, folder), steps=1, seed=0, rate=_RATE, runs=folder)
-
-
-class NarrowDiscriminator(DiscriminatorS):
-    """Coqui's scale discriminator, narrower."""
-
-    _layers = (  # channels before and after, width, stride, groups
-        (1, 8, 15, 1, 1), (8, 32, 41, 4, 4), (32, 64, 41, 4, 8), (64, 128, 41, 4, 16), (128, 128, 41, 4, 16),
-        (128, 128, 5, 1, 1),
-    )  # fmt: skip
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.convs = nn.ModuleList(
-            weight_norm(nn.Conv1d(before, after, width, stride, groups=groups, padding=width // 2))
-            for before, after, width, stride, groups in self._layers
-        )
-        self.conv_post = weight_norm(nn.Conv1d(128, 1, 3, padding=1))
-
-
-class AblatedVits(SclVits):
-    """`SclVits` with a discriminator for which two cores suffice: Coqui's own is two thirds of a step."""
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        """Put the narrow one in place while stock's constructor runs."""
-        super().__setattr__(name, value)
-        if name == "disc":
-            self.disc.nets[0] = NarrowDiscriminator()
 
 
 @dataclass
@@ -147,7 +117,7 @@ def training_samples(corpus: Corpus, longest: float) -> list[Sample]:
 
 def _train(config: SclVitsConfig, samples: list[Sample], steps: int, seed: int, start: Path | None) -> _Trained:
     torch.manual_seed(seed)
-    model, recorder, ticks = AblatedVits(config), LossRecorder(_KEPT), []
+    model, recorder, ticks = SmallVits(config), LossRecorder(_KEPT), []
     trainer = Trainer(
         TrainerArgs(restore_path=str(start) if start else ""), config, config.output_path, model=model,
         train_samples=training_list(samples, steps * BATCH_SIZE, seed), eval_samples=[],
@@ -205,7 +175,7 @@ def _spread_batches(model: SclVits, samples: list[Sample]) -> list[dict[str, Any
 def _gradient_norm(arm: Arm, corpus: Corpus, start: Path, cache: Path) -> float:
     """Mean norm of the gradient that the unweighted loss sends to the waveform that the start generates."""
     samples = training_samples(corpus, _LONGEST["arm"])
-    model = AblatedVits(_config(corpus, section(arm, 1.0, cache), steps=1, seed=0, rate=_RATE, runs=cache.parent))
+    model = SmallVits(_config(corpus, section(arm, 1.0, cache), steps=1, seed=0, rate=_RATE, runs=cache.parent))
     model.load_state_dict(torch.load(start, map_location="cpu", weights_only=True)["model"])
     model.parts.build_consistency()
     consistency = cast(SpeakerConsistency, model.train().speaker_encoder_loss)
