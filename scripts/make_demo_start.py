@@ -3,9 +3,9 @@
     python scripts/make_demo_start.py WORK
 
 WORK keeps a checkpoint a block of steps (`start_500.pth`, ...). An interrupted block begins again, those before it are
-kept, so use another folder for other arguments. Each block has a seed of its own, the seed plus its index, and makes its
-optimizers anew. The result is `coqui_scl_plugin/demo/start.safetensors`, in half precision. One thread, so that the
-order of sums does not depend on the machine's cores: 6000 steps take an hour.
+kept, so use another folder for other arguments. Each block has a seed of its own, the seed plus its index, and makes
+its optimizers anew. The result is `coqui_scl_plugin/demo/start.safetensors`, in half precision. One thread, so that
+the order of sums does not depend on the machine's cores: 6000 steps take an hour.
 """
 
 import argparse

@@ -34,17 +34,17 @@ def table(results: dict[str, Any]) -> Table:
     """Return a table of SECS of both arms, beside cosines of real speech, and of the time of a step."""
     shown = Table(title="SECS of held-out sentences", title_justify="left")
     shown.add_column("speaker encoder")
-    shown.add_column("speech")
     for column in ("no SCL", "SCL", "change", "real, other", "real, same"):
         shown.add_column(column, justify="right")
     for encoder, role, kind in _rows(results):
         without, with_scl = (_mean_secs(results, arm, kind, encoder) for arm in ARMS)
         calibration = results["real_speech"][encoder]
         real = (f"{calibration[end]:.3f}" if end in calibration else "-" for end in ("floor", "ceiling"))
-        change = f"{with_scl - without:+.3f}"
-        shown.add_row(f"{encoder}, {role}", SPEECH[kind], f"{without:.3f}", f"{with_scl:.3f}", change, *real)
+        if kind == next(iter(SPEECH)):
+            shown.add_row(f"{encoder}, {role}", "", "", "", *real)
+        shown.add_row(f"  {SPEECH[kind]}", f"{without:.3f}", f"{with_scl:.3f}", f"{with_scl - without:+.3f}", "", "")
     seconds = [results["arms"][arm]["seconds_per_step"] for arm in ARMS]
-    shown.add_row("seconds per step", "", *(f"{s:.2f}" for s in seconds), f"{seconds[1] - seconds[0]:+.2f}", "", "")
+    shown.add_row("seconds per step", *(f"{s:.2f}" for s in seconds), f"{seconds[1] - seconds[0]:+.2f}", "", "")
     return shown
 
 

@@ -92,7 +92,7 @@ def run_demo(options: DemoOptions, *, as_json: bool) -> None:
     """
     console = Console(stderr=as_json)
     corpus, start = Corpus.load((options.data or BUNDLED).resolve()), Start.load()
-    section = demo_section()
+    section = demo_section(corpus)
     _announce(options, corpus, start, section, console)
     arms, speech = _train_both(options, corpus, start, section, console, as_json=as_json)
     secs, real_speech = score(write_audio(options.out / "audio", corpus, speech), section)

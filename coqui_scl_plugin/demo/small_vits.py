@@ -22,13 +22,20 @@ FINE_TUNING_RATE = 2e-4
 """Learning rate of the demo's two runs: the one with which the start ended, Coqui's default."""
 
 
-def demo_section() -> SclConfig:
-    """Return the section of the demo; without the wheel of campplus, the loss trains against ge2e alone."""
+_LISTENING_SECONDS = 2.0
+
+
+def demo_section(corpus: Corpus) -> SclConfig:
+    """Return the section of the demo.
+
+    The window is no longer than the shortest recording, which would shorten it anyway. Without the wheel of campplus,
+    the loss trains against ge2e alone.
+    """
     section = SclConfig(
         loss=LossConfig(name="ensemble"),
         encoders=[EncoderConfig(name="ge2e"), EncoderConfig(name="campplus")],
         holdout=[EncoderConfig(name="dvector")],
-        window=WindowConfig(seconds=2.0),
+        window=WindowConfig(seconds=min(_LISTENING_SECONDS, corpus.shortest)),
     )
     try:
         build_encoder_of(EncoderConfig(name="campplus"), "campplus")

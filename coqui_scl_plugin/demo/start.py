@@ -17,6 +17,7 @@ from coqui_scl_plugin.utils.atomic import replacing
 
 START = Path(__file__).parent / "start.safetensors"
 """Made by `scripts/make_demo_start.py`; its metadata says how."""
+_METADATA = "demo_start"
 _SPEAKERS = "emb_g.weight"
 
 
@@ -35,16 +36,19 @@ class Start:
     def load(cls, file: Path = START) -> Self:
         """Read the file."""
         with safe_open(file, "pt") as opened:
-            metadata = opened.metadata()
+            made = json.loads(opened.metadata()[_METADATA])
             weights = {name: opened.get_tensor(name).float() for name in opened.keys()}  # noqa: SIM118  # no mapping
-        return cls(weights, json.loads(metadata["speakers"]), int(metadata["sample_rate"]))
+        return cls(weights, made["speakers"], made["sample_rate"])
 
-    def save(self, file: Path, **metadata: Any) -> None:
-        """Write the file, in half precision, whole or not at all; `metadata` says how the weights were made."""
-        described = {**metadata, "speakers": json.dumps(self.speakers), "sample_rate": self.sample_rate}
+    def save(self, file: Path, **made: Any) -> None:
+        """Write the file, in half precision, whole or not at all; `made` says how, and is part of its metadata.
+
+        The same weights give the same bytes: all metadata is one entry, since safetensors orders entries at random.
+        """
+        described = json.dumps({**made, "speakers": self.speakers, "sample_rate": self.sample_rate})
         halves = {name: tensor.half().contiguous() for name, tensor in self.weights.items()}
         with replacing(file) as temporary:
-            temporary.write_bytes(save(halves, {name: str(value) for name, value in described.items()}))
+            temporary.write_bytes(save(halves, {_METADATA: described}))
 
     def fill(self, model: SmallVits) -> None:
         """Load the weights into a model; a speaker unknown to the start begins at the mean of those it knows."""
@@ -67,6 +71,7 @@ class Start:
 
 def _unread(corpus: Corpus) -> list[str]:
     """Return the characters of the texts that the model's tokenizer leaves out."""
-    tokenizer, _ = TTSTokenizer.init_from_config(small_config(corpus, steps=1, batch_size=1, seed=0, runs=corpus.folder))
+    config = small_config(corpus, steps=1, batch_size=1, seed=0, runs=corpus.folder)
+    tokenizer, _ = TTSTokenizer.init_from_config(config)
     texts = (tokenizer.text_cleaner(sample["text"]) for sample in (*corpus.train, *corpus.held_out))
     return sorted({character for text in texts for character in text} - set(tokenizer.characters.vocab))
