@@ -160,7 +160,7 @@ def test_without_campplus_it_trains_against_ge2e_alone_and_says_so(tmp_path, mon
     results = json.loads((tmp_path / "results.json").read_text())
     assert results["encoders"]["training"] == ["ge2e"]
     assert [*results["real_speech"]] == ["ge2e", "dvector"]
-    assert capsys.readouterr().out.count("campplus") == 1
+    assert "against ge2e alone: campplus is not installed" in " ".join(capsys.readouterr().out.split())
 
 
 def test_json_is_all_that_goes_to_standard_output(tmp_path, capsys):
