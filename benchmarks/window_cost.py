@@ -42,6 +42,7 @@ def _samples(corpus: Corpus, count: int) -> list[Sample]:
 
 def _config(corpus: Corpus, encoders: list[str], size: str, folder: Path) -> SclVitsConfig:
     config = small_config(corpus, steps=1, batch_size=4, seed=0, runs=folder)
+    config.model_args.upsample_initial_channel_decoder = 64  # the demo's when docs/window.md was measured
     if size == "full":
         speakers = config.model_args.num_speakers
         config.model_args = type(config.model_args)(use_speaker_embedding=True, num_speakers=speakers)

@@ -5,55 +5,24 @@ import importlib.resources
 import json
 import unicodedata
 from pathlib import Path
-from typing import Any
 
 import soundfile
 import torch
-from torch import nn
-from torch.nn.utils.parametrizations import weight_norm
 from TTS.tts.configs.shared_configs import CharactersConfig
 from TTS.tts.configs.vits_config import VitsArgs
-from TTS.tts.layers.vits.discriminator import DiscriminatorS
 from TTS.tts.utils.text.phonemizers import ESpeak
 
 from benchmarks.ablation.piper_voice import piper_weights
 from benchmarks.speech import FOLDER
-from coqui_scl_plugin import SclVits, SclVitsConfig
+from coqui_scl_plugin import SclVitsConfig
 from coqui_scl_plugin.config import SclConfig
 from coqui_scl_plugin.demo.corpus_files import Corpus
-from coqui_scl_plugin.demo.small_vits import small_config
+from coqui_scl_plugin.demo.small_vits import SmallVits, small_config
 from coqui_scl_plugin.encoders.audio import resample
 from coqui_scl_plugin.utils.atomic import replacing_folder
 
 BATCH_SIZE = 4
 _RATE = 2e-4  # Coqui's default
-
-
-class NarrowDiscriminator(DiscriminatorS):
-    """Coqui's scale discriminator, narrower."""
-
-    _layers = (  # channels before and after, width, stride, groups
-        (1, 8, 15, 1, 1), (8, 32, 41, 4, 4), (32, 64, 41, 4, 8), (64, 128, 41, 4, 16), (128, 128, 41, 4, 16),
-        (128, 128, 5, 1, 1),
-    )  # fmt: skip
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.convs = nn.ModuleList(
-            weight_norm(nn.Conv1d(before, after, width, stride, groups=groups, padding=width // 2))
-            for before, after, width, stride, groups in self._layers
-        )
-        self.conv_post = weight_norm(nn.Conv1d(128, 1, 3, padding=1))
-
-
-class AblatedVits(SclVits):
-    """`SclVits` with a discriminator for which two cores suffice: Coqui's own is two thirds of a step."""
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        """Put the narrow one in place while stock's constructor runs."""
-        super().__setattr__(name, value)
-        if name == "disc":
-            self.disc.nets[0] = NarrowDiscriminator()
 
 
 class PretrainedVoice:
@@ -120,7 +89,7 @@ class PretrainedVoice:
 
     def initial(self, config: SclVitsConfig) -> dict[str, torch.Tensor]:
         """Return the voice's weights where they fit, and random ones for the rest."""
-        model = AblatedVits(config)
+        model = SmallVits(config)
         weights, of_voice = model.state_dict(), piper_weights(self._voice)
         of_symbols = of_voice.pop("text_encoder.emb.weight")
         for row, symbol in enumerate(model.tokenizer.characters.vocab):

@@ -7,13 +7,13 @@ from torch import Tensor, nn
 from torch.nn.functional import l1_loss
 from TTS.utils.audio.torch_transforms import wav_to_mel
 
-from benchmarks.ablation.model import AblatedVits
 from coqui_scl_plugin.coqui.vits_batch import listen
+from coqui_scl_plugin.demo.small_vits import SmallVits
 
 _NOISE_SCALE = 0.667  # Coqui's default at inference
 
 
-class PriorVits(AblatedVits):
+class PriorVits(SmallVits):
     """Decodes the listening window from the prior: the text's aligned means and variances, through the inverse flow.
 
     The gradient so reaches text encoder and flow, which the posterior path never reaches. As a counterweight, the mel

@@ -11,10 +11,10 @@ from torch import Tensor
 from torch.nn.functional import l1_loss
 from TTS.utils.audio.torch_transforms import wav_to_mel
 
-from benchmarks.ablation.model import AblatedVits
 from coqui_scl_plugin import SclVitsConfig
 from coqui_scl_plugin.coqui.vits_audio import convert_voice, reconstruct, speaker_conditioning, spectrogram_for
 from coqui_scl_plugin.demo.corpus_files import Corpus, Sample, load_beginning
+from coqui_scl_plugin.demo.small_vits import SmallVits
 from coqui_scl_plugin.evaluation.evaluation_set import SyntheticRecording
 
 WAYS = {"reconstruction": "Reconstruction", "conversion": "Conversion", "text": "Speech from text"}
@@ -31,17 +31,17 @@ class Made:
     """Of the reconstructions, by speaker."""
 
 
-def load_model(folder: Path) -> AblatedVits:
+def load_model(folder: Path) -> SmallVits:
     """Return the model of a run's folder, in eval mode: `model.pth`, as `config.json` describes it."""
     config = SclVitsConfig()
     config.load_json(str(folder / "config.json"))
-    model = AblatedVits(config)
+    model = SmallVits(config)
     state = torch.load(folder / "model.pth", map_location="cpu", weights_only=True)["model"]
     model.load_state_dict({name: value for name, value in state.items() if "speaker_encoder" not in name})
     return model.eval()
 
 
-def _mel(model: AblatedVits, waveform: Tensor) -> Tensor:
+def _mel(model: SmallVits, waveform: Tensor) -> Tensor:
     audio = model.config.audio
     mel: Tensor = wav_to_mel(
         waveform[None, None], audio.fft_size, audio.num_mels, audio.sample_rate, audio.hop_length, audio.win_length,
@@ -50,18 +50,18 @@ def _mel(model: AblatedVits, waveform: Tensor) -> Tensor:
     return mel
 
 
-def _mel_loss(model: AblatedVits, synthetic: Tensor, real: Tensor) -> float:
+def _mel_loss(model: SmallVits, synthetic: Tensor, real: Tensor) -> float:
     length = min(len(synthetic), len(real))
     return float(l1_loss(_mel(model, synthetic[:length]), _mel(model, real[:length])))
 
 
-def _speak(model: AblatedVits, sample: Sample, seed: int) -> Tensor:
+def _speak(model: SmallVits, sample: Sample, seed: int) -> Tensor:
     torch.manual_seed(seed)  # of the latents, whose draw is all that is random here
     spoken = model.synthesize(sample["text"], speaker=sample["speaker_name"], language=None)["wav"]
     return torch.as_tensor(np.atleast_1d(spoken))
 
 
-def _ways(model: AblatedVits, sample: Sample, real: Tensor, other: str, seed: int) -> dict[str, Tensor]:
+def _ways(model: SmallVits, sample: Sample, real: Tensor, other: str, seed: int) -> dict[str, Tensor]:
     """Return `[T]` by way: the beginning `real` of a recording in its own and another voice, and its whole sentence."""
     spec = spectrogram_for(model, real, model.config.audio.sample_rate)
     source = speaker_conditioning(model, sample["speaker_name"])
@@ -72,7 +72,7 @@ def _ways(model: AblatedVits, sample: Sample, real: Tensor, other: str, seed: in
     }
 
 
-def make_speech(model: AblatedVits, corpus: Corpus, folder: Path) -> Made:
+def make_speech(model: SmallVits, corpus: Corpus, folder: Path) -> Made:
     """Write WAY/SPEAKER-FILE.wav for each held-out recording; it is converted to the next speaker.
 
     The seed of a sentence is its place among the held-out ones, so that all models draw the same.

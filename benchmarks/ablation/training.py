@@ -20,7 +20,7 @@ from trainer import Trainer, TrainerArgs
 from trainer.io import save_model
 
 from benchmarks.ablation.arms import BASE, Arm, arm_named
-from benchmarks.ablation.model import BATCH_SIZE, AblatedVits, PretrainedVoice
+from benchmarks.ablation.model import BATCH_SIZE, PretrainedVoice
 from benchmarks.ablation.prior import PriorVits
 from benchmarks.processes import in_processes
 from coqui_scl_plugin import SclVits, SclVitsConfig, build_encoder
@@ -30,6 +30,7 @@ from coqui_scl_plugin.coqui.vits_batch import generate_pair
 from coqui_scl_plugin.demo.arms import training_list
 from coqui_scl_plugin.demo.corpus_files import Corpus, Sample, load_beginning
 from coqui_scl_plugin.demo.loss_recorder import LossRecorder
+from coqui_scl_plugin.demo.small_vits import SmallVits
 from coqui_scl_plugin.encoders.audio import ResampledAudio, resample
 from coqui_scl_plugin.encoders.segment_encoder import SegmentEncoder
 from coqui_scl_plugin.freeze import FrozenPolicy
@@ -79,7 +80,7 @@ def _train(
     config: SclVitsConfig, samples: list[Sample], steps: int, start: Path | None, *, prior: bool = False
 ) -> _Trained:
     torch.manual_seed(config.training_seed)
-    model = PriorVits(config) if prior else AblatedVits(config)
+    model = PriorVits(config) if prior else SmallVits(config)
     recorder, ticks = LossRecorder(_KEPT), []
     trainer = Trainer(
         TrainerArgs(restore_path=str(start) if start else ""), config, config.output_path, model=model,
@@ -157,7 +158,7 @@ def _gradient_norm(arm: Arm, voice: PretrainedVoice, folder: Path) -> float:
     corpus, cache = voice.corpus(folder), folder / "references.safetensors"
     samples = training_samples(corpus)
     config = voice.config(corpus, section(arm, 1.0, cache), steps=1, seed=0, runs=folder)
-    model = AblatedVits(config)
+    model = SmallVits(config)
     model.load_state_dict(torch.load(folder / "start" / "model.pth", map_location="cpu", weights_only=True)["model"])
     model.parts.build_consistency()
     consistency = cast(SpeakerConsistency, model.train().speaker_encoder_loss)

@@ -14,10 +14,10 @@ def demo(
     options: DemoOptions,
     as_json: Annotated[bool, typer.Option("--json", help="Print results.json instead of the table.")] = False,
 ) -> None:
-    """Train a small multi-speaker VITS twice from one start, without and with the loss, and compare.
+    """Fine-tune a small multi-speaker VITS twice from one start that speaks, without and with the loss, and compare.
 
-    The loss trains against the encoder ge2e; dvector is held out. Ends with 1 if an encoder moved or no gradient
-    arrived.
+    The loss trains against the encoders ge2e and campplus; dvector is held out. Ends with 1 if an encoder moved or no
+    gradient arrived.
     """
     os.environ.setdefault("TQDM_DISABLE", "1")  # Coqui's bars for every data loader would tear the demo's own
     from coqui_scl_plugin.demo.run import run_demo

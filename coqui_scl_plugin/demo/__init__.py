@@ -1,1 +1,1 @@
-"""The demo: train a small VITS without and with the loss, and compare."""
+"""The demo: fine-tune a small VITS without and with the loss, and compare."""

@@ -100,6 +100,11 @@ class Corpus:
         """Names of the speakers, sorted."""
         return sorted({sample["speaker_name"] for sample in self.held_out})
 
+    @property
+    def shortest(self) -> float:
+        """Length of the shortest recording, in seconds."""
+        return min(soundfile.info(sample["audio_file"]).duration for sample in (*self.train, *self.held_out))
+
 
 def load_beginning(sample: Sample) -> Tensor:
     """Load the first five seconds of a recording, `[T]`, float32 in [-1, 1]: more would only cost time."""

