@@ -4,6 +4,7 @@ import csv
 import importlib.resources
 import importlib.util
 import json
+import re
 import sys
 import unicodedata
 from pathlib import Path
@@ -25,6 +26,10 @@ from coqui_scl_plugin.utils.atomic import replacing_folder
 
 BATCH_SIZE = 4
 _RATE = 2e-4  # Coqui's default
+_ADDS_SPEAKER = re.compile(
+    r"(waveform_decoder\.cond_layer|duration_predictor\.cond)\.(weight|bias)"
+    r"|flow\..*\.cond_layer\.(bias|parametrizations\.weight\.original0)"
+)
 
 
 class PretrainedVoice:
@@ -92,7 +97,10 @@ class PretrainedVoice:
         return config
 
     def initial(self, config: SclVitsConfig) -> dict[str, torch.Tensor]:
-        """Return the voice's weights where they fit, and random ones for the rest."""
+        """Return the voice's weights where they fit, and random ones for the rest.
+
+        The layers that add the speaker begin at zero, so that flow and decoder are those of the voice.
+        """
         model = SmallVits(config)
         weights, of_voice = model.state_dict(), piper_weights(self._voice)
         of_symbols = of_voice.pop("text_encoder.emb.weight")
@@ -104,4 +112,7 @@ class PretrainedVoice:
             if name not in weights or weights[name].shape != value.shape:
                 raise ValueError(f"{name} of {self._voice.name} does not fit")
             weights[name] = value
+        for name in weights:
+            if _ADDS_SPEAKER.fullmatch(name):
+                weights[name].zero_()
         return weights

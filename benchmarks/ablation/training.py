@@ -43,6 +43,7 @@ YOURTTS_WEIGHT = 9.0
 _LONGEST = 6.0  # seconds
 _FEWEST = 3
 _BLOCK = 100  # steps
+_FROZEN_STEPS, _FIRST_RATE = 400, 5e-4
 _KEPT = (
     "loss_mel", "loss_spk_encoder", "scl_weight", "scl_gradient_share",
     *(f"reference_cosine_{encoder}" for encoder in ("ge2e", "campplus")),
@@ -56,8 +57,12 @@ def section(arm: Arm, weight: float, cache: Path) -> SclConfig:
     config.from_dict({"model": config.model, "scl": given})
     if config.scl.enabled:
         config.scl.reference.cache = str(cache.resolve())
-    config.scl.freeze.modules = [ModuleRuleConfig(pattern="text_encoder")]  # knows English already; its pass is costly
+    config.scl.freeze.modules = _frozen("text_encoder")  # knows English already, and its pass is costly
     return config.scl
+
+
+def _frozen(*patterns: str) -> list[ModuleRuleConfig]:
+    return [ModuleRuleConfig(pattern=pattern) for pattern in patterns]
 
 
 @dataclass
@@ -98,6 +103,9 @@ def _train(
 def train_start(voice: PretrainedVoice, folder: Path, steps: int) -> Path:
     """Train the voice to speak with ten voices, without any speaker consistency loss, and keep the weights alone.
 
+    At first all that the voice knows is frozen, until the new posterior encoder can drive it: trained with latents
+    that say nothing yet, the decoder forgets pitch and buzzes at the rate of its frames.
+
     A block that was interrupted begins again; those before it are kept.
     """
     start = folder / "start" / "model.pth"
@@ -110,6 +118,9 @@ def train_start(voice: PretrainedVoice, folder: Path, steps: int) -> Path:
         scl = section(arm_named("none"), 0.0, folder)
         config = voice.config(corpus, scl, steps=_BLOCK, seed=index, runs=folder / "runs")
         config.run_name = f"start-{index}"
+        if index * _BLOCK < _FROZEN_STEPS:
+            config.scl.freeze.modules = _frozen("text_encoder", "flow", "duration_predictor", "waveform_decoder")
+            config.lr_gen = _FIRST_RATE
         if not checkpoint.is_file():
             trained = _train(config, training_samples(corpus), _BLOCK, before)
             with replacing(checkpoint) as temporary:
