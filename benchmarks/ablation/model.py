@@ -1,6 +1,5 @@
 """What the ablation trains: a pretrained voice."""
 
-import csv
 import importlib.resources
 import importlib.util
 import json
@@ -11,15 +10,17 @@ from pathlib import Path
 
 import soundfile
 import torch
+from torch import Tensor
 from TTS.tts.configs.shared_configs import CharactersConfig
 from TTS.tts.configs.vits_config import VitsArgs
 from TTS.tts.utils.text.phonemizers import ESpeak
+from TTS.utils.audio.torch_transforms import wav_to_mel
 
 from benchmarks.ablation.piper_voice import piper_weights
 from benchmarks.speech import FOLDER
 from coqui_scl_plugin import SclVitsConfig
 from coqui_scl_plugin.config import SclConfig
-from coqui_scl_plugin.demo.corpus_files import Corpus
+from coqui_scl_plugin.demo.corpus_files import Corpus, load_samples
 from coqui_scl_plugin.demo.small_vits import SmallVits, small_config
 from coqui_scl_plugin.encoders.audio import resample
 from coqui_scl_plugin.utils.atomic import replacing_folder
@@ -58,17 +59,15 @@ class PretrainedVoice:
 
     def _prepare(self, folder: Path) -> None:
         phonemizer = ESpeak("en-us", backend="espeak-ng")
-        with (FOLDER / "metadata.csv").open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file, delimiter="|", quoting=csv.QUOTE_NONE))
-        lines = ["audio_file|text|speaker_name"]
-        for row in rows:
-            waveform, rate = soundfile.read(FOLDER / row["audio_file"], dtype="float32")
+        source, lines = FOLDER.resolve(), ["audio_file|text|speaker_name"]
+        for sample in load_samples(source):
+            file = Path(sample["audio_file"]).relative_to(source)
+            waveform, rate = soundfile.read(source / file, dtype="float32")
             resampled = resample(torch.from_numpy(waveform)[None], rate, self._sample_rate)[0].clamp(-1, 1)
-            target = folder / row["audio_file"]
-            target.parent.mkdir(exist_ok=True)
-            soundfile.write(target, resampled.numpy(), self._sample_rate)
-            phonemes = unicodedata.normalize("NFD", phonemizer.phonemize(row["text"], separator=""))
-            lines.append("|".join([row["audio_file"], phonemes, row["speaker_name"]]))
+            (folder / file).parent.mkdir(exist_ok=True)
+            soundfile.write(folder / file, resampled.numpy(), self._sample_rate)
+            phonemes = unicodedata.normalize("NFD", phonemizer.phonemize(sample["text"], separator=""))
+            lines.append(f"{file}|{phonemes}|{sample['speaker_name']}")
         (folder / "metadata.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
     def config(self, corpus: Corpus, scl: SclConfig, *, steps: int, seed: int, runs: Path) -> SclVitsConfig:
@@ -96,7 +95,7 @@ class PretrainedVoice:
         )  # fmt: skip
         return config
 
-    def initial(self, config: SclVitsConfig) -> dict[str, torch.Tensor]:
+    def initial(self, config: SclVitsConfig) -> dict[str, Tensor]:
         """Return the voice's weights where they fit, and random ones for the rest.
 
         The layers that add the speaker begin at zero, so that flow and decoder are those of the voice.
@@ -116,3 +115,13 @@ class PretrainedVoice:
             if _ADDS_SPEAKER.fullmatch(name):
                 weights[name].zero_()
         return weights
+
+
+def log_mel(model: SmallVits, waveforms: Tensor) -> Tensor:
+    """Return the log mel spectrograms `[B, M, T']` of `[B, T]`, as Coqui's mel loss compares them."""
+    audio = model.config.audio
+    mel: Tensor = wav_to_mel(
+        waveforms.unsqueeze(1), audio.fft_size, audio.num_mels, audio.sample_rate, audio.hop_length, audio.win_length,
+        audio.mel_fmin, audio.mel_fmax, center=False,
+    )  # fmt: skip
+    return mel

@@ -229,7 +229,7 @@ def page_parts(outcome: Outcome) -> dict[str, str]:
 
 
 def write_page(outcome: Outcome, docs: Path) -> None:
-    """Write the tables and figures that docs/ablation.md includes."""
+    """Write the tables as Markdown, and the figures as SVG."""
     docs.mkdir(parents=True, exist_ok=True)
     for name, table in page_parts(outcome).items():
         with replacing(docs / f"{name}.md") as temporary:

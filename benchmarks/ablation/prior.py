@@ -3,10 +3,10 @@
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.functional import l1_loss
-from TTS.utils.audio.torch_transforms import wav_to_mel
 
+from benchmarks.ablation.model import log_mel
 from coqui_scl_plugin.coqui.vits_batch import listen
 from coqui_scl_plugin.demo.small_vits import SmallVits
 
@@ -38,14 +38,6 @@ class PriorVits(SmallVits):
         outputs, losses = super().train_step(batch, criterion, optimizer_idx)
         if optimizer_idx == 1:
             generated, real = listen(self, batch, outputs, self.config.scl, self.training_run.step)
-            loss = l1_loss(self._mel(generated), self._mel(real.segments.waveform)) * self.config.mel_loss_alpha
+            loss = l1_loss(log_mel(self, generated), log_mel(self, real.segments.waveform)) * self.config.mel_loss_alpha
             losses = {**losses, "loss": losses["loss"] + loss, "loss_mel_window": loss}
         return outputs, losses
-
-    def _mel(self, waveform: Tensor) -> Tensor:
-        audio = self.config.audio
-        mel: Tensor = wav_to_mel(
-            waveform.unsqueeze(1), audio.fft_size, audio.num_mels, audio.sample_rate, audio.hop_length,
-            audio.win_length, audio.mel_fmin, audio.mel_fmax, center=False,
-        )  # fmt: skip
-        return mel

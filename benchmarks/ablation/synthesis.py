@@ -4,15 +4,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import soundfile
 import torch
 from torch import Tensor
 from torch.nn.functional import l1_loss
-from TTS.utils.audio.torch_transforms import wav_to_mel
 
+from benchmarks.ablation.model import log_mel
 from coqui_scl_plugin import SclVitsConfig
-from coqui_scl_plugin.coqui.vits_audio import convert_voice, reconstruct, speaker_conditioning, spectrogram_for
+from coqui_scl_plugin.coqui.vits_audio import convert_voice, reconstruct, speak, speaker_conditioning, spectrogram_for
 from coqui_scl_plugin.demo.corpus_files import Corpus, Sample, load_beginning
 from coqui_scl_plugin.demo.small_vits import SmallVits
 from coqui_scl_plugin.evaluation.evaluation_set import SyntheticRecording
@@ -41,35 +40,22 @@ def load_model(folder: Path) -> SmallVits:
     return model.eval()
 
 
-def _mel(model: SmallVits, waveform: Tensor) -> Tensor:
-    audio = model.config.audio
-    mel: Tensor = wav_to_mel(
-        waveform[None, None], audio.fft_size, audio.num_mels, audio.sample_rate, audio.hop_length, audio.win_length,
-        audio.mel_fmin, audio.mel_fmax, center=False,
-    )  # fmt: skip
-    return mel
-
-
 def _mel_loss(model: SmallVits, synthetic: Tensor, real: Tensor) -> float:
     length = min(len(synthetic), len(real))
-    return float(l1_loss(_mel(model, synthetic[:length]), _mel(model, real[:length])))
-
-
-def _speak(model: SmallVits, sample: Sample, seed: int) -> Tensor:
-    torch.manual_seed(seed)  # of the latents, whose draw is all that is random here
-    spoken = model.synthesize(sample["text"], speaker=sample["speaker_name"], language=None)["wav"]
-    return torch.as_tensor(np.atleast_1d(spoken))
+    made, recorded = (log_mel(model, waveform[None, :length]) for waveform in (synthetic, real))
+    return float(l1_loss(made, recorded))
 
 
 def _ways(model: SmallVits, sample: Sample, real: Tensor, other: str, seed: int) -> dict[str, Tensor]:
     """Return `[T]` by way: the beginning `real` of a recording in its own and another voice, and its whole sentence."""
     spec = spectrogram_for(model, real, model.config.audio.sample_rate)
     source = speaker_conditioning(model, sample["speaker_name"])
-    return {
+    made = {
         "reconstruction": reconstruct(model, spec, source),
         "conversion": convert_voice(model, spec, source, speaker_conditioning(model, other)),
-        "text": _speak(model, sample, seed),
     }
+    torch.manual_seed(seed)  # of the text's latents
+    return {**made, "text": speak(model, sample["text"], sample["speaker_name"])}
 
 
 def make_speech(model: SmallVits, corpus: Corpus, folder: Path) -> Made:

@@ -81,14 +81,12 @@ def training_samples(corpus: Corpus) -> list[Sample]:
     return kept
 
 
-def _train(
-    config: SclVitsConfig, samples: list[Sample], steps: int, start: Path | None, *, prior: bool = False
-) -> _Trained:
+def _train(config: SclVitsConfig, samples: list[Sample], steps: int, start: Path, *, prior: bool = False) -> _Trained:
     torch.manual_seed(config.training_seed)
     model = PriorVits(config) if prior else SmallVits(config)
     recorder, ticks = LossRecorder(_KEPT), []
     trainer = Trainer(
-        TrainerArgs(restore_path=str(start) if start else ""), config, config.output_path, model=model,
+        TrainerArgs(restore_path=str(start)), config, config.output_path, model=model,
         train_samples=training_list(samples, steps * BATCH_SIZE, config.training_seed), eval_samples=[],
         c_logger=recorder, parse_command_line_args=False,
         callbacks={"on_train_step_end": lambda _: ticks.append(time.perf_counter())},
@@ -103,8 +101,8 @@ def _train(
 def train_start(voice: PretrainedVoice, folder: Path, steps: int) -> Path:
     """Train the voice to speak with ten voices, without any speaker consistency loss, and keep the weights alone.
 
-    At first all that the voice knows is frozen, until the new posterior encoder can drive it: trained with latents
-    that say nothing yet, the decoder forgets pitch and buzzes at the rate of its frames.
+    At first all that the voice knows is frozen, since latents that say nothing yet make the decoder forget pitch. That
+    is not enough: reconstructions still buzz at the rate of the decoder's frames.
 
     A block that was interrupted begins again; those before it are kept.
     """

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal, get_args
 
-import numpy as np
 import soundfile
 import torch
 from torch import Tensor
@@ -12,7 +11,7 @@ from tqdm import tqdm
 
 from coqui_scl_plugin.coqui.run_folder import TrainedRun, read_evaluation_set
 from coqui_scl_plugin.coqui.samples import Samples, list_all_samples, list_samples
-from coqui_scl_plugin.coqui.vits_audio import convert_voice, reconstruct, speaker_conditioning, spectrogram_for
+from coqui_scl_plugin.coqui.vits_audio import convert_voice, reconstruct, speak, speaker_conditioning, spectrogram_for
 from coqui_scl_plugin.errors import ConfigError
 from coqui_scl_plugin.evaluation.evaluation_set import (
     EvaluationSet,
@@ -47,12 +46,11 @@ def _spoken(recording: Recording, sample: Mapping[str, str]) -> SpokenRecording:
 def _speak(run: TrainedRun, sample: dict[str, str], speaker: str) -> Tensor:
     language = sample.get("language") if run.model.language_manager.num_languages > 1 else None
     try:
-        spoken = run.model.synthesize(sample["text"], speaker=speaker, language=language)["wav"]
+        return speak(run.model, sample["text"], speaker, language)
     except (RuntimeError, ValueError, IndexError, KeyError) as error:
         raise ConfigError(
             f"{run.label} cannot speak {sample['text']!r} as {speaker!r} ({sample['audio_file']}): {error}"
         ) from error
-    return torch.as_tensor(np.atleast_1d(spoken))
 
 
 def _next_speaker(speaker: str, speakers: Sequence[str]) -> str:

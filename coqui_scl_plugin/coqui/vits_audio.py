@@ -1,5 +1,6 @@
-"""Real speech through a VITS: reconstructed in its own voice, or converted to another one."""
+"""Speech of a VITS: real speech reconstructed in its own voice or converted to another one, and text spoken."""
 
+import numpy as np
 import torch
 from torch import Tensor
 from TTS.tts.models.vits import Vits
@@ -76,3 +77,22 @@ def convert_voice(model: Vits, spec: Tensor, source: Tensor | None, target: Tens
     latents, mask = _encode(model, spec, source)
     converted = model.flow(model.flow(latents, mask, g=source), mask, g=target, reverse=True)
     return _decode(model, converted, mask, target)
+
+
+def speak(model: Vits, text: str, speaker: str, language: str | None = None) -> Tensor:
+    """Speak a text, with random draws of torch.
+
+    Args:
+        model: In eval mode.
+        text: What to say.
+        speaker: Name of the speaker.
+        language: Its language; None for a model of one.
+
+    Returns:
+        `[T]`, float32, at the model's sample rate.
+
+    Raises:
+        RuntimeError, ValueError, IndexError, KeyError: Coqui cannot speak the text.
+    """
+    spoken = model.synthesize(text, speaker=speaker, language=language)["wav"]
+    return torch.as_tensor(np.atleast_1d(spoken))

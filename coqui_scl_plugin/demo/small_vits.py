@@ -20,8 +20,6 @@ START_RATES = {"early": 5e-4, "late": 2e-4}
 """Learning rates of the start: of the first three quarters of its blocks, and of the last."""
 FINE_TUNING_RATE = 2e-4
 """Learning rate of the demo's two runs: the one with which the start ended, Coqui's default."""
-
-
 _LISTENING_SECONDS = 2.0
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
-from coqui_scl_plugin.coqui.vits_audio import reconstruct, speaker_conditioning, spectrogram_for
+from coqui_scl_plugin.coqui.vits_audio import reconstruct, speak, speaker_conditioning, spectrogram_for
 from coqui_scl_plugin.demo.corpus_files import Corpus, Sample, load_beginning
 from coqui_scl_plugin.demo.small_vits import SmallVits
 
@@ -23,7 +23,7 @@ def _reconstruct(model: SmallVits, sample: Sample, rate: int) -> Tensor:
 
 def _speak(model: SmallVits, sample: Sample, rate: int) -> Tensor:
     """Speak the text of a recording in its speaker's voice, at the model's rate."""
-    return torch.from_numpy(model.synthesize(sample["text"], speaker=sample["speaker_name"])["wav"])
+    return speak(model, sample["text"], sample["speaker_name"])
 
 
 _MAKE: dict[str, Callable[[SmallVits, Sample, int], Tensor]] = {"reconstruction": _reconstruct, "tts": _speak}
