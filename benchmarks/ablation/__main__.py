@@ -2,10 +2,12 @@
 
 Trains a start without the loss, then every arm from it, judges all, and writes tables and figures.
 What is done stays done: begin again after an interruption, or in the background. Needs libri10, and what
-`make ablation` installs. One seed of all arms screens them; three confirm those that --arms names:
+`make ablation` installs. One seed of all arms screens them, three confirm those that --arms names, and a
+pretrained voice shows whether a real decoder agrees:
 
     python -m benchmarks.ablation --seeds 1
     python -m benchmarks.ablation --seeds 3 --arms both-2s
+    python -m benchmarks.ablation --model voice --seeds 1 --arms stock both-2s
 """
 
 import argparse
@@ -17,20 +19,28 @@ import torch
 
 from benchmarks.ablation.arms import ARMS
 from benchmarks.ablation.judging import judge_all
-from benchmarks.ablation.model import PretrainedVoice
+from benchmarks.ablation.model import Ablated, SmallModel
 from benchmarks.ablation.outcome import Outcome
 from benchmarks.ablation.page import write_page
+from benchmarks.ablation.pretrained_voice import PretrainedVoice
 from benchmarks.ablation.training import train_all, train_start
 from benchmarks.speech import need_speech
+
+MODELS: dict[str, type[Ablated]] = {"small": SmallModel, "voice": PretrainedVoice}
 
 
 def _options() -> argparse.Namespace:
     names = [arm.name for arm in ARMS]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("ablation_out"), help="folder of runs, to begin or go on with")
-    parser.add_argument("--docs", type=Path, default=Path("docs/ablation"), help="folder of the tables and figures")
-    parser.add_argument("--start-steps", type=int, default=500, help="of the start, without the loss; hundreds")
-    parser.add_argument("--steps", type=int, default=150, help="of each run")
+    parser.add_argument(
+        "--model", choices=MODELS, default="small", help="the demo's small VITS (default), or a pretrained voice"
+    )
+    parser.add_argument(
+        "--out", type=Path, help="folder of runs, to begin or go on with; by default ablation_out/MODEL"
+    )
+    parser.add_argument("--docs", type=Path, help="folder of the tables and figures; by default docs/ablation/MODEL")
+    parser.add_argument("--start-steps", type=int, help="of the start, without the loss; by default the model's")
+    parser.add_argument("--steps", type=int, help="of each run; by default the model's")
     parser.add_argument(
         "--arms", nargs="+", choices=names, default=names, metavar="ARM",
         help=f"to train now beside `none`, by default all; the page shows all that were judged: {', '.join(names)}",
@@ -54,13 +64,14 @@ def main() -> None:
     torch.set_num_threads(1)
     for name in ("trainer", "TTS"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    voice = PretrainedVoice()
+    model = MODELS[options.model]()
+    out = options.out or Path("ablation_out") / options.model
     if not options.skip_training:
         arms = [arm for arm in ARMS if arm.name in ("none", *options.arms)]
-        train_start(voice, options.out, options.start_steps)
-        train_all(voice, options.out, arms, steps=options.steps, seeds=options.seeds, jobs=options.jobs)
-    judge_all(voice.corpus(options.out), options.out, options.jobs, options.asr)
-    write_page(Outcome(options.out, ARMS), options.docs)
+        train_start(model, out, options.start_steps or model.start_steps)
+        train_all(model, out, arms, steps=options.steps or model.steps, seeds=options.seeds, jobs=options.jobs)
+    judge_all(model.corpus(out), out, options.jobs, options.asr)
+    write_page(Outcome(out, ARMS), options.docs or Path("docs/ablation") / options.model)
 
 
 if __name__ == "__main__":

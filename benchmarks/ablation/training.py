@@ -20,7 +20,7 @@ from trainer import Trainer, TrainerArgs
 from trainer.io import save_model
 
 from benchmarks.ablation.arms import BASE, Arm, arm_named
-from benchmarks.ablation.model import BATCH_SIZE, PretrainedVoice
+from benchmarks.ablation.model import BATCH_SIZE, Ablated
 from benchmarks.ablation.prior import PriorVits
 from benchmarks.processes import in_processes
 from coqui_scl_plugin import SclVits, SclVitsConfig, build_encoder
@@ -40,29 +40,23 @@ from coqui_scl_plugin.utils.atomic import replacing
 from coqui_scl_plugin.utils.fingerprint import fingerprint, named_tensors, same_bits
 
 YOURTTS_WEIGHT = 9.0
-_LONGEST = 6.0  # seconds
+_LONGEST = 6.0  # seconds, of the runs
 _FEWEST = 3
-_BLOCK = 100  # steps
-_FROZEN_STEPS, _FIRST_RATE = 400, 5e-4
 _KEPT = (
     "loss_mel", "loss_spk_encoder", "scl_weight", "scl_gradient_share",
     *(f"reference_cosine_{encoder}" for encoder in ("ge2e", "campplus")),
 )  # fmt: skip
 
 
-def section(arm: Arm, weight: float, cache: Path) -> SclConfig:
+def section(arm: Arm, weight: float, cache: Path, frozen: Sequence[str] = ()) -> SclConfig:
     """Return the `scl` section of an arm; keys that it does not set have their defaults."""
     config = SclVitsConfig()
     given = dict(arm.section) if "gradient_share" in arm.section else {**arm.section, "weight": weight}
     config.from_dict({"model": config.model, "scl": given})
     if config.scl.enabled:
         config.scl.reference.cache = str(cache.resolve())
-    config.scl.freeze.modules = _frozen("text_encoder")  # knows English already, and its pass is costly
+    config.scl.freeze.modules = [ModuleRuleConfig(pattern=pattern) for pattern in frozen]
     return config.scl
-
-
-def _frozen(*patterns: str) -> list[ModuleRuleConfig]:
-    return [ModuleRuleConfig(pattern=pattern) for pattern in patterns]
 
 
 @dataclass
@@ -72,21 +66,23 @@ class _Trained:
     seconds_per_step: float
 
 
-def training_samples(corpus: Corpus) -> list[Sample]:
-    """Return those of at most six seconds, of which a batch costs less; of each speaker at least three."""
+def training_samples(corpus: Corpus, longest: float = _LONGEST) -> list[Sample]:
+    """Return those of at most `longest` seconds, of which a batch costs less; of each speaker at least three."""
     kept, by_length = [], sorted((soundfile.info(s["audio_file"]).duration, s["audio_file"], s) for s in corpus.train)
     for speaker in corpus.speakers:
         own = [(seconds, sample) for seconds, _, sample in by_length if sample["speaker_name"] == speaker]
-        kept += [sample for rank, (seconds, sample) in enumerate(own) if seconds <= _LONGEST or rank < _FEWEST]
+        kept += [sample for rank, (seconds, sample) in enumerate(own) if seconds <= longest or rank < _FEWEST]
     return kept
 
 
-def _train(config: SclVitsConfig, samples: list[Sample], steps: int, start: Path, *, prior: bool = False) -> _Trained:
+def _train(
+    config: SclVitsConfig, samples: list[Sample], steps: int, start: Path | None, *, prior: bool = False
+) -> _Trained:
     torch.manual_seed(config.training_seed)
     model = PriorVits(config) if prior else SmallVits(config)
     recorder, ticks = LossRecorder(_KEPT), []
     trainer = Trainer(
-        TrainerArgs(restore_path=str(start)), config, config.output_path, model=model,
+        TrainerArgs(restore_path=str(start) if start else ""), config, config.output_path, model=model,
         train_samples=training_list(samples, steps * BATCH_SIZE, config.training_seed), eval_samples=[],
         c_logger=recorder, parse_command_line_args=False,
         callbacks={"on_train_step_end": lambda _: ticks.append(time.perf_counter())},
@@ -98,11 +94,8 @@ def _train(config: SclVitsConfig, samples: list[Sample], steps: int, start: Path
 # --- the start --------------------------------------------------------------------------------------------------------
 
 
-def train_start(voice: PretrainedVoice, folder: Path, steps: int) -> Path:
-    """Train the voice to speak with ten voices, without any speaker consistency loss, and keep the weights alone.
-
-    At first all that the voice knows is frozen, since latents that say nothing yet make the decoder forget pitch. That
-    is not enough: reconstructions still buzz at the rate of the decoder's frames.
+def train_start(model: Ablated, folder: Path, steps: int) -> Path:
+    """Train without any speaker consistency loss, and keep the weights alone.
 
     A block that was interrupted begins again; those before it are kept.
     """
@@ -110,17 +103,17 @@ def train_start(voice: PretrainedVoice, folder: Path, steps: int) -> Path:
     if start.is_file():
         return start
     start.parent.mkdir(parents=True, exist_ok=True)
-    corpus, before = voice.corpus(folder), _initial(voice, folder)
-    for index in range(max(1, steps // _BLOCK)):
-        checkpoint = folder / f"start_{(index + 1) * _BLOCK}.pth"
-        scl = section(arm_named("none"), 0.0, folder)
-        config = voice.config(corpus, scl, steps=_BLOCK, seed=index, runs=folder / "runs")
+    corpus, before = model.corpus(folder), None
+    for index in range(max(1, steps // model.block)):
+        done = index * model.block
+        checkpoint = folder / f"start_{done + model.block}.pth"
+        scl, rate = _control(model, folder), model.start_rate(done)
+        config = model.config(corpus, scl, steps=model.block, seed=index, rate=rate, runs=folder / "runs")
         config.run_name = f"start-{index}"
-        if index * _BLOCK < _FROZEN_STEPS:
-            config.scl.freeze.modules = _frozen("text_encoder", "flow", "duration_predictor", "waveform_decoder")
-            config.lr_gen = _FIRST_RATE
+        if index == 0:
+            before = _initial(model, config, corpus, folder)
         if not checkpoint.is_file():
-            trained = _train(config, training_samples(corpus), _BLOCK, before)
+            trained = _train(config, training_samples(corpus, model.longest), model.block, before)
             with replacing(checkpoint) as temporary:
                 save_model(config, trained.model, str(temporary), current_step=0, epoch=0)
             mel = statistics.mean(trained.history["loss_mel"][-5:])
@@ -132,12 +125,17 @@ def train_start(voice: PretrainedVoice, folder: Path, steps: int) -> Path:
     return start
 
 
-def _initial(voice: PretrainedVoice, folder: Path) -> Path:
-    """Write the weights that the start begins with."""
-    file, scl = folder / "start_0.pth", SclConfig(enabled=False, weight=0.0)
+def _control(model: Ablated, folder: Path) -> SclConfig:
+    return section(arm_named("none"), 0.0, folder, model.frozen)
+
+
+def _initial(model: Ablated, config: SclVitsConfig, corpus: Corpus, folder: Path) -> Path | None:
+    """Write the weights with which the start begins, if they are not there yet; None for random ones."""
+    file = folder / "start_0.pth"
     if not file.is_file():
         torch.manual_seed(0)
-        weights = voice.initial(voice.config(voice.corpus(folder), scl, steps=1, seed=0, runs=folder))
+        if (weights := model.initial(config, corpus)) is None:
+            return None
         with replacing(file) as temporary:
             torch.save({"model": weights, "step": 0, "epoch": 0}, temporary)
     return file
@@ -162,11 +160,11 @@ def _spread_batches(model: SclVits, samples: list[Sample]) -> list[dict[str, Any
     ]
 
 
-def _gradient_norm(arm: Arm, voice: PretrainedVoice, folder: Path) -> float:
+def _gradient_norm(arm: Arm, ablated: Ablated, folder: Path) -> float:
     """Return the norm, a median of batches, of the unweighted loss's gradient at the weights of the generator."""
-    corpus, cache = voice.corpus(folder), folder / "references.safetensors"
-    samples = training_samples(corpus)
-    config = voice.config(corpus, section(arm, 1.0, cache), steps=1, seed=0, runs=folder)
+    corpus, cache = ablated.corpus(folder), folder / "references.safetensors"
+    samples, scl = training_samples(corpus), section(arm, 1.0, cache, ablated.frozen)
+    config = ablated.config(corpus, scl, steps=1, seed=0, rate=ablated.rate, runs=folder)
     model = SmallVits(config)
     model.load_state_dict(torch.load(folder / "start" / "model.pth", map_location="cpu", weights_only=True)["model"])
     model.parts.build_consistency()
@@ -183,7 +181,7 @@ def _gradient_norm(arm: Arm, voice: PretrainedVoice, folder: Path) -> float:
     return statistics.median(norms)  # a batch of silences would drive a mean
 
 
-def _weight_of(arm: Arm, voice: PretrainedVoice, folder: Path) -> float:
+def _weight_of(arm: Arm, model: Ablated, folder: Path) -> float:
     """Return the weight of an arm; its norm is measured once, and kept in `norms/`.
 
     One weight for all would compare gradients of different strength rather than losses.
@@ -192,15 +190,15 @@ def _weight_of(arm: Arm, voice: PretrainedVoice, folder: Path) -> float:
         return float(arm.section.get("weight", 0.0))
     if arm.section == arm_named(BASE).section:
         return arm.strength * YOURTTS_WEIGHT
-    norms = [_kept_norm(one, voice, folder) for one in (arm_named(BASE), arm)]
+    norms = [_kept_norm(one, model, folder) for one in (arm_named(BASE), arm)]
     return arm.strength * YOURTTS_WEIGHT * norms[0] / norms[1]
 
 
-def _kept_norm(arm: Arm, voice: PretrainedVoice, folder: Path) -> float:
+def _kept_norm(arm: Arm, model: Ablated, folder: Path) -> float:
     file = folder / "norms" / f"{arm.name}.json"
     if not file.is_file():
         file.parent.mkdir(exist_ok=True)
-        norm = _gradient_norm(arm, voice, folder)
+        norm = _gradient_norm(arm, model, folder)
         with replacing(file) as temporary:
             temporary.write_text(json.dumps(norm), encoding="utf-8")
     return float(json.loads(file.read_text(encoding="utf-8")))
@@ -233,15 +231,15 @@ def _drift(name: str, encoder: SegmentEncoder, corpus: Corpus) -> dict[str, Any]
     }
 
 
-def train_run(arm: Arm, seed: int, steps: int, voice: PretrainedVoice, folder: Path) -> None:
+def train_run(arm: Arm, seed: int, steps: int, model: Ablated, folder: Path) -> None:
     """One run of an arm: `model.pth`, `config.json`, and `run.json`, which says that the run is whole."""
     torch.set_num_threads(1)
     for name in ("trainer", "TTS"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    own, corpus = folder / "runs" / f"{arm.name}-{seed}", voice.corpus(folder)
-    weight = _weight_of(arm, voice, folder)
-    scl = section(arm, weight, folder / "references.safetensors")
-    config = voice.config(corpus, scl, steps=steps, seed=seed, runs=own)
+    own, corpus = folder / "runs" / f"{arm.name}-{seed}", model.corpus(folder)
+    weight = _weight_of(arm, model, folder)
+    scl = section(arm, weight, folder / "references.safetensors", model.frozen)
+    config = model.config(corpus, scl, steps=steps, seed=seed, rate=model.rate, runs=own)
     config.run_name = arm.name
     samples, start = training_samples(corpus), folder / "start" / "model.pth"
     trained = _train(config, samples, steps, start, prior=arm.prior)
@@ -261,7 +259,7 @@ def train_run(arm: Arm, seed: int, steps: int, voice: PretrainedVoice, folder: P
         temporary.write_text(json.dumps(run, indent=1), encoding="utf-8")
 
 
-def train_all(voice: PretrainedVoice, folder: Path, arms: Sequence[Arm], *, steps: int, seeds: int, jobs: int) -> None:
+def train_all(model: Ablated, folder: Path, arms: Sequence[Arm], *, steps: int, seeds: int, jobs: int) -> None:
     """Every run of the arms that is missing, `jobs` at a time, under a progress bar.
 
     A seed after the other, so that what is there can be compared at any time.
@@ -270,4 +268,4 @@ def train_all(voice: PretrainedVoice, folder: Path, arms: Sequence[Arm], *, step
     missing = [
         (arm, seed) for arm, seed in wanted if not (folder / "runs" / f"{arm.name}-{seed}" / "run.json").is_file()
     ]
-    in_processes(train_run, [(arm, seed, steps, voice, folder) for arm, seed in missing], jobs, "training")
+    in_processes(train_run, [(arm, seed, steps, model, folder) for arm, seed in missing], jobs, "training")
