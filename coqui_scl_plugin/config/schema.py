@@ -35,7 +35,7 @@ class StrictConfig(Coqpit):
 class LossConfig(StrictConfig):
     """The loss that compares generated speech with real speech."""
 
-    name: str = field(default="cosine", metadata={"help": "A registered loss; see `coqui-scl list`."})
+    name: str = field(default=ENSEMBLE, metadata={"help": "A registered loss; see `coqui-scl list`."})
     params: dict[str, Any] = field(default_factory=dict, metadata={"help": "Keyword arguments of the loss."})
 
 
@@ -96,7 +96,7 @@ class WindowConfig(StrictConfig):
     """The stretch of generated speech that the loss listens to."""
 
     seconds: float = field(
-        default=0.0,
+        default=2.0,
         metadata={
             "help": "Decode a window of this length for the loss alone, or as long as the shortest item allows. 0: "
             "listen to the slice that Coqui decodes for its other losses.",
@@ -105,7 +105,7 @@ class WindowConfig(StrictConfig):
         },
     )
     items: int | None = field(  # type: ignore[assignment]  # hides a method that Coqpit itself does not call
-        default=None, metadata={"help": "Number of items of the batch to listen to. Null: all of them.", "ge": 1}
+        default=4, metadata={"help": "Number of items of the batch to listen to. Null: all of them.", "ge": 1}
     )
     every_n_steps: int = field(
         default=1, metadata={"help": "Listen in every n-th step only, from `start_step` on.", "ge": 1}
@@ -252,7 +252,9 @@ class SclConfig(StrictConfig):
     start_step: int = field(default=0, metadata={"help": "The weight is 0 before this step.", "ge": 0})
     ramp_steps: int = field(default=0, metadata={"help": "The weight rises linearly over this many steps.", "ge": 0})
     loss: LossConfig = field(default_factory=LossConfig)
-    encoders: list[EncoderConfig] = field(default_factory=lambda: [EncoderConfig()])
+    encoders: list[EncoderConfig] = field(
+        default_factory=lambda: [EncoderConfig(name="ge2e"), EncoderConfig(name="campplus")]
+    )
     holdout: list[EncoderConfig] = field(default_factory=list)
     reference: ReferenceConfig = field(default_factory=ReferenceConfig)
     window: WindowConfig = field(default_factory=WindowConfig)

@@ -121,7 +121,7 @@ def _check_loss_fits(config: SclConfig) -> None:
     if len(config.encoders) > 1 and name != ENSEMBLE:
         member = f'{{"name": "ensemble", "params": {{"member": {{"name": "{name}"}}}}}}'
         msg = (
-            f"scl.loss.name = {name!r} compares with a single encoder, but {len(config.encoders)} are given: "
+            f"scl.loss.name = {name!r} compares with a single encoder, but scl.encoders has {len(config.encoders)}: "
             f"use {member}, or keep one encoder."
         )
         raise ConfigError(msg)

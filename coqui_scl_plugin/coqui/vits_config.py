@@ -8,7 +8,15 @@ from typing import Any, Self, cast
 
 from TTS.tts.configs.vits_config import VitsConfig
 
-from coqui_scl_plugin.config import SECTION, EncoderConfig, ModuleRuleConfig, SclConfig, check_config
+from coqui_scl_plugin.config import (
+    SECTION,
+    EncoderConfig,
+    LossConfig,
+    ModuleRuleConfig,
+    SclConfig,
+    WindowConfig,
+    check_config,
+)
 from coqui_scl_plugin.errors import ConfigError
 from coqui_scl_plugin.utils.suggest import did_you_mean
 
@@ -25,8 +33,8 @@ _FREEZE_FLAGS = {
 def section_from_stock(model_args: Any, alpha: float) -> SclConfig:
     """Return the section that a config without one implies.
 
-    If stock's own loss is on (`use_speaker_encoder_as_loss`), this is the cosine loss with its encoder and alpha;
-    otherwise the default section.
+    If stock's own loss is on (`use_speaker_encoder_as_loss`), this is the cosine loss of its slices, with its encoder
+    and alpha; otherwise the default section.
 
     Raises:
         ConfigError: stock's loss is on, but no encoder is given.
@@ -41,7 +49,12 @@ def section_from_stock(model_args: Any, alpha: float) -> SclConfig:
         if not path:
             msg = f"model_args.use_speaker_encoder_as_loss is on: model_args.speaker_encoder_{name} must name a file."
             raise ConfigError(msg)
-    return SclConfig(weight=alpha, encoders=[EncoderConfig(name="coqui", params=files)])
+    return SclConfig(
+        weight=alpha,
+        loss=LossConfig(name="cosine"),
+        encoders=[EncoderConfig(name="coqui", params=files)],
+        window=WindowConfig(seconds=0.0, items=None),
+    )
 
 
 def rules_from_flags(config: "SclVitsConfig", modules: Container[str]) -> None:

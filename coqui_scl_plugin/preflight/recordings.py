@@ -130,8 +130,8 @@ def check_sample_rate(facts: RunFacts) -> list[Finding]:
 
 def check_segment_length(facts: RunFacts) -> list[Finding]:
     """The generated slice is long enough to recognise a speaker, and not padded with silence."""
-    findings = []
-    seconds, window = facts.segment_seconds, facts.config.scl.window.seconds
+    findings, scl = [], facts.config.scl
+    seconds, window = facts.segment_seconds, scl.window.seconds if scl.enabled else 0.0
     if (window or seconds) < _MIN_SEGMENT_SECONDS:
         heard, key = (window, "scl.window.seconds") if window else (seconds, "model_args.spec_segment_size")
         findings.append(

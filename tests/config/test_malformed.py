@@ -167,7 +167,7 @@ CONTRADICTIONS = [
     ("scl.encoders.0", encoder(floor=0.2), "belong together"),
     ("scl.encoders.0", encoder(ceiling=0.8), "belong together"),
     ("scl.holdout.0", {"holdout": [{"name": "dvector", "floor": 0.2}]}, "belong together"),
-    ("scl.loss.name", {"encoders": [{"name": "ge2e"}, {"name": "dvector"}]}, '"ensemble"'),
+    ("scl.loss.name", {"encoders": [{"name": "ge2e"}, {"name": "dvector"}]} | loss("cosine"), '"ensemble"'),
     ("scl.holdout.0", {"holdout": [{"name": "ge2e"}]}, "scl.encoders.0"),
     ("scl.holdout.0", {"holdout": [{"name": "ge2e", "alias": "judge"}]}, "training encoder 'ge2e'"),
 ]

@@ -17,27 +17,22 @@ DEFAULTS = {
     "gradient_share": None,
     "start_step": 0,
     "ramp_steps": 0,
-    "loss": {"name": "cosine", "params": {}},
+    "loss": {"name": "ensemble", "params": {}},
     "encoders": [
-        {
-            "name": "ge2e",
-            "alias": "",
-            "params": {},
-            "weight": 1.0,
-            "policy": "frozen",
-            "floor": None,
-            "ceiling": None,
-        }
+        {"name": name, "alias": "", "params": {}, "weight": 1.0, "policy": "frozen", "floor": None, "ceiling": None}
+        for name in ("ge2e", "campplus")
     ],
     "holdout": [],
     "reference": {"source": "utterance", "cache": "speaker_references.safetensors"},
-    "window": {"seconds": 0.0, "items": None, "every_n_steps": 1},
+    "window": {"seconds": 2.0, "items": 4, "every_n_steps": 1},
     "segment": {"min_seconds": 0.0, "detach_posterior": False},
     "augment": {"gain_db": 0.0, "equaliser_db": 0.0, "noise_snr_db": None, "room_seconds": 0.0, "speed": 0.0},
     "freeze": {"modules": [], "check_every": 100, "on_drift": "raise"},
     "preflight": {"skip": []},
     "evaluation": {"max_seconds": 5.0, "training_rise": 0.02, "holdout_rise": 0.01},
 }
+
+FIRST, SECOND = DEFAULTS["encoders"]
 
 # every value differs from its default
 FULL = {
@@ -82,7 +77,7 @@ FULL = {
         }
     ],
     "reference": {"source": "segment", "cache": None},
-    "window": {"seconds": 2.0, "items": 3, "every_n_steps": 4},
+    "window": {"seconds": 1.5, "items": 3, "every_n_steps": 4},
     "segment": {"min_seconds": 1.6, "detach_posterior": True},
     "augment": {"gain_db": 6.0, "equaliser_db": 4.0, "noise_snr_db": [10.0, 30.0], "room_seconds": 0.3, "speed": 0.05},
     "freeze": {
@@ -164,8 +159,8 @@ def test_a_whole_number_will_do_for_a_weight() -> None:
     [
         (["--coqpit.scl.weight", "5"], {"weight": 5.0}),
         (["--coqpit.scl.weight=5"], {"weight": 5.0}),
-        (["--coqpit.scl.encoders.0.weight", "2"], {"encoders": [DEFAULTS["encoders"][0] | {"weight": 2.0}]}),
-        (["--coqpit.scl.encoders.0.name", "dvector"], {"encoders": [DEFAULTS["encoders"][0] | {"name": "dvector"}]}),
+        (["--coqpit.scl.encoders.0.weight", "2"], {"encoders": [FIRST | {"weight": 2.0}, SECOND]}),
+        (["--coqpit.scl.encoders.0.name", "dvector"], {"encoders": [FIRST | {"name": "dvector"}, SECOND]}),
         (["--coqpit.scl.freeze.check_every", "7"], {"freeze": DEFAULTS["freeze"] | {"check_every": 7}}),
         (["--coqpit.scl.enabled", "false"], {"enabled": False}),
         (
@@ -208,7 +203,9 @@ def test_a_config_without_a_section_means_stocks_own_loss_where_that_is_on(tmp_p
     files = {"model_path": "encoder.pth", "config_path": "encoder.json"}
     expected = DEFAULTS | {
         "weight": 4.0,
-        "encoders": [DEFAULTS["encoders"][0] | {"name": "coqui", "params": files}],
+        "loss": {"name": "cosine", "params": {}},
+        "encoders": [FIRST | {"name": "coqui", "params": files}],
+        "window": {"seconds": 0.0, "items": None, "every_n_steps": 1},
     }
     assert config.scl.to_dict() == expected
 

@@ -9,6 +9,7 @@ import pytest
 import soundfile
 import torch
 import torchaudio
+from tiny_vits import PLAIN
 
 from coqui_scl_plugin import SclVitsConfig
 from coqui_scl_plugin.config import AugmentConfig
@@ -269,7 +270,7 @@ def test_the_gradient_is_that_of_finite_differences(name):
 
 def term_of(section):
     config = SclVitsConfig()
-    config.from_dict({"scl": section})
+    config.from_dict({"scl": PLAIN | section})
     consistency = build_consistency(config.scl)
     heard = []
     consistency.encoders["ge2e"].encoder.register_forward_pre_hook(lambda module, arguments: heard.append(arguments[0]))

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from tiny_vits import PLAIN
 
 from coqui_scl_plugin import SclVitsConfig
 from coqui_scl_plugin.consistency.build import build_consistency
@@ -13,7 +14,7 @@ from coqui_scl_plugin.references.sources import ReferenceBatch
 
 def built(section):
     config = SclVitsConfig()
-    config.from_dict({"scl": section})
+    config.from_dict({"scl": PLAIN | section})
     return build_consistency(config.scl)
 
 

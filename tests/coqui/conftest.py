@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_vits import SIZES
+from tiny_vits import PLAIN, SIZES
 from trainer import Trainer, TrainerArgs
 from TTS.config.shared_configs import BaseAudioConfig
 from TTS.tts.configs.vits_config import VitsArgs, VitsConfig
@@ -52,7 +52,7 @@ def samples() -> list[dict[str, Any]]:
 
 @pytest.fixture
 def tiny_config(samples: list[dict[str, Any]], tmp_path: Path) -> Callable[..., SclVitsConfig]:
-    """Make a config; `scl` is a section as in JSON, other arguments are fields of the config."""
+    """Make a config; `scl` is a section as in JSON beside `PLAIN`, other arguments are fields of the config."""
 
     def make(scl: dict[str, Any] | None = None, args: dict[str, Any] | None = None, **fields: Any) -> SclVitsConfig:
         config = SclVitsConfig(
@@ -63,8 +63,8 @@ def tiny_config(samples: list[dict[str, Any]], tmp_path: Path) -> Callable[..., 
                 **fields,
             }
         )
-        if scl is not None:
-            config.from_dict({"scl": scl})
+        if scl is not None or not config.model_args.use_speaker_encoder_as_loss:
+            config.from_dict({"scl": PLAIN | (scl or {})})
         return config
 
     return make

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from pytorch_metric_learning import losses as library
+from tiny_vits import PLAIN
 
 from coqui_scl_plugin import SclVitsConfig, build_loss
 from coqui_scl_plugin.errors import ConfigError
@@ -386,7 +387,7 @@ def test_the_library_is_imported_when_it_is_needed_only():
 def test_serves_as_a_section_of_the_config():
     params = {"loss": "NTXentLoss", "params": {"temperature": 0.2}}
     config = SclVitsConfig()
-    config.from_dict({"model": "scl_vits", "scl": {"loss": {"name": "metric_learning", "params": params}}})
+    config.from_dict({"model": "scl_vits", "scl": PLAIN | {"loss": {"name": "metric_learning", "params": params}}})
     loss = build_loss(config.scl.loss.name, config.scl.loss.params)
     assert loss.metric.temperature == 0.2
     with pytest.raises(ConfigError, match=r"scl\.loss\.params\.los: .*'loss'"):

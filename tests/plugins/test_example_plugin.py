@@ -22,7 +22,8 @@ cosines = (generated * reference).sum(-1) / (generated.norm(dim=-1) * reference.
 expected = 2.0 * (1.0 - cosines).mean()
 gradients = [torch.autograd.grad(v, generated)[0] for v in (value, expected)]
 config = SclVitsConfig()
-config.from_dict({"scl": {"loss": {"name": "euclidean", "params": {"scale": 2.0}}}})
+loss = {"name": "euclidean", "params": {"scale": 2.0}}
+config.from_dict({"scl": {"encoders": [{"name": "ge2e"}], "loss": loss}})
 messages = []
 for params in ({"scael": 2.0}, {"scale": "2"}, {"scale": -1.0}):
     try:

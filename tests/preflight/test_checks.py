@@ -10,6 +10,7 @@ import pytest
 import torch
 from packaging.requirements import Requirement
 from rich.console import Console
+from tiny_vits import PLAIN
 from torch import nn
 
 from coqui_scl_plugin import SclVitsConfig
@@ -62,7 +63,7 @@ def facts(**changes: Any) -> RunFacts:
 
 def with_loss(**section: Any) -> SpeakerConsistency:
     config = SclVitsConfig()
-    config.from_dict({"scl": section})
+    config.from_dict({"scl": PLAIN | section})
     return build_consistency(config.scl)
 
 
@@ -326,7 +327,7 @@ def test_what_the_gradient_reaches_and_speaks() -> None:
 @pytest.mark.parametrize(("step", "start_step", "warns"), [(0, 0, True), (0, 49, True), (0, 50, False), (60, 0, False)])
 def test_what_speaks_but_trains_only_later(step: int, start_step: int, warns: bool) -> None:
     config = SclVitsConfig()
-    config.from_dict({"scl": {"start_step": start_step}})
+    config.from_dict({"scl": PLAIN | {"start_step": start_step}})
     rows = [reach("posterior_encoder", norm=0.5, speaks=False), reach("waveform_decoder", norm=None, until=50)]
     run = facts(config=config, consistency=with_loss(), step=step, measure_reach=lambda: rows)
     findings = generator.check_reach(run)

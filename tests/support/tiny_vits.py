@@ -24,6 +24,13 @@ SIZES: dict[str, Any] = {
 }
 """Fields of `model_args`."""
 
+PLAIN: dict[str, Any] = {
+    "loss": {"name": "cosine"},
+    "encoders": [{"name": "ge2e"}],
+    "window": {"seconds": 0.0, "items": None},
+}
+"""A section of one encoder that hears Coqui's slices, a third of the cost of the default one."""
+
 
 def dataset(folder: Path, table: str = "metadata.csv", **more: str) -> dict[str, str]:
     """Return an entry of `datasets` for a folder of recordings with a table for Coqui's formatter `coqui`."""
@@ -35,9 +42,11 @@ def run_config(
 ) -> dict[str, Any]:
     """Return a sound config of a short run on the speech in `folder`, with `changes` of it and of its `model_args`.
 
-    Stock's `vits` has no section `scl`; for other models it names the training encoder alone.
+    Stock's `vits` has no section `scl`; that of other models is `PLAIN`, with the encoder and with `scl` of `changes`.
     """
-    section = {} if changes.get("model") == "vits" else {"scl": {"encoders": [{"name": encoder}]}}
+    section = {} if changes.get("model") == "vits" else {"scl": PLAIN | {"encoders": [{"name": encoder}]}}
+    if section and isinstance(given := changes.get("scl"), dict):
+        changes = changes | {"scl": section["scl"] | given}
     return {
         "model": "scl_vits",
         "model_args": SIZES | dict(args or {}),

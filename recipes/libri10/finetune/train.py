@@ -12,7 +12,7 @@ from TTS.tts.configs.vits_config import VitsArgs
 from TTS.tts.datasets import load_tts_samples
 
 from coqui_scl_plugin import SclConfig, SclVits, SclVitsConfig
-from coqui_scl_plugin.config import EncoderConfig, LossConfig, ReferenceConfig
+from coqui_scl_plugin.config import EncoderConfig
 
 DATA = os.environ.get("SCL_DATA", "../shared/data/libri10")
 
@@ -48,13 +48,7 @@ def main() -> None:
         print_step=10,
         save_step=500,
         test_sentences=[["he was in a hurry to be gone", "1688"]],
-        scl=SclConfig(
-            weight=9.0,
-            loss=LossConfig(name="cosine"),
-            encoders=[EncoderConfig(name="ge2e")],
-            holdout=[EncoderConfig(name="dvector")],
-            reference=ReferenceConfig(source="utterance"),
-        ),
+        scl=SclConfig(holdout=[EncoderConfig(name="dvector")]),
     )
 
     train_samples, eval_samples = load_tts_samples(
