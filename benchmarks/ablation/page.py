@@ -86,7 +86,7 @@ def _grouped(outcome: Outcome, width: int, cells: Callable[[Arm], Row]) -> list[
     """Return a row for each arm, and above each group one with its name and questions."""
     rows = []
     for group, arms in outcome.groups():
-        questions = " ".join(dict.fromkeys(arm.question for arm in arms if arm.question))
+        questions = "; ".join(dict.fromkeys(arm.question for arm in arms if arm.question))
         rows.append([f"*{group}*{f': {questions}' if questions else ''}", *[""] * (width + 1)])
         rows += [[f"`{arm.name}`", outcome.seeds(arm), *cells(arm)] for arm in arms]
     return rows
