@@ -154,12 +154,14 @@ def costs_table(outcome: Outcome) -> str:
     def cells(arm: Arm) -> Row:
         shares = [share for share in outcome.training(arm, "gradient_share") if share is not None]
         reported = [value for run in outcome.training(arm, "reported_cosines") for value in run.values()]
-        drifts = [drift for run in outcome.training(arm, "drift") for drift in run.values()]
+        runs = [list(run.values()) for run in outcome.training(arm, "drift")]
+        drifts = [drift for run in runs for drift in run]
+        moved = max(sum(drift["moved"] for drift in run) for run in runs)
         return [
             f"{statistics.mean(outcome.training(arm, 'weight')):.2f}",
             f"{statistics.mean(shares):.2f}" if shares else "–",
             f"{statistics.mean(reported):.3f}" if reported else "–",
-            f"{max(drift['moved'] for drift in drifts)} of {drifts[0]['tensors']}" if drifts else "–",
+            f"{moved} of {sum(drift['tensors'] for drift in runs[0])}" if drifts else "–",
             f"{statistics.mean(drift['cosine_of_embeddings'] for drift in drifts):.3f}" if drifts else "–",
             f"{statistics.median(outcome.training(arm, 'seconds_per_step')):.2f}",
         ]
