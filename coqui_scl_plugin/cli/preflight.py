@@ -2,17 +2,14 @@
 
 import json
 import sys
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from coqui_scl_plugin.errors import ConfigError, EvaluationSetError, HoldoutError
+from coqui_scl_plugin.errors import ConfigError
 
 if TYPE_CHECKING:
-    from coqui_scl_plugin.consistency.reach import ModuleReach
-    from coqui_scl_plugin.freeze.report import FreezeReport
-    from coqui_scl_plugin.preflight.report import PreflightReport
+    from coqui_scl_plugin.coqui.dry_run import PreparedRun
 
 _MODELS = ("scl_vits", "vits")
 
@@ -30,50 +27,48 @@ def preflight(
 ) -> None:
     """Check a run without starting it: whether the loss will teach the generator, and what would end the run late.
 
-    The same checks run before step 1 of every training. Writes nothing. Ends with 1 if a check failed. At the end of
-    the line, --coqpit.KEY VALUE overrides single values of the config. See docs/preflight.md for the checks.
+    The same checks run before step 1 of every training. Writes nothing. Ends with 1 if a check failed, or 2 if the
+    config or a file that it names cannot be used. At the end of the line, --coqpit.KEY VALUE overrides single values
+    of the config. See docs/preflight.md for the checks.
     """
     from coqui_scl_plugin.consistency.reach import reach_dicts
     from coqui_scl_plugin.coqui import run_config
-    from coqui_scl_plugin.coqui.dry_run import check_run
-    from coqui_scl_plugin.preflight.checks import check_skipped, found_early
+    from coqui_scl_plugin.coqui.dry_run import PreparedRun
+    from coqui_scl_plugin.preflight.checks import STAGES, check_skipped
 
     check_skipped(skip or [], "--skip")
     data = run_config.read_config(config_path)
     if (name := run_config.named_model(data, ctx.args)) not in _MODELS:
         raise ConfigError(f"model = {name!r}: preflight checks {' and '.join(_MODELS)}, not other models of Coqui.")
     if restore_path:
-        run_config.check_checkpoint(restore_path)
-    report: FreezeReport | None = None
-    reach: Sequence[ModuleReach] = ()
-    try:
-        config = run_config.resolved_config(data, ctx.args)
-        if not run_config.asks_for_scl(data, ctx.args):
-            config.scl.enabled, config.scl.weight = False, 0.0
-        config.scl.preflight.skip = [*config.scl.preflight.skip, *(skip or [])]
-        checks, report, reach = check_run(config, restore_path, names_stock_loss=run_config.names_stock_loss(data))
-    except (HoldoutError, EvaluationSetError) as error:
-        checks = found_early(error)
+        run_config.check_checkpoint_exists(restore_path)
+    config = run_config.resolved_config(data, ctx.args)
+    if not run_config.asks_for_scl(data, ctx.args):
+        config.scl.enabled, config.scl.weight = False, 0.0
+    config.scl.preflight.skip = [*config.scl.preflight.skip, *(skip or [])]
+    check_skipped(config.scl.preflight.skip, "scl.preflight.skip")
+    run = PreparedRun(config, restore_path, written=data, names_stock_loss=run_config.names_stock_loss(data))
+    checks = run.check(*STAGES)
     if as_json:
-        freezing = report.to_dict() if report is not None else None
-        result = {**checks.to_dict(), "freeze_report": freezing, "reach": reach_dicts(reach)}
+        freezing = run.freeze_report.to_dict() if run.freeze_report is not None else None
+        result = {**checks.to_dict(), "freeze_report": freezing, "reach": reach_dicts(run.reach)}
         sys.stdout.write(json.dumps(result, indent=2) + "\n")
     else:
-        _print(checks, report, reach)
+        _print(run)
     if not checks.passed:
-        sys.exit(1)
+        sys.exit(checks.exit_status)
 
 
-def _print(checks: "PreflightReport", report: "FreezeReport | None", reach: "Sequence[ModuleReach]") -> None:
+def _print(run: "PreparedRun") -> None:
     from rich.console import Console
 
     from coqui_scl_plugin.consistency.reach import reach_table
 
     console = Console()
-    if report is not None:
-        console.print(report.table())
-    if reach:
-        console.print(reach_table(reach))
-    if checks.of("failed", "warning", "skipped", "not run"):
-        console.print(checks.table())
-    console.print(checks.summary(), highlight=False)
+    if run.freeze_report is not None:
+        console.print(run.freeze_report.table())
+    if run.reach:
+        console.print(reach_table(run.reach))
+    if run.report.of("failed", "warning", "skipped", "not run"):
+        console.print(run.report.table())
+    console.print(run.report.summary(), highlight=False)

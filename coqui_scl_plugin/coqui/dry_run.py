@@ -1,98 +1,144 @@
 """The checks of a run, without the run."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from trainer.generic_utils import set_partial_state_dict
 
+from coqui_scl_plugin.consistency.build import build_consistency
 from coqui_scl_plugin.consistency.reach import ModuleReach
 from coqui_scl_plugin.consistency.term import SpeakerConsistency
 from coqui_scl_plugin.coqui.run_facts import (
-    DataAccess,
     collect_facts,
+    few_samples_alone,
+    fields_of,
     name_optimizers,
     read_restored,
     report_freezing,
     undisturbed,
 )
-from coqui_scl_plugin.coqui.samples import Samples, dataset_that_fits, list_samples, small_batch
+from coqui_scl_plugin.coqui.samples import Samples, list_samples
 from coqui_scl_plugin.coqui.vits import SclVits
 from coqui_scl_plugin.coqui.vits_config import SclVitsConfig
 from coqui_scl_plugin.freeze.report import FreezeReport
-from coqui_scl_plugin.preflight.checks import run_checks
-from coqui_scl_plugin.preflight.facts import TrainerFacts
+from coqui_scl_plugin.preflight.checks import Stage, can_run, run_checks
+from coqui_scl_plugin.preflight.facts import ConfigFacts, DataFacts, Restored, RunFacts, TrainerFacts
 from coqui_scl_plugin.preflight.generator import measured_reach
 from coqui_scl_plugin.preflight.report import PreflightReport
-from coqui_scl_plugin.references.cache import ReferenceCache
-from coqui_scl_plugin.references.recordings import recordings_of
 from coqui_scl_plugin.utils.checkpoint import read_checkpoint
 
-_MAX_SPEAKERS, _MAX_RECORDINGS_EACH = 8, 2
-"""Recordings that represent the data set, so that the checks need not embed all of it."""
 
+class PreparedRun:
+    """A run that has not begun: its samples, and its model with its encoders, each made once a check asks for it."""
 
-def check_run(
-    config: SclVitsConfig, restore_path: str | None, *, names_stock_loss: bool
-) -> tuple[PreflightReport, FreezeReport, Sequence[ModuleReach]]:
-    """Run every check on a model of the config, and report what would train and be taught. Writes nothing.
+    def __init__(
+        self,
+        config: SclVitsConfig,
+        restore_path: str | None = None,
+        *,
+        written: Mapping[str, Any],
+        names_stock_loss: bool = False,
+    ) -> None:
+        """Take what a command was given; nothing is read yet.
 
-    Args:
-        config: Config of the run.
-        restore_path: Readable checkpoint to start from.
-        names_stock_loss: Whether the config names Coqui's own model with stock's own loss on.
+        Args:
+            config: Config of the run.
+            restore_path: Checkpoint to start from.
+            written: The config as its file has it.
+            names_stock_loss: Whether the config names Coqui's own model with stock's own loss on.
+        """
+        self.config = config
+        self.report = PreflightReport()
+        """The results of the checks that were run."""
+        self.freeze_report: FreezeReport | None = None
+        self.reach: Sequence[ModuleReach] = ()
+        self._restore_path = restore_path
+        self._config_facts = ConfigFacts(
+            config=config,
+            written=written,
+            names_stock_loss=names_stock_loss,
+            list_samples=lambda: self.samples,
+            read_checkpoint=lambda: self._restored,
+            load_encoders=lambda: self.consistency,
+        )
 
-    Raises:
-        ConfigError: the config or the data cannot be used.
-        EncoderError: an encoder cannot be loaded.
-    """
-    train, evaluation = list_samples(config)
-    torch.manual_seed(config.training_seed)  # as `coqui-scl train` does, so that each call checks the same model
-    model = SclVits(config)
-    model.parts.build_consistency()
-    optimizers = model.get_optimizer()
-    if restore_path:
-        _restore(model, restore_path)
-    known = TrainerFacts(
-        config=model.config,
-        optimizers=name_optimizers(optimizers),
-        train_samples=train,
-        eval_samples=evaluation,
-        restored=read_restored(restore_path, continues=False) if restore_path else None,
-        names_stock_loss=names_stock_loss,
-    )
-    facts = collect_facts(model.parts, known, _few_samples_alone(model, train))
-    model.train()
-    checks = PreflightReport()
-    with undisturbed(model.config):
-        for costly in (False, True):
-            checks = run_checks(facts, config.scl.preflight.skip, costly=costly, before=checks)
-    return checks, report_freezing(model.parts, optimizers, step=0), measured_reach(facts, checks)
+    @functools.cached_property
+    def samples(self) -> tuple[Samples, Samples]:
+        """The training and the evaluation samples. Raises what Coqui raises."""
+        return list_samples(self.config)
 
+    @functools.cached_property
+    def consistency(self) -> SpeakerConsistency | None:
+        """The speaker consistency term; None if the section is off. Raises EncoderError."""
+        return build_consistency(self.config.scl) if self.config.scl.enabled else None
 
-def _few_samples_alone(model: SclVits, samples: Samples) -> DataAccess:
-    """Return access to a few samples, which are chosen when they are first needed."""
+    @functools.cached_property
+    def model(self) -> SclVits:
+        """The model, with the same weights at each start. Raises what Coqui raises."""
+        torch.manual_seed(self.config.training_seed)  # Coqui seeds only after the model is made
+        return SclVits(self.config)
 
-    @functools.cache
-    def few() -> Samples:
-        return _few_samples(dataset_that_fits(model, model.config, samples).samples)
+    @functools.cached_property
+    def _optimizers(self) -> list[torch.optim.Optimizer]:
+        """The optimizers of the model, after it has its encoders and the weights of the checkpoint."""
+        self.model.parts.take_consistency(self.consistency)
+        optimizers = self.model.get_optimizer()
+        if self._restore_path:
+            _restore(self.model, self._restore_path)
+        return optimizers
 
-    def prepare_references(consistency: SpeakerConsistency) -> None:
-        if consistency.uses_recordings:
-            consistency.embed_references(recordings_of(few()), ReferenceCache())
+    def _build_model(self) -> None:
+        if self.report.has_failed("encoders") or self.report.has_failed("checkpoint"):
+            _ = self.model
+        else:
+            _ = self._optimizers
 
-    return DataAccess(lambda: small_batch(model, model.config, few()), prepare_references)
+    @functools.cached_property
+    def _restored(self) -> Restored | None:
+        return read_restored(self._restore_path, continues=False) if self._restore_path else None
+
+    @functools.cached_property
+    def _data_facts(self) -> DataFacts:
+        train, evaluation = self.samples
+        return DataFacts(
+            **fields_of(self._config_facts),
+            train_samples=train,
+            eval_samples=evaluation,
+            consistency=None if self.report.has_failed("encoders") else self.consistency,
+            restored=None if self.report.has_failed("checkpoint") else self._restored,
+            build_model=self._build_model,
+        )
+
+    @functools.cached_property
+    def _run_facts(self) -> RunFacts:
+        model, optimizers = self.model, self._optimizers
+        known = TrainerFacts(
+            **fields_of(self._data_facts) | {"config": model.config}, optimizers=name_optimizers(optimizers)
+        )
+        facts = collect_facts(model.parts, known, few_samples_alone(model, self.samples[0]))
+        model.train()
+        self.freeze_report = report_freezing(model.parts, optimizers, step=0)
+        return facts
+
+    def check(self, *stages: Stage) -> PreflightReport:
+        """Run the checks of these stages, after those of earlier ones, and return all results. Writes nothing."""
+        skip = self.config.scl.preflight.skip
+        with undisturbed(self.config):
+            for stage in stages:
+                facts = self._facts_for(stage) if can_run(stage, self.report) else None
+                self.report = run_checks(stage, facts, skip, self.report)
+                if stage == "speech" and facts is not None:
+                    self.reach = measured_reach(self._run_facts, self.report)
+        return self.report
+
+    def _facts_for(self, stage: Stage) -> ConfigFacts:
+        if stage == "config":
+            return self._config_facts
+        return self._data_facts if stage == "data" else self._run_facts
 
 
 def _restore(model: SclVits, path: str) -> None:
     weights = read_checkpoint(path)["model"]
     model.load_state_dict(set_partial_state_dict(model.state_dict(), weights, model.config))
-
-
-def _few_samples(samples: Samples) -> Samples:
-    """Return a few samples of each of the speakers with the most samples."""
-    by_speaker: dict[str, Samples] = {}
-    for sample in samples:
-        by_speaker.setdefault(sample["speaker_name"], []).append(sample)
-    speakers = sorted(by_speaker.values(), key=len, reverse=True)[:_MAX_SPEAKERS]
-    return [sample for own in speakers for sample in own[:_MAX_RECORDINGS_EACH]]

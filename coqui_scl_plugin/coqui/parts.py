@@ -13,6 +13,7 @@ from coqui_scl_plugin.consistency.term import SpeakerConsistency
 from coqui_scl_plugin.coqui.vits_config import SclVitsConfig, rules_from_flags
 from coqui_scl_plugin.freeze import FrozenPolicy
 from coqui_scl_plugin.freeze.module_rules import ModuleRules
+from coqui_scl_plugin.preflight.report import PreflightReport
 
 CONSISTENCY = "speaker_encoder_loss"
 """Attribute of the term. Stock's load_checkpoint ignores every key that contains `speaker_encoder`."""
@@ -37,6 +38,8 @@ class VitsParts:
         """
         self.model = model
         self.skipped_checks = tuple(config.scl.preflight.skip)  # copied, since --continue_path reads the config again
+        self.checked: PreflightReport | None = None
+        """The results of checks that a command ran before the run folder was made."""
         self.optimizers_made = False
         """Whether the model is being trained, so that the rules apply."""
         rules_from_flags(config, dict(model.named_children()))

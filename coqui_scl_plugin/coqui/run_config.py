@@ -11,9 +11,7 @@ from aiohttp import ClientError
 from TTS.config import read_json_with_comments
 
 from coqui_scl_plugin.coqui.vits_config import SclVitsConfig
-from coqui_scl_plugin.encoders.loading.files import UNREADABLE
 from coqui_scl_plugin.errors import ConfigError
-from coqui_scl_plugin.utils.checkpoint import read_checkpoint
 
 
 def read_config(path: str) -> dict[str, Any]:
@@ -62,17 +60,7 @@ def resolved_config(data: Mapping[str, Any], overrides: Sequence[str]) -> SclVit
     return config
 
 
-def check_checkpoint(path: str) -> None:
-    """Check that a local file is a checkpoint with a model. Raises ConfigError."""
-    if "://" in path:
-        return
-    if not Path(path).is_file():
+def check_checkpoint_exists(path: str) -> None:
+    """Check that a path, unless it is a URL, is a file. Raises ConfigError."""
+    if "://" not in path and not Path(path).is_file():
         raise ConfigError(f"--restore_path {path}: there is no such file.")
-    try:
-        state = read_checkpoint(path)
-    except UNREADABLE as error:
-        raise ConfigError(f"--restore_path {path} is not a readable checkpoint: {error}.") from error
-    if not isinstance(state, dict) or not {"model", "step", "epoch"} <= state.keys():
-        raise ConfigError(
-            f"--restore_path {path} is not a checkpoint of Coqui's trainer (it lacks model, step or epoch)."
-        )

@@ -17,22 +17,34 @@ import numpy as np
 import torch
 from torch import Tensor
 from TTS.encoder.models.lstm import LSTMSpeakerEncoder
+from TTS.tts.models.vits import Vits
 
 from coqui_scl_plugin.consistency.gradient_probe import GradientProbe, probe_gradients
 from coqui_scl_plugin.consistency.reach import ModuleReach, gradient_norms, joint_gradient
 from coqui_scl_plugin.consistency.term import SpeakerConsistency
 from coqui_scl_plugin.coqui.parts import VitsParts
-from coqui_scl_plugin.coqui.samples import data_loader
+from coqui_scl_plugin.coqui.samples import Sample, Samples, data_loader, dataset_that_fits, small_batch
 from coqui_scl_plugin.coqui.vits_batch import generate_pair, segment_seconds
 from coqui_scl_plugin.coqui.vits_config import SclVitsConfig
 from coqui_scl_plugin.coqui.vits_modules import is_used_in_speech, makes_training_waveform
+from coqui_scl_plugin.encoders.loading.files import UNREADABLE
+from coqui_scl_plugin.errors import ConfigError
 from coqui_scl_plugin.freeze.report import FreezeReport, encoder_row, module_rows
-from coqui_scl_plugin.preflight.facts import Restored, RunFacts, TrainerFacts
+from coqui_scl_plugin.preflight.facts import ConfigFacts, Restored, RunFacts, TrainerFacts
+from coqui_scl_plugin.references.cache import ReferenceCache
+from coqui_scl_plugin.references.recordings import recordings_of
 from coqui_scl_plugin.references.sources import ReferenceBatch
 from coqui_scl_plugin.utils.checkpoint import read_checkpoint
 
 _OPTIMIZER_NAMES = ("discriminator", "generator")
 _DISCRIMINATOR = "disc"
+_MAX_SPEAKERS, _MAX_RECORDINGS_EACH = 8, 2
+"""Recordings that represent the data set, so that the checks need not embed all of it."""
+
+
+def fields_of(facts: ConfigFacts) -> dict[str, Any]:
+    """Return the fields of facts by name, to which those of a later stage are added."""
+    return {field.name: getattr(facts, field.name) for field in dataclasses.fields(facts)}
 
 
 @dataclass(frozen=True)
@@ -43,6 +55,29 @@ class DataAccess:
     """Makes a small real batch, as `train_step` would receive it."""
     prepare_references: Callable[[SpeakerConsistency], None]
     """Embeds the real speech that the checks need."""
+
+
+def few_samples_alone(model: Vits, samples: Sequence[Sample]) -> DataAccess:
+    """Return access to a few samples that stand for all of them, chosen when they are first needed."""
+
+    @functools.cache
+    def few() -> Samples:
+        return _few_samples(dataset_that_fits(model, model.config, samples).samples)
+
+    def prepare_references(consistency: SpeakerConsistency) -> None:
+        if consistency.uses_recordings:
+            consistency.embed_references(recordings_of(few()), ReferenceCache())
+
+    return DataAccess(lambda: small_batch(model, model.config, few()), prepare_references)
+
+
+def _few_samples(samples: Samples) -> Samples:
+    """Return a few samples of each of the speakers with the most samples."""
+    by_speaker: dict[str, Samples] = {}
+    for sample in samples:
+        by_speaker.setdefault(sample["speaker_name"], []).append(sample)
+    speakers = sorted(by_speaker.values(), key=len, reverse=True)[:_MAX_SPEAKERS]
+    return [sample for own in speakers for sample in own[:_MAX_RECORDINGS_EACH]]
 
 
 def collect_facts(parts: VitsParts, known: TrainerFacts, data: DataAccess) -> RunFacts:
@@ -72,8 +107,7 @@ def collect_facts(parts: VitsParts, known: TrainerFacts, data: DataAccess) -> Ru
             model.train()
 
     return RunFacts(
-        **{field.name: getattr(known, field.name) for field in dataclasses.fields(known)},
-        consistency=consistency,
+        **fields_of(known) | {"consistency": consistency},
         frozen_encoders=parts.frozen_encoders(),
         model_sizes=_model_sizes(parts),
         speakers=manager.speaker_names if manager is not None and args.use_speaker_embedding else None,
@@ -135,10 +169,17 @@ def name_optimizers(optimizers: Sequence[torch.optim.Optimizer]) -> dict[str, to
 
 
 def read_restored(path: str, *, continues: bool) -> Restored | None:
-    """Read the checkpoint that a run continues or starts from; None if it is not a local file."""
+    """Read the checkpoint that a run continues or starts from; None if it is not a local file. Raises ConfigError."""
     if not Path(path).is_file():
         return None
-    state = read_checkpoint(path)
+    try:
+        state = read_checkpoint(path)
+    except UNREADABLE as error:
+        raise ConfigError(f"--restore_path {path} is not a readable checkpoint: {error}.") from error
+    if not isinstance(state, dict) or not {"model", "step", "epoch"} <= state.keys():
+        raise ConfigError(
+            f"--restore_path {path} is not a checkpoint of Coqui's trainer (it lacks model, step or epoch)."
+        )
     sizes = {name: value.numel() for name, value in state["model"].items() if isinstance(value, Tensor)}
     has_state = any(optimizer.get("state") for optimizer in state.get("optimizer") or [])
     return Restored(str(path), sizes, continues_optimizers=continues and has_state)

@@ -14,6 +14,7 @@ from coqui_scl_plugin.coqui.parts import VitsParts
 from coqui_scl_plugin.coqui.run_facts import (
     DataAccess,
     collect_facts,
+    few_samples_alone,
     name_optimizers,
     read_restored,
     report_freezing,
@@ -23,7 +24,7 @@ from coqui_scl_plugin.coqui.run_folder import record_measurements, write_evaluat
 from coqui_scl_plugin.coqui.samples import small_batch
 from coqui_scl_plugin.coqui.vits_config import SclVitsConfig
 from coqui_scl_plugin.freeze.report import FreezeReport
-from coqui_scl_plugin.preflight.checks import run_checks
+from coqui_scl_plugin.preflight.checks import STAGES, run_checks
 from coqui_scl_plugin.preflight.facts import Restored, RunFacts, TrainerFacts
 from coqui_scl_plugin.preflight.generator import measured_reach
 from coqui_scl_plugin.preflight.report import PreflightReport
@@ -48,8 +49,7 @@ def prepare_run(parts: VitsParts, trainer: Trainer) -> FreezeReport:
     )
     try:
         with undisturbed(config):
-            facts = collect_facts(parts, _trainer_facts(config, trainer), data)
-            checks = _check(facts, parts.skipped_checks)
+            facts, checks = _check(parts, _trainer_facts(config, trainer), data)
     except BaseException:
         _discard_empty_run(trainer)
         raise
@@ -83,13 +83,19 @@ def _trainer_facts(config: SclVitsConfig, trainer: Trainer) -> TrainerFacts:
     )
 
 
-def _check(facts: RunFacts, skip: tuple[str, ...]) -> PreflightReport:
-    """Run the cheap checks, then those that run the generator and the encoders. Raises PreflightError."""
-    checks = PreflightReport()
-    for costly in (False, True):
-        checks = run_checks(facts, skip, costly=costly, before=checks)
-        checks.raise_failures()
-    return checks
+def _check(parts: VitsParts, known: TrainerFacts, data: DataAccess) -> tuple[RunFacts, PreflightReport]:
+    """Run all checks that a command has not run yet. Raises PreflightError.
+
+    If one fails that runs neither the generator nor the encoders, the others embed a few recordings alone.
+    """
+    facts, checks = collect_facts(parts, known, data), parts.checked or PreflightReport()
+    for stage in STAGES[:-1]:
+        checks = run_checks(stage, facts, parts.skipped_checks, checks)
+    if not checks.passed and known.train_samples is not None:
+        facts = collect_facts(parts, known, few_samples_alone(parts.model, known.train_samples))
+    checks = run_checks(STAGES[-1], facts, parts.skipped_checks, checks)
+    checks.raise_failures()
+    return facts, checks
 
 
 def _needs_all_gradients(trainer: Trainer) -> bool:

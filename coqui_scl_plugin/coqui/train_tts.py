@@ -1,4 +1,4 @@
-"""`TTS.bin.train_tts`, but with the config checked and the encoders loaded before a run folder is made."""
+"""`TTS.bin.train_tts`, but with the config and the data checked before a run folder is made."""
 
 import argparse
 import logging
@@ -7,18 +7,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from trainer import Trainer
 from TTS.bin.train_tts import TrainTTSArgs, main
 from TTS.config import register_config
-from TTS.tts.models import setup_model
 from TTS.utils.generic_utils import ConsoleFormatter, setup_logger
 
-from coqui_scl_plugin.consistency.build import build_consistency
-from coqui_scl_plugin.consistency.term import SpeakerConsistency
-from coqui_scl_plugin.coqui.run_config import asks_for_scl, check_checkpoint, read_config, resolved_config
-from coqui_scl_plugin.coqui.samples import Samples, list_samples
-from coqui_scl_plugin.coqui.vits_config import SclVitsConfig
+from coqui_scl_plugin.coqui.dry_run import PreparedRun
+from coqui_scl_plugin.coqui.run_config import (
+    asks_for_scl,
+    check_checkpoint_exists,
+    names_stock_loss,
+    read_config,
+    resolved_config,
+)
 from coqui_scl_plugin.errors import ConfigError
 from coqui_scl_plugin.preflight.checks import check_skipped
 from coqui_scl_plugin.utils.suggest import did_you_mean
@@ -32,7 +33,7 @@ def train(arguments: Sequence[str]) -> None:
 
     Raises:
         ConfigError: the config or an argument cannot be used.
-        EncoderError: an encoder that the config names cannot be loaded.
+        PreflightError: a check failed.
     """
     skip, arguments = _take_skipped(arguments)
     args = TrainTTSArgs()
@@ -47,17 +48,19 @@ def train(arguments: Sequence[str]) -> None:
         _leave_to_coqui(data.get("model"), arguments, skip)
         return
     if parsed.restore_path:
-        check_checkpoint(parsed.restore_path)
+        check_checkpoint_exists(parsed.restore_path)
     config = resolved_config(data, overrides)
     config.scl.preflight.skip += [id_ for id_ in skip if id_ not in config.scl.preflight.skip]
-    samples = list_samples(config)
-    # built first, so that an encoder that cannot be loaded leaves no run folder behind
-    consistency = build_consistency(config.scl) if config.scl.enabled else None
+    check_skipped(config.scl.preflight.skip, "scl.preflight.skip")
+    run = PreparedRun(config, parsed.restore_path, written=data, names_stock_loss=names_stock_loss(data))
+    # before a run folder is made; if anything fails, all that coqui-scl preflight finds is found
+    if not run.check("config", "data").passed:
+        run.check("model", "speech").raise_failures()
     if data.get("model") == "vits":
         sys.stderr.write(f"{path}: a vits config, trained as {config.model}.\n")
     del parsed.skip
     args.parse_args(parsed)
-    _train(args, config, samples, consistency)
+    _train(args, run)
 
 
 def _take_skipped(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -80,20 +83,13 @@ def _leave_to_coqui(model: Any, arguments: Sequence[str], skip: Sequence[str]) -
     main(list(arguments))
 
 
-def _train(
-    args: TrainTTSArgs,
-    config: SclVitsConfig,
-    samples: tuple[Samples, Samples],
-    consistency: SpeakerConsistency | None,
-) -> None:
-    """Train as `TTS.bin.train_tts.main` does, with samples that are already listed and encoders that are loaded."""
+def _train(args: TrainTTSArgs, run: PreparedRun) -> None:
+    """Train as `TTS.bin.train_tts.main` does, with the samples, the model and the encoders of the checks."""
     setup_logger("TTS", level=logging.INFO, stream=sys.stdout, formatter=ConsoleFormatter())
-    # Coqui seeds only after the model is made, so two runs of one config would start from different weights
-    torch.manual_seed(config.training_seed)
-    model = setup_model(config)
-    model.parts.take_consistency(consistency)
+    run.model.parts.checked = run.report
+    train_samples, eval_samples = run.samples
     trainer = Trainer(
-        args, model.config, config.output_path, model=model, train_samples=samples[0], eval_samples=samples[1],
-        parse_command_line_args=False,
+        args, run.model.config, run.config.output_path, model=run.model, train_samples=train_samples,
+        eval_samples=eval_samples, parse_command_line_args=False,
     )  # fmt: skip
     trainer.fit()

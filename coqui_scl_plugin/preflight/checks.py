@@ -1,13 +1,20 @@
 """The table of all checks, and how they are run: before step 1 of every run, and by `coqui-scl preflight`."""
 
+import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any, Literal, get_args
 
-from coqui_scl_plugin.errors import ConfigError, EvaluationSetError, HoldoutError
-from coqui_scl_plugin.preflight import encoders, environment, generator, recordings, settings, speakers
-from coqui_scl_plugin.preflight.facts import RunFacts
+from coqui_scl_plugin.consistency.gradient_probe import describe_error
+from coqui_scl_plugin.errors import ConfigError, SclError
+from coqui_scl_plugin.preflight import encoders, environment, generator, recordings, settings, speakers, steps
+from coqui_scl_plugin.preflight.facts import ConfigFacts
 from coqui_scl_plugin.preflight.report import Finding, NotMeasuredError, PreflightReport, Result, result_of
 from coqui_scl_plugin.utils.suggest import did_you_mean
+
+Stage = Literal["config", "data", "model", "speech"]
+"""What a check looks at: the config alone; the data, too; the model; or what the generator and the encoders make."""
+STAGES: tuple[Stage, ...] = get_args(Stage)
 
 
 @dataclass(frozen=True)
@@ -15,11 +22,13 @@ class Check:
     """One check; its function's docstring says what holds when it finds nothing."""
 
     id: str
-    run: Callable[[RunFacts], list[Finding]]
+    run: Callable[[Any], list[Finding]]
+    """Takes the facts of its stage."""
+    stage: Stage = "model"
     needs: tuple[str, ...] = ()
     """Ids of earlier checks without which it cannot be run."""
-    costly: bool = False
-    """Whether it runs the generator or the encoders."""
+    can_be_skipped: bool = True
+    """False for a step without which there is nothing more to check."""
 
     @property
     def checks(self) -> str:
@@ -27,15 +36,23 @@ class Check:
         return (self.run.__doc__ or "").strip().partition("\n")[0]
 
 
+def _step(id_: str, run: Callable[[Any], list[Finding]], stage: Stage, needs: tuple[str, ...] = ()) -> Check:
+    return Check(id_, run, stage, needs, can_be_skipped=False)
+
+
 _BATCH = ("ffmpeg", "recordings", "d-vectors", "known-speakers")
 
 CHECKS = (
-    Check("ffmpeg", environment.check_ffmpeg),
-    Check("versions", environment.check_versions),
-    Check("weight", settings.check_weight),
+    Check("ffmpeg", environment.check_ffmpeg, "config"),
+    Check("versions", environment.check_versions, "config"),
+    Check("weight", settings.check_weight, "config"),
+    _step("checkpoint", steps.check_checkpoint, "config"),
+    _step("encoders", steps.check_encoders, "config"),
+    _step("samples", steps.check_samples, "config"),
+    Check("recordings", recordings.check_recordings, "data"),
+    Check("sample-rate", recordings.check_sample_rate, "data"),
+    _step("model", steps.check_model, "data"),
     Check("stock-loss", settings.check_stock_loss),
-    Check("recordings", recordings.check_recordings),
-    Check("sample-rate", recordings.check_sample_rate),
     Check("segment-length", recordings.check_segment_length),
     Check("speakers", speakers.check_speakers),
     Check("d-vectors", speakers.check_d_vectors),
@@ -50,66 +67,91 @@ CHECKS = (
     Check("policies", encoders.check_policies),
     Check("optimizers", encoders.check_optimizers),
     Check("eval-mode", encoders.check_eval_mode),
-    Check("references", encoders.check_references, needs=("recordings", "speakers"), costly=True),
-    Check("target", settings.check_target, needs=("references",), costly=True),
-    Check("gradient", encoders.check_gradient, needs=(*_BATCH, "references"), costly=True),
-    Check("reach", generator.check_reach, needs=("gradient",), costly=True),
-    Check("holdout", encoders.check_holdout, needs=_BATCH, costly=True),
+    Check("references", encoders.check_references, "speech", needs=("recordings", "speakers")),
+    Check("target", settings.check_target, "speech", needs=("references",)),
+    Check("gradient", encoders.check_gradient, "speech", needs=(*_BATCH, "references")),
+    Check("reach", generator.check_reach, "speech", needs=("gradient",)),
+    Check("holdout", encoders.check_holdout, "speech", needs=_BATCH),
 )
 """In the order in which they are run."""
 
 IDS = tuple(check.id for check in CHECKS)
 FORMER_IDS = {"thaw": "unfreeze"}
 """Ids that configs of before may name, and those of today."""
+_STEP_BEFORE: dict[Stage, tuple[str, ...]] = {
+    "config": (),
+    "data": ("samples",),
+    "model": ("samples", "checkpoint", "model", "encoders"),
+    "speech": ("samples", "checkpoint", "model", "encoders"),
+}
+"""The steps without which there are no facts for a stage."""
 
 
 def check_skipped(ids: Iterable[str], path: str) -> None:
     """Raise a ConfigError for an id, named by the config key or option `path`, that no check has."""
+    known = [check.id for check in CHECKS if check.can_be_skipped]
     for id_ in ids:
-        if id_ not in IDS and id_ not in FORMER_IDS:
-            raise ConfigError(f"{path} = {id_!r}: there is no such check. {did_you_mean(id_, IDS)}")
+        if id_ not in known and id_ not in FORMER_IDS:
+            raise ConfigError(f"{path} = {id_!r}: there is no such check. {did_you_mean(id_, known)}")
 
 
-def run_checks(facts: RunFacts, skip: Sequence[str], *, costly: bool, before: PreflightReport) -> PreflightReport:
-    """Run the cheap checks, or those that run the generator and the encoders.
+def can_run(stage: Stage, before: PreflightReport) -> bool:
+    """Tell whether the steps that give a stage its facts have passed."""
+    return not _unmet(_STEP_BEFORE[stage], before)
+
+
+def run_checks(
+    stage: Stage, facts: ConfigFacts | None, skip: Sequence[str], before: PreflightReport
+) -> PreflightReport:
+    """Run the checks of a stage.
+
+    An error that a check ends with becomes its finding.
 
     Args:
-        facts: The run.
+        stage: The stage.
+        facts: Facts of the stage; None if a step that gives them failed, so that none of its checks can be run.
         skip: Ids of checks that are run and reported, but may fail.
-        costly: Whether to run the latter.
         before: Earlier results; a check is not run if one that it needs failed.
 
     Returns:
-        `before`, followed by the results of these.
+        `before`, followed by the results of these. The error of a check may speak for another one, which then has it.
     """
     report = PreflightReport(list(before.results))
     skipped = {FORMER_IDS.get(id_, id_) for id_ in skip}
     for check in CHECKS:
-        if check.costly is not costly:
+        if check.stage != stage or any(result.id == check.id for result in report.results):
             continue
-        unmet = [r.id for r in report.results if r.id in check.needs and r.status in ("failed", "not run")]
-        if unmet:
-            why = f"It needs {', '.join(unmet)}."
-            report.results.append(Result(check.id, check.checks, "not run", why_not_run=why))
+        if unmet := _unmet((*_STEP_BEFORE[stage], *check.needs), report):
+            report.results.append(_not_run(check, f"It needs {', '.join(unmet)}."))
         else:
-            report.results.append(_result_of(check, facts, skip=check.id in skipped))
+            report.results += _results_of(check, facts, skip=check.id in skipped)
+    report.results.sort(key=lambda result: IDS.index(result.id))
     return report
 
 
-def _result_of(check: Check, facts: RunFacts, *, skip: bool) -> Result:
+def _unmet(needs: Iterable[str], report: PreflightReport) -> list[str]:
+    statuses = {result.id: result.status for result in report.results}
+    return [id_ for id_ in dict.fromkeys(needs) if statuses.get(id_) in ("failed", "not run")]
+
+
+def _not_run(check: Check, why: str) -> Result:
+    return Result(check.id, check.checks, "not run", why_not_run=why)
+
+
+def _results_of(check: Check, facts: ConfigFacts | None, *, skip: bool) -> list[Result]:
     try:
-        return result_of(check.id, check.checks, check.run(facts), skip=skip)
+        result = result_of(check.id, check.checks, check.run(facts), skip=skip)
     except NotMeasuredError as error:
-        return Result(check.id, check.checks, "not run", why_not_run=str(error))
-
-
-def found_early(error: HoldoutError | EvaluationSetError) -> PreflightReport:
-    """Return the report of a run whose defect showed before it could be set up: one check failed, no other was run."""
-    return PreflightReport(
-        [
-            result_of(check.id, check.checks, [Finding(str(error), "")], skip=False)
-            if check.id == error.check
-            else Result(check.id, check.checks, "not run", why_not_run=f"It needs {error.check}.")
-            for check in CHECKS
-        ]
-    )
+        return [_not_run(check, str(error))]
+    except SclError as error:
+        other = next((known for known in CHECKS if known.id == getattr(error, "check", None)), check)
+        found = result_of(other.id, other.checks, [Finding(str(error), "")], skip=False, error=error)
+        result = dataclasses.replace(found, can_be_skipped=False)
+        return [result] if other is check else [result, _not_run(check, f"It needs {other.id}.")]
+    except Exception as error:  # noqa: BLE001  # whatever it is, it is reported, and the other checks still run
+        finding = Finding(
+            f"The check {check.id} could not be run: {describe_error(error)}.",
+            "If nothing else here explains it, coqui-scl --debug shows where it happened.",
+        )
+        result = result_of(check.id, check.checks, [finding], skip=skip, error=error)
+    return [dataclasses.replace(result, can_be_skipped=check.can_be_skipped)]

@@ -1,4 +1,4 @@
-"""The facts that the checks judge: a run that has not begun. A new fact is a field here."""
+"""The facts that the checks judge: a run that has not begun. A new fact is a field of the first class that knows it."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,30 +27,55 @@ class Restored:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainerFacts:
-    """The facts that Coqui's trainer has, or would have, before step 1."""
+class ConfigFacts:
+    """The facts that are known before the data is read."""
 
     config: Any
     """The trainer's config, a Coqui `VitsConfig` with the section `scl`; it need not be the model's object."""
-    optimizers: Mapping[str, torch.optim.Optimizer]
-    """`discriminator` and `generator`."""
+    written: Mapping[str, Any] | None = None
+    """The config as its file has it, before Coqpit drops and replaces what it does not know; None from a script."""
+    names_stock_loss: bool = False
+    """Whether the config names Coqui's own model, with stock's own loss on."""
+    step: int = 0
+    """The first training step."""
+    list_samples: Callable[[], object] = lambda: None
+    """Lists the samples as Coqui does. Raises what Coqui raises."""
+    load_encoders: Callable[[], object] = lambda: None
+    """Loads the speaker encoders. Raises EncoderError."""
+    read_checkpoint: Callable[[], object] = lambda: None
+    """Reads the checkpoint that the run starts from. Raises ConfigError if it is not one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataFacts(ConfigFacts):
+    """The facts that are known before the model is built."""
+
     train_samples: Sequence[Sample] | None
     """None where the user brought a data loader."""
     eval_samples: Sequence[Sample] | None
     has_eval_loader: bool = False
     """Whether the user brought a data loader for evaluation."""
-    step: int = 0
-    """The first training step."""
+    consistency: SpeakerConsistency | None = None
+    """The term with its encoders; None where the section is off, or an encoder cannot be loaded."""
     restored: Restored | None = None
-    names_stock_loss: bool = False
-    """Whether the config names Coqui's own model, with stock's own loss on."""
-    needs_all_gradients: bool = False
-    """Whether the trainer fails on a parameter of an optimizer that has no gradient."""
+    """The checkpoint that the run starts from; None without one, or where it cannot be read."""
+    build_model: Callable[[], object] = lambda: None
+    """Builds the model and its optimizers, and restores the checkpoint. Raises what Coqui raises."""
 
     @property
     def all_samples(self) -> list[Sample]:
         """The samples to train on and to evaluate with."""
         return [*(self.train_samples or ()), *(self.eval_samples or ())]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainerFacts(DataFacts):
+    """The facts that Coqui's trainer has, or would have, before step 1."""
+
+    optimizers: Mapping[str, torch.optim.Optimizer]
+    """`discriminator` and `generator`."""
+    needs_all_gradients: bool = False
+    """Whether the trainer fails on a parameter of an optimizer that has no gradient."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,8 +85,6 @@ class RunFacts(TrainerFacts):
     Fields that are functions are measured when a check first asks for them.
     """
 
-    consistency: SpeakerConsistency | None
-    """None where the section is off."""
     frozen_encoders: Mapping[str, nn.Module]
     """The encoders that nothing may write to, by the name that messages call them."""
     model_sizes: Mapping[str, int]

@@ -57,18 +57,27 @@ class Result:
     status: Status
     findings: list[Finding] = field(default_factory=list)
     why_not_run: str = ""
+    error: Exception | None = None
+    """The error that the check ended with, of which its finding speaks."""
+    can_be_skipped: bool = True
 
     @property
     def text(self) -> str:
         """All findings."""
-        return "\n".join(f"{finding.found} {finding.change}" for finding in self.findings)
+        return "\n".join(f"{finding.found} {finding.change}".rstrip() for finding in self.findings)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what is recorded of it."""
+        findings = [asdict(finding) for finding in self.findings]
+        recorded = {"id": self.id, "checks": self.checks, "status": self.status, "findings": findings}
+        return {**recorded, "why_not_run": self.why_not_run}
 
 
-def result_of(id_: str, checks: str, findings: list[Finding], *, skip: bool) -> Result:
+def result_of(id_: str, checks: str, findings: list[Finding], *, skip: bool, error: Exception | None = None) -> Result:
     """Return the result of a check that was run."""
     failed = any(finding.is_error for finding in findings)
     status: Status = "passed" if not findings else "warning" if not failed else "skipped" if skip else "failed"
-    return Result(id_, checks, status, findings)
+    return Result(id_, checks, status, findings, error=error)
 
 
 @dataclass
@@ -83,7 +92,16 @@ class PreflightReport:
 
     def was_not_run(self, id_: str) -> bool:
         """Tell whether a check was not run, since one that it needs failed."""
-        return any(result.id == id_ for result in self.of("not run"))
+        return not any(result.id == id_ for result in self.of("passed", "warning", "failed", "skipped"))
+
+    def has_failed(self, id_: str) -> bool:
+        """Tell whether a check failed or was not run."""
+        return self.was_not_run(id_) or any(result.id == id_ for result in self.of("failed"))
+
+    @property
+    def exit_status(self) -> int:
+        """The exit status of a command: 0 if the run may start, 2 if the config or a file cannot be used, else 1."""
+        return max((getattr(result.error, "exit_status", 1) for result in self.of("failed")), default=0)
 
     @property
     def passed(self) -> bool:
@@ -97,14 +115,17 @@ class PreflightReport:
             return
         lines = [f"{result.text} (check {result.id!r})" for result in failed]
         heading = "" if len(lines) == 1 else f"{len(lines)} checks failed.\n"
-        ids = " ".join(f"--skip {result.id}" for result in failed)
-        raise PreflightError(
-            f"{heading}{chr(10).join(lines)}\nTo train anyway: coqui-scl train {ids}, or scl.preflight.skip."
-        )
+        advice = ""
+        if all(result.can_be_skipped for result in failed):
+            ids = " ".join(f"--skip {result.id}" for result in failed)
+            advice = f"\nTo train anyway: coqui-scl train {ids}, or scl.preflight.skip."
+        error = PreflightError(f"{heading}{chr(10).join(lines)}{advice}")
+        error.exit_status = self.exit_status
+        raise error from next((result.error for result in failed if result.error is not None), None)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the content of `preflight.json`, which `--json` prints."""
-        return {"passed": self.passed, "checks": [asdict(result) for result in self.results]}
+        return {"passed": self.passed, "checks": [result.to_dict() for result in self.results]}
 
     def write(self, folder: Path, more: Mapping[str, Any]) -> None:
         """Write `preflight.json`, with the keys of `more`."""
