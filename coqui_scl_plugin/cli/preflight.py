@@ -2,14 +2,18 @@
 
 import json
 import sys
+import traceback
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from coqui_scl_plugin.errors import ConfigError
+from coqui_scl_plugin.errors import ConfigError, HoldoutError
 
 if TYPE_CHECKING:
-    from coqui_scl_plugin.coqui.dry_run import PreparedRun
+    from coqui_scl_plugin.consistency.reach import ModuleReach
+    from coqui_scl_plugin.freeze.report import FreezeReport
+    from coqui_scl_plugin.preflight.report import PreflightReport
 
 _MODELS = ("scl_vits", "vits")
 
@@ -34,7 +38,7 @@ def preflight(
     from coqui_scl_plugin.consistency.reach import reach_dicts
     from coqui_scl_plugin.coqui import run_config
     from coqui_scl_plugin.coqui.dry_run import PreparedRun
-    from coqui_scl_plugin.preflight.checks import STAGES, check_skipped
+    from coqui_scl_plugin.preflight.checks import STAGES, check_skipped, found_early
 
     check_skipped(skip or [], "--skip")
     data = run_config.read_config(config_path)
@@ -42,33 +46,41 @@ def preflight(
         raise ConfigError(f"model = {name!r}: preflight checks {' and '.join(_MODELS)}, not other models of Coqui.")
     if restore_path:
         run_config.check_checkpoint_exists(restore_path)
-    config = run_config.resolved_config(data, ctx.args)
-    if not run_config.asks_for_scl(data, ctx.args):
-        config.scl.enabled, config.scl.weight = False, 0.0
-    config.scl.preflight.skip = [*config.scl.preflight.skip, *(skip or [])]
-    check_skipped(config.scl.preflight.skip, "scl.preflight.skip")
-    run = PreparedRun(config, restore_path, written=data, names_stock_loss=run_config.names_stock_loss(data))
-    checks = run.check(*STAGES)
+    report: FreezeReport | None = None
+    reach: Sequence[ModuleReach] = ()
+    try:
+        config = run_config.resolved_config(data, ctx.args)
+        if not run_config.asks_for_scl(data, ctx.args):
+            config.scl.enabled, config.scl.weight = False, 0.0
+        config.scl.preflight.skip = [*config.scl.preflight.skip, *(skip or [])]
+        check_skipped(config.scl.preflight.skip, "scl.preflight.skip")
+        run = PreparedRun(config, restore_path, written=data, names_stock_loss=run_config.names_stock_loss(data))
+        checks, report, reach = run.check(*STAGES), run.freeze_report, run.reach
+    except HoldoutError as error:
+        checks = found_early(error)
     if as_json:
-        freezing = run.freeze_report.to_dict() if run.freeze_report is not None else None
-        result = {**checks.to_dict(), "freeze_report": freezing, "reach": reach_dicts(run.reach)}
+        freezing = report.to_dict() if report is not None else None
+        result = {**checks.to_dict(), "freeze_report": freezing, "reach": reach_dicts(reach)}
         sys.stdout.write(json.dumps(result, indent=2) + "\n")
     else:
-        _print(run)
+        _print(checks, report, reach)
+    if ctx.find_root().params["debug"]:
+        for cause in checks.errors:
+            traceback.print_exception(cause)
     if not checks.passed:
         sys.exit(checks.exit_status)
 
 
-def _print(run: "PreparedRun") -> None:
+def _print(checks: "PreflightReport", report: "FreezeReport | None", reach: "Sequence[ModuleReach]") -> None:
     from rich.console import Console
 
     from coqui_scl_plugin.consistency.reach import reach_table
 
     console = Console()
-    if run.freeze_report is not None:
-        console.print(run.freeze_report.table())
-    if run.reach:
-        console.print(reach_table(run.reach))
-    if run.report.of("failed", "warning", "skipped", "not run"):
-        console.print(run.report.table())
-    console.print(run.report.summary(), highlight=False)
+    if report is not None:
+        console.print(report.table())
+    if reach:
+        console.print(reach_table(reach))
+    if checks.of("failed", "warning", "skipped", "not run"):
+        console.print(checks.table())
+    console.print(checks.summary(), highlight=False)

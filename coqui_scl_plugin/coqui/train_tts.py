@@ -52,6 +52,7 @@ def train(arguments: Sequence[str]) -> None:
     config = resolved_config(data, overrides)
     config.scl.preflight.skip += [id_ for id_ in skip if id_ not in config.scl.preflight.skip]
     check_skipped(config.scl.preflight.skip, "scl.preflight.skip")
+    setup_logger("TTS", level=logging.INFO, stream=sys.stdout, formatter=ConsoleFormatter())
     run = PreparedRun(config, parsed.restore_path, written=data, names_stock_loss=names_stock_loss(data))
     # before a run folder is made; if anything fails, all that coqui-scl preflight finds is found
     if not run.check("config", "data").passed:
@@ -85,7 +86,6 @@ def _leave_to_coqui(model: Any, arguments: Sequence[str], skip: Sequence[str]) -
 
 def _train(args: TrainTTSArgs, run: PreparedRun) -> None:
     """Train as `TTS.bin.train_tts.main` does, with the samples, the model and the encoders of the checks."""
-    setup_logger("TTS", level=logging.INFO, stream=sys.stdout, formatter=ConsoleFormatter())
     run.model.parts.checked = run.report
     train_samples, eval_samples = run.samples
     trainer = Trainer(

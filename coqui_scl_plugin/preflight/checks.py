@@ -1,12 +1,12 @@
 """The table of all checks, and how they are run: before step 1 of every run, and by `coqui-scl preflight`."""
 
 import dataclasses
+import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from coqui_scl_plugin.consistency.gradient_probe import describe_error
-from coqui_scl_plugin.errors import ConfigError, SclError
+from coqui_scl_plugin.errors import ConfigError, HoldoutError, SclError
 from coqui_scl_plugin.preflight import encoders, environment, generator, recordings, settings, speakers, steps
 from coqui_scl_plugin.preflight.facts import ConfigFacts
 from coqui_scl_plugin.preflight.report import Finding, NotMeasuredError, PreflightReport, Result, result_of
@@ -78,6 +78,7 @@ CHECKS = (
 IDS = tuple(check.id for check in CHECKS)
 FORMER_IDS = {"thaw": "unfreeze"}
 """Ids that configs of before may name, and those of today."""
+_MAX_ERROR_CHARACTERS = 400
 _STEP_BEFORE: dict[Stage, tuple[str, ...]] = {
     "config": (),
     "data": ("samples",),
@@ -124,7 +125,7 @@ def run_checks(
         if unmet := _unmet((*_STEP_BEFORE[stage], *check.needs), report):
             report.results.append(_not_run(check, f"It needs {', '.join(unmet)}."))
         else:
-            report.results += _results_of(check, facts, skip=check.id in skipped)
+            report.results += _results_of(check, facts, skip=check.can_be_skipped and check.id in skipped)
     report.results.sort(key=lambda result: IDS.index(result.id))
     return report
 
@@ -138,20 +139,41 @@ def _not_run(check: Check, why: str) -> Result:
     return Result(check.id, check.checks, "not run", why_not_run=why)
 
 
+def _describe(error: Exception) -> str:
+    """Return the class and the message of an error, or its repr if it has no message."""
+    message = textwrap.shorten(str(error), _MAX_ERROR_CHARACTERS, placeholder=" …").rstrip(".")
+    return f"{type(error).__name__}: {message}" if message else repr(error)
+
+
 def _results_of(check: Check, facts: ConfigFacts | None, *, skip: bool) -> list[Result]:
     try:
         result = result_of(check.id, check.checks, check.run(facts), skip=skip)
     except NotMeasuredError as error:
         return [_not_run(check, str(error))]
     except SclError as error:
-        other = next((known for known in CHECKS if known.id == getattr(error, "check", None)), check)
-        found = result_of(other.id, other.checks, [Finding(str(error), "")], skip=False, error=error)
-        result = dataclasses.replace(found, can_be_skipped=False)
-        return [result] if other is check else [result, _not_run(check, f"It needs {other.id}.")]
+        finding = Finding(str(error), "")
+        other = next((known for known in CHECKS if known.id == getattr(error, "check", None)), None)
+        if other is not None:
+            found = result_of(other.id, other.checks, [finding], skip=False)
+            return [dataclasses.replace(found, can_be_skipped=False), _not_run(check, f"It needs {other.id}.")]
+        result = result_of(check.id, check.checks, [finding], skip=False, error=error)
+        return [dataclasses.replace(result, can_be_skipped=False)]
     except Exception as error:  # noqa: BLE001  # whatever it is, it is reported, and the other checks still run
         finding = Finding(
-            f"The check {check.id} could not be run: {describe_error(error)}.",
+            f"The check {check.id} could not be run: {_describe(error)}.",
             "If nothing else here explains it, coqui-scl --debug shows where it happened.",
         )
         result = result_of(check.id, check.checks, [finding], skip=skip, error=error)
     return [dataclasses.replace(result, can_be_skipped=check.can_be_skipped)]
+
+
+def found_early(error: HoldoutError) -> PreflightReport:
+    """Return the report of a config that contradicts itself: one check failed, no other was run."""
+    return PreflightReport(
+        [
+            result_of(check.id, check.checks, [Finding(str(error), "")], skip=False)
+            if check.id == error.check
+            else _not_run(check, f"It needs {error.check}.")
+            for check in CHECKS
+        ]
+    )

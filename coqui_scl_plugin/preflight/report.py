@@ -92,11 +92,16 @@ class PreflightReport:
 
     def was_not_run(self, id_: str) -> bool:
         """Tell whether a check was not run, since one that it needs failed."""
-        return not any(result.id == id_ for result in self.of("passed", "warning", "failed", "skipped"))
+        return any(result.id == id_ for result in self.of("not run"))
 
     def has_failed(self, id_: str) -> bool:
         """Tell whether a check failed or was not run."""
-        return self.was_not_run(id_) or any(result.id == id_ for result in self.of("failed"))
+        return any(result.id == id_ for result in self.of("failed", "not run"))
+
+    @property
+    def errors(self) -> list[Exception]:
+        """The errors that checks ended with."""
+        return [result.error for result in self.results if result.error is not None]
 
     @property
     def exit_status(self) -> int:
@@ -121,7 +126,7 @@ class PreflightReport:
             advice = f"\nTo train anyway: coqui-scl train {ids}, or scl.preflight.skip."
         error = PreflightError(f"{heading}{chr(10).join(lines)}{advice}")
         error.exit_status = self.exit_status
-        raise error from next((result.error for result in failed if result.error is not None), None)
+        raise error from next(iter(self.errors), None)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the content of `preflight.json`, which `--json` prints."""
@@ -139,10 +144,13 @@ class PreflightReport:
         return f"{len(self.results)} checks: {', '.join(counts)}."
 
     def table(self) -> Table:
-        """Return the results that are not in order, for the console."""
+        """Return the results that are not in order, for the console; those that were not run together in one row."""
         table = Table("check", "status", "what was found, and what to change", show_lines=True)
-        for result in self.of("failed", "warning", "skipped", "not run"):
-            table.add_row(
-                result.id, result.status, Text(result.text or result.why_not_run)
-            )  # Text, so that brackets are not read as markup
+        for result in self.of("failed", "warning", "skipped"):
+            table.add_row(result.id, result.status, Text(result.text))  # Text, so that brackets are not read as markup
+        by_reason: dict[str, list[str]] = {}
+        for result in self.of("not run"):
+            by_reason.setdefault(result.why_not_run, []).append(result.id)
+        for why, ids in by_reason.items():
+            table.add_row("\n".join(ids), "not run", Text(why))
         return table

@@ -188,14 +188,17 @@ def test_an_encoder_that_raises_what_it_likes_leaves_no_run(tiny_config, make_tr
     assert runs_left(config) == []
 
 
-def test_an_error_that_no_check_expects_leaves_no_run(tiny_config, make_trainer):
+def test_an_error_that_no_check_expects_is_reported_and_leaves_no_run(tiny_config, make_trainer):
     class Careless(SclVits):
         def forward(self, *args, **kwargs):
-            raise ZeroDivisionError
+            raise ZeroDivisionError("division by zero")
 
     config = tiny_config()
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(
+        PreflightError, match="The check gradient could not be run: ZeroDivisionError: division"
+    ) as caught:
         make_trainer(Careless(config))
+    assert isinstance(caught.value.__cause__, ZeroDivisionError)
     assert runs_left(config) == []
 
 

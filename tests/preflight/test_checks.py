@@ -389,8 +389,9 @@ def test_brackets_in_a_finding_are_shown() -> None:
 
 
 def test_every_check_says_what_it_looks_at_and_needs_earlier_ones() -> None:
-    order = [check.id for costly in (False, True) for check in checks.CHECKS if check.costly is costly]
-    assert len(set(order)) == len(order) == len(checks.IDS)
+    order = [check.id for stage in checks.STAGES for check in checks.CHECKS if check.stage == stage]
+    assert order == list(checks.IDS)
+    assert len(set(order)) == len(order)
     for check in checks.CHECKS:
         assert check.checks.endswith((".", "is."))
         assert {order.index(needed) < order.index(check.id) for needed in check.needs} <= {True}
@@ -400,7 +401,7 @@ def test_a_check_whose_needs_were_skipped_is_run() -> None:
     earlier = PreflightReport([result_of(id_, "", [Finding("f", "")], skip=True) for id_ in ("recordings", "speakers")])
     calls: list[str] = []
     run = facts(prepare_references=lambda: calls.append("prepared"))
-    report = checks.run_checks(run, (), costly=True, before=earlier)
+    report = checks.run_checks("speech", run, (), earlier)
     assert calls == ["prepared"]
     assert [result.status for result in report.results] == ["skipped", "skipped", *["passed"] * 5]
 
