@@ -93,7 +93,7 @@ class PreparedRun:
         if self.report.has_failed("encoders") or self.report.has_failed("checkpoint"):
             _ = self.model
         else:
-            _ = self._optimizers
+            _ = self._run_facts
 
     @functools.cached_property
     def _restored(self) -> Restored | None:
