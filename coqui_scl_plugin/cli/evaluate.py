@@ -4,6 +4,7 @@ import contextlib
 import itertools
 import json
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -127,9 +128,7 @@ def _check(options: EvaluateOptions, overrides: Sequence[str]) -> None:
         raise ConfigError(f"{option} is for RUN; recordings are evaluated as they are.")
     if not options.runs and overrides:
         raise ConfigError(f"{overrides[0]}: overrides are for the config of a RUN.")
-    nearest = next(path for path in (options.out, *options.out.parents) if path.exists())
-    if not nearest.is_dir():
-        raise ConfigError(f"--out {options.out}: {nearest} is not a folder.")
+    _check_out(options.out)
     if options.checkpoint is not None and len(options.runs) > 1:
         raise ConfigError("--checkpoint is for a single RUN.")
     for method in options.synthesis:
@@ -137,6 +136,19 @@ def _check(options: EvaluateOptions, overrides: Sequence[str]) -> None:
             raise ConfigError(f"--synthesis {method}: unknown method. {did_you_mean(method, METHODS)}")
     if options.asr is not None and folders:
         raise ConfigError("--asr needs texts: give --pairs FILE with a column text instead of --real and --synthetic.")
+
+
+def _check_out(out: Path) -> None:
+    from coqui_scl_plugin.utils.shorten import shorten
+
+    try:
+        nearest = next(path for path in (out, *out.parents) if path.exists())
+    except OSError as error:
+        raise ConfigError(f"--out {shorten(out)}: cannot be a folder: {error.strerror}.") from error
+    if not nearest.is_dir():
+        raise ConfigError(f"--out {shorten(out)}: {shorten(nearest)} is not a folder.")
+    if not os.access(nearest, os.W_OK):
+        raise ConfigError(f"--out {shorten(out)}: the folder {shorten(nearest)} cannot be written to.")
 
 
 def _labels(runs: "Sequence[TrainedRun]", methods: "Sequence[Method]") -> "dict[tuple[int, Method], str]":
@@ -201,7 +213,7 @@ def run_evaluate(options: EvaluateOptions, overrides: Sequence[str], *, as_json:
     """Evaluate: print tables, and write `results.json`, `trials.csv`, `report.html` and `audio/` to `options.out`.
 
     Raises:
-        ConfigError: an option, a run, a list or a recording cannot be used.
+        ConfigError: an option, a run or a list cannot be used, or no recording of it can.
         EncoderError: an encoder cannot be loaded.
     """
     from rich.console import Console
@@ -214,6 +226,7 @@ def run_evaluate(options: EvaluateOptions, overrides: Sequence[str], *, as_json:
     from coqui_scl_plugin.evaluation.verification import verify
     from coqui_scl_plugin.evaluation.writing import write_results
     from coqui_scl_plugin.monitoring.history import read_history
+    from coqui_scl_plugin.utils.shorten import printable, shorten
 
     _check(options, overrides)
     dbfs, seed, resamples = options.loudness_dbfs, options.seed, options.resamples
@@ -239,11 +252,14 @@ def run_evaluate(options: EvaluateOptions, overrides: Sequence[str], *, as_json:
                 )  # fmt: skip
             evaluations.append(Evaluation(evaluation_set, verification, roles, history, judged))
     found = results(evaluations, identities, dbfs=dbfs, seed=seed, resamples=resamples)
-    write_results(options.out, found)
+    try:
+        write_results(options.out, found)
+    except OSError as error:
+        raise ConfigError(f"--out {shorten(options.out)}: cannot be written: {error.strerror}.") from error
     if as_json:
         sys.stdout.write(json.dumps(found, indent=2) + "\n")
     else:
         console = Console()
         print_results(console, found)
         files = "results.json, report.html, trials.csv"
-        console.print(f"Written to {options.out}: {files}", highlight=False, markup=False)
+        console.print(f"Written to {printable(options.out)}: {files}", highlight=False, markup=False)
