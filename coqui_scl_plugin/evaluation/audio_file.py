@@ -16,6 +16,8 @@ from coqui_scl_plugin.errors import ConfigError
 from coqui_scl_plugin.references.recordings import Recording
 from coqui_scl_plugin.utils.shorten import shorten
 
+NOT_UTF_8 = "the name is not UTF-8; rename it"
+NO_SUCH_FILE = "there is no such file"
 _MAX_SECONDS = 3600.0
 _MAX_VALUES = 2**29
 """Samples of all channels: 2 GiB as they are decoded."""
@@ -42,26 +44,26 @@ class Heard(NamedTuple):
 
 
 def unusable_file(path: Path) -> str | None:
-    """Say why a path cannot be opened as a file: "there is no file PATH", for example; None if it can.
+    """Say why a path cannot be opened as a file, such as "there is no such file"; None if it can.
 
     Pipes and devices are not opened, which could wait or read forever.
     """
     try:
         mode = path.stat().st_mode
     except ValueError:  # NUL, or a surrogate that stands for no byte
-        return f"no file can have the name {shorten(path)}"
+        return "no file can have this name"
     except OSError as error:
         if error.errno in (errno.ENOENT, errno.ENOTDIR):
             with contextlib.suppress(OSError):
-                return f"{shorten(path)} is a link to {shorten(path.readlink())}, which does not exist"
-            return f"there is no such file: {shorten(path)}"
-        return f"the file {shorten(path)} cannot be opened: {error.strerror}"
+                return f"a link to {shorten(path.readlink())}, which does not exist"
+            return NO_SUCH_FILE
+        return f"cannot be opened: {error.strerror}"
     if stat.S_ISDIR(mode):
-        return f"{shorten(path)} is a folder, not a file"
+        return "a folder, not a file"
     if not stat.S_ISREG(mode):
-        return f"{shorten(path)} is a pipe or a device, not a file"
+        return "a pipe or a device, not a file"
     if not os.access(path, os.R_OK):
-        return f"the file {shorten(path)} cannot be opened: {os.strerror(errno.EACCES)}"
+        return f"cannot be opened: {os.strerror(errno.EACCES)}"
     return None
 
 

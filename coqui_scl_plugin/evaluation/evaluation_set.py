@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from coqui_scl_plugin.errors import ConfigError
-from coqui_scl_plugin.evaluation.audio_file import is_text, unusable_file
+from coqui_scl_plugin.evaluation.audio_file import NO_SUCH_FILE, NOT_UTF_8, is_text, unusable_file
 from coqui_scl_plugin.evaluation.pairs_file import OPTIONAL, REQUIRED, Row, read_pairs, unknown_columns_note
 from coqui_scl_plugin.references.recordings import Recording
 from coqui_scl_plugin.utils.shorten import printable, shorten
@@ -93,11 +93,12 @@ class _PairError(Exception):
 
 def _audio_file(folder: Path, name: str) -> Path:
     path = folder / name
-    if problem := unusable_file(path):
+    problem = unusable_file(path)
+    if problem == NO_SUCH_FILE:
         hint = "separate folders by /" if "\\" in name else "paths are relative to the folder of the list"
-        raise _PairError(f"{problem} ({hint})")
-    if not is_text(path):
-        raise _PairError(f"the name {shorten(path)} is not UTF-8; rename it")
+        problem = f"{problem}; {hint}"
+    if problem or not is_text(path):
+        raise _PairError(f"{shorten(path)}: {problem or NOT_UTF_8}")
     return path
 
 
@@ -192,7 +193,7 @@ def _recordings_in(folder: Path, option: str, left_out: list[LeftOut]) -> dict[s
         inside = path.relative_to(folder)
         problem = unusable_file(path)
         if problem is None and not is_text(path):
-            problem = f"the name {shorten(path)} is not UTF-8; rename it"
+            problem = NOT_UTF_8
         if problem is not None:
             left_out.append(LeftOut(shorten(path), problem))
             continue

@@ -60,7 +60,7 @@ def _text_of(file: Path) -> str:
                 f"--pairs {shorten(file)}: {size:,} bytes; a list of pairs has at most {_MAX_BYTES:,}. Name the csv "
                 "file, or evaluate in parts."
             )
-        data = file.read_bytes()
+        data = file.read_bytes() if size else b""  # some files of /proc have no size and no end
     except OSError as error:
         raise ConfigError(f"--pairs {shorten(file)}: cannot be read: {error.strerror}.") from error
     try:
@@ -136,6 +136,7 @@ def _header(file: Path, lines: Sequence[str]) -> tuple[int, list[str]]:
     header = [field.strip() for field in fields]
     if missing := set(REQUIRED) - set(header):
         found = f" It is {shorten(lines[line - 1].strip())!r}." if line else " The file is empty."
+        found += " It looks like UTF-16: save the file as UTF-8." if "\0" in lines[line - 1 if line else 0] else ""
         raise ConfigError(
             f"--pairs {shorten(file)}: the first line lacks {', '.join(sorted(missing))}; it must name "
             f"{','.join(REQUIRED)}.{found}"
