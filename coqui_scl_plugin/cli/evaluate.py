@@ -4,6 +4,7 @@ import contextlib
 import itertools
 import json
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -127,9 +128,9 @@ def _check(options: EvaluateOptions, overrides: Sequence[str]) -> None:
         raise ConfigError(f"{option} is for RUN; recordings are evaluated as they are.")
     if not options.runs and overrides:
         raise ConfigError(f"{overrides[0]}: overrides are for the config of a RUN.")
-    nearest = next(path for path in (options.out, *options.out.parents) if path.exists())
-    if not nearest.is_dir():
-        raise ConfigError(f"--out {options.out}: {nearest} is not a folder.")
+    for path in (*options.runs, *filter(None, [options.checkpoint])):
+        _check_name(path)
+    _check_out(options.out)
     if options.checkpoint is not None and len(options.runs) > 1:
         raise ConfigError("--checkpoint is for a single RUN.")
     for method in options.synthesis:
@@ -137,6 +138,29 @@ def _check(options: EvaluateOptions, overrides: Sequence[str]) -> None:
             raise ConfigError(f"--synthesis {method}: unknown method. {did_you_mean(method, METHODS)}")
     if options.asr is not None and folders:
         raise ConfigError("--asr needs texts: give --pairs FILE with a column text instead of --real and --synthetic.")
+
+
+def _check_name(path: Path) -> None:
+    """Check that a path can be looked up, whether it exists or not. Raises ConfigError."""
+    from coqui_scl_plugin.utils.shorten import shorten
+
+    try:
+        path.exists()
+    except OSError as error:
+        raise ConfigError(f"{shorten(path)}: cannot be opened: {error.strerror}.") from error
+
+
+def _check_out(out: Path) -> None:
+    from coqui_scl_plugin.utils.shorten import shorten
+
+    try:
+        nearest = next(path for path in (out, *out.parents) if path.exists())
+    except OSError as error:
+        raise ConfigError(f"--out {shorten(out)}: cannot be a folder: {error.strerror}.") from error
+    if not nearest.is_dir():
+        raise ConfigError(f"--out {shorten(out)}: {shorten(nearest)} is not a folder.")
+    if not os.access(nearest, os.W_OK):
+        raise ConfigError(f"--out {shorten(out)}: the folder {shorten(nearest)} cannot be written to.")
 
 
 def _labels(runs: "Sequence[TrainedRun]", methods: "Sequence[Method]") -> "dict[tuple[int, Method], str]":
@@ -150,17 +174,23 @@ def _labels(runs: "Sequence[TrainedRun]", methods: "Sequence[Method]") -> "dict[
     return labels
 
 
-def _evaluation_sets(
-    options: EvaluateOptions, runs: "Sequence[TrainedRun]"
-) -> "list[tuple[EvaluationSet, TrainedRun | None]]":
-    """Collect the recordings of each evaluation, and the run that made them."""
-    from coqui_scl_plugin.coqui.synthesis import METHODS, evaluation_set_from_run
+def _listed_set(options: EvaluateOptions) -> "EvaluationSet | None":
+    """List the recordings that the options name; None if they name runs, whose models make them."""
     from coqui_scl_plugin.evaluation.evaluation_set import evaluation_set_from_folders, evaluation_set_from_pairs
 
     if options.pairs is not None:
-        return [(evaluation_set_from_pairs(options.pairs), None)]
+        return evaluation_set_from_pairs(options.pairs)
     if options.real is not None and options.synthetic is not None:
-        return [(evaluation_set_from_folders(options.real, options.synthetic), None)]
+        return evaluation_set_from_folders(options.real, options.synthetic)
+    return None
+
+
+def _sets_of_runs(
+    options: EvaluateOptions, runs: "Sequence[TrainedRun]"
+) -> "list[tuple[EvaluationSet, TrainedRun | None]]":
+    """Let the model of each run make the recordings of its evaluations."""
+    from coqui_scl_plugin.coqui.synthesis import METHODS, evaluation_set_from_run
+
     methods = [method for method in METHODS if method in (options.synthesis or ["tts"])]
     found: list[tuple[EvaluationSet, TrainedRun | None]] = []
     for (index, method), label in _labels(runs, methods).items():
@@ -201,7 +231,7 @@ def run_evaluate(options: EvaluateOptions, overrides: Sequence[str], *, as_json:
     """Evaluate: print tables, and write `results.json`, `trials.csv`, `report.html` and `audio/` to `options.out`.
 
     Raises:
-        ConfigError: an option, a run, a list or a recording cannot be used.
+        ConfigError: an option, a run or a list cannot be used, or no recording of it can.
         EncoderError: an encoder cannot be loaded.
     """
     from rich.console import Console
@@ -214,6 +244,7 @@ def run_evaluate(options: EvaluateOptions, overrides: Sequence[str], *, as_json:
     from coqui_scl_plugin.evaluation.verification import verify
     from coqui_scl_plugin.evaluation.writing import write_results
     from coqui_scl_plugin.monitoring.history import read_history
+    from coqui_scl_plugin.utils.shorten import printable, shorten
 
     _check(options, overrides)
     dbfs, seed, resamples = options.loudness_dbfs, options.seed, options.resamples
@@ -221,12 +252,13 @@ def run_evaluate(options: EvaluateOptions, overrides: Sequence[str], *, as_json:
         contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext(),
         log_level(logging.WARNING, "TTS", "trainer"),
     ):
+        listed = _listed_set(options)  # first, for it may be refused at once
         judges = _judges(options)
         runs = [load_run(folder, options.checkpoint, overrides) for folder in options.runs]
         specs = encoder_specs([run.config.scl for run in runs], options.encoder)
         encoders, identities = load_encoders(specs)
         evaluations, memory, judged_before = [], dict[Path, "EmbeddedRecording"](), Memory()
-        for evaluation_set, run in _evaluation_sets(options, runs):
+        for evaluation_set, run in _sets_of_runs(options, runs) if listed is None else [(listed, None)]:
             _check_texts(options, evaluation_set)
             verification = verify(evaluation_set, encoders, dbfs=dbfs, seed=seed, resamples=resamples, memory=memory)
             roles = roles_of(run.config.scl if run is not None else None, identities)
@@ -239,11 +271,14 @@ def run_evaluate(options: EvaluateOptions, overrides: Sequence[str], *, as_json:
                 )  # fmt: skip
             evaluations.append(Evaluation(evaluation_set, verification, roles, history, judged))
     found = results(evaluations, identities, dbfs=dbfs, seed=seed, resamples=resamples)
-    write_results(options.out, found)
+    try:
+        write_results(options.out, found)
+    except OSError as error:
+        raise ConfigError(f"--out {shorten(options.out)}: cannot be written: {error.strerror}.") from error
     if as_json:
         sys.stdout.write(json.dumps(found, indent=2) + "\n")
     else:
         console = Console()
         print_results(console, found)
         files = "results.json, report.html, trials.csv"
-        console.print(f"Written to {options.out}: {files}", highlight=False, markup=False)
+        console.print(f"Written to {printable(options.out)}: {files}", highlight=False, markup=False)

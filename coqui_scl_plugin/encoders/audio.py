@@ -1,15 +1,27 @@
 """Resampling, tiling and mel spectrograms between a waveform and an encoder's layers, all differentiable."""
 
 import functools
+import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 from torchaudio.transforms import MelSpectrogram, Resample
 
+from coqui_scl_plugin.errors import ConfigError
+
+_MAX_FILTER = 2**24
+"""Coefficients, about, of the filter between two rates: 128 MiB while it is made. 44100 to 16000 Hz takes 70,000."""
+
 
 @functools.cache
 def _resampler(from_rate: int, to_rate: int, device: torch.device) -> Resample:
+    common = math.gcd(from_rate, to_rate)
+    if (from_rate // common) * (to_rate // common) > _MAX_FILTER:
+        raise ConfigError(
+            f"{from_rate} Hz cannot be resampled to {to_rate} Hz: their common divisor, {common}, is too small. "
+            "Resample the audio to a usual rate, such as 16000, 22050 or 48000 Hz."
+        )
     with torch.inference_mode(False):  # a filter made in inference mode can never take part in a backward pass
         return Resample(from_rate, to_rate).to(device)
 
@@ -18,6 +30,9 @@ def resample(waveform: Tensor, from_rate: int, to_rate: int) -> Tensor:
     """Resample `[B, T]` to `[B, ceil(T * to_rate / from_rate)]`, as `torchaudio.functional.resample` does.
 
     The filter for a pair of rates is made once. For equal rates the tensor itself is returned.
+
+    Raises:
+        ConfigError: the filter would take gigabytes, as between 44101 and 16000 Hz.
     """
     if from_rate == to_rate:
         return waveform

@@ -5,6 +5,7 @@ from torch import Tensor
 _FRAME_SECONDS = 0.025
 _SILENCE_DBFS = -60.0
 _MIN_SPREAD_DB = 3.0  # syllables and pauses vary by more: the steadiest recording of libri10 has 6.2
+_MAX_PEAK = 10.0  # lossy codecs and vocoders exceed 1 by a little
 _MIN_RMS = 1e-10
 _MIN_FRAME_POWER = 1e-10
 
@@ -31,6 +32,14 @@ def normalise_loudness(waveform: Tensor, dbfs: float) -> Tensor:
     return waveform if loudness < _SILENCE_DBFS else waveform * 10 ** ((dbfs - loudness) / 20)
 
 
+def excess_of(waveform: Tensor) -> str | None:
+    """Say that the samples `[T]` are far beyond full scale, as 16-bit integers written as floats are; None if not."""
+    peak = float(waveform.abs().max())
+    if peak > _MAX_PEAK:
+        return f"far beyond full scale: its peak is {peak:g}, and should be at most 1 (divide integers by 32768)"
+    return None
+
+
 def loudness_spread_db(waveform: Tensor, sample_rate: int) -> float:
     """Return the standard deviation in dB of the loudness of 25 ms frames of `[T]`: near 0 for noise and tones."""
     frames = waveform.double().unfold(0, max(1, round(_FRAME_SECONDS * sample_rate)), max(1, len(waveform) // 400))
@@ -39,8 +48,10 @@ def loudness_spread_db(waveform: Tensor, sample_rate: int) -> float:
 
 def problem_of(waveform: Tensor, sample_rate: int) -> str | None:
     """Say in a few words why `[T]` cannot be speech; None if it can."""
-    if not waveform.isfinite().all():
-        return "not finite"
+    wrong = (~waveform.isfinite()).nonzero()
+    if len(wrong):
+        first = int(wrong[0]) / sample_rate
+        return f"not finite: {len(wrong)} of {len(waveform)} samples NaN or infinite, the first at {first:.3f} s"
     if loudness_dbfs(waveform) < _SILENCE_DBFS:
         return "silence"
     if len(waveform) < 2 * _FRAME_SECONDS * sample_rate:

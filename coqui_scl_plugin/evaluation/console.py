@@ -12,6 +12,9 @@ from coqui_scl_plugin.evaluation.plots import ROLES
 from coqui_scl_plugin.evaluation.results import evaluations_of
 from coqui_scl_plugin.evaluation.verification import MEASURES
 
+_MAX_NOTES = 100
+"""Notes on an evaluation that the console shows."""
+
 
 def _interval(value: Mapping[str, float | None] | None) -> str:
     if value is None:
@@ -55,8 +58,10 @@ def print_results(console: Console, results: Mapping[str, Any]) -> None:
         console.print(_table(label, evaluation))
         if rows := rows_of(evaluation):
             console.print(_judges_table(label, rows))
-        for warning in evaluation["warnings"]:
+        for warning in evaluation["warnings"][:_MAX_NOTES]:
             console.print(f"Note: {warning}", highlight=False, markup=False)
+        if more := evaluation["warnings"][_MAX_NOTES:]:
+            console.print(f"Note: {len(more)} more notes are in results.json and report.html.", highlight=False)
     for row in results.get("comparisons", []):
         judged = row["measure"] in COMPARED
         if judged or row["measure"] == "calibrated_cross_utterance":

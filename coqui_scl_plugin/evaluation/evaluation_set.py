@@ -1,19 +1,19 @@
 """Evaluation sets: real recordings of some speakers, and the synthetic speech that should sound like them."""
 
-import csv
 import functools
-import io
-from collections.abc import Iterable
-from dataclasses import dataclass
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from coqui_scl_plugin.errors import ConfigError
+from coqui_scl_plugin.evaluation.audio_file import NO_SUCH_FILE, NOT_UTF_8, is_text, unusable_file
+from coqui_scl_plugin.evaluation.pairs_file import OPTIONAL, REQUIRED, Row, read_pairs, unknown_columns_note
 from coqui_scl_plugin.references.recordings import Recording
+from coqui_scl_plugin.utils.shorten import printable, shorten
 from coqui_scl_plugin.utils.suggest import did_you_mean
 
-_COLUMNS = ("reference", "synthetic", "speaker")
-_TEXT_COLUMNS = ("text", "reference_text", "language")
 _SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3")
 
 
@@ -25,6 +25,8 @@ class SpokenRecording(Recording):
     """Text that it speaks, if known."""
     language: str = ""
     """Language of the text as Coqui names it, such as `en` or `pt-br`, if known."""
+    where: str = ""
+    """Place where it is listed, such as `line 3`, if it is one."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,16 @@ class SyntheticRecording(SpokenRecording):
 
     reference: str | None = None
     """Name of the real recording that it reconstructs or whose text it speaks; None if there is none."""
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A pair or a file that is not part of the evaluation."""
+
+    where: str
+    """Line of the list, or path of the file."""
+    problem: str
+    """Reason, and what to do."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +57,10 @@ class EvaluationSet:
     """Origin of the recordings, so that they can be obtained again."""
     real: list[Recording]
     synthetic: list[SyntheticRecording]
+    left_out: list[LeftOut] = field(default_factory=list)
+    """What was listed but cannot be evaluated."""
+    remarks: list[str] = field(default_factory=list)
+    """What else a reader of the results should know of the list."""
 
     @functools.cached_property
     def speakers(self) -> list[str]:
@@ -68,65 +84,119 @@ class EvaluationSet:
                 raise ConfigError(msg)
 
 
-def _audio_file(folder: Path, name: str, where: str) -> Path:
+# --- a list of pairs --------------------------------------------------------------------------------------------------
+
+
+class _PairError(Exception):
+    """A pair that cannot be evaluated; the message says why."""
+
+
+def _audio_file(folder: Path, name: str) -> Path:
     path = folder / name
-    if not path.is_file():
-        raise ConfigError(f"{where}: there is no file {path}. Paths are relative to the folder of the list.")
+    problem = unusable_file(path)
+    if problem == NO_SUCH_FILE:
+        hint = "separate folders by /" if "\\" in name else "paths are relative to the folder of the list"
+        problem = f"{problem}; {hint}"
+    if problem or not is_text(path):
+        raise _PairError(f"{shorten(path)}: {problem or NOT_UTF_8}")
     return path
+
+
+class _Pairs:
+    """The recordings of a list, row by row."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.real: dict[str, SpokenRecording] = {}
+        self.synthetic: dict[str, SyntheticRecording] = {}
+
+    def add(self, row: Row) -> None:
+        """Add the recordings of a row. Raises _PairError, and adds none of them, if one cannot be used."""
+        if row.problem:
+            raise _PairError(row.problem)
+        (reference, name, speaker), where = (row.values[column] for column in REQUIRED), f"line {row.line}"
+        text, said, language = (row.values[column] for column in OPTIONAL)
+        new = SpokenRecording(
+            reference, _audio_file(self.folder, reference), speaker, text=said, language=language, where=where
+        )
+        known = self.real.get(reference, new)
+        if known.speaker != speaker:
+            why = f"belongs to {known.speaker!r} in {known.where} and to {speaker!r} here; correct one of the two"
+            raise _PairError(f"{shorten(reference)} {why}")
+        if known.text != said:
+            why = f"says {shorten(known.text)!r} in {known.where} and {shorten(said)!r} here (reference_text)"
+            raise _PairError(f"{shorten(reference)} {why}; correct one of the two")
+        if name in self.synthetic:
+            raise _PairError(
+                f"{shorten(name)} is already listed in {self.synthetic[name].where}; remove one of the two"
+            )
+        made = _audio_file(self.folder, name)
+        self.real[reference] = known
+        self.synthetic[name] = SyntheticRecording(
+            name, made, speaker, text=text, language=language, where=where, reference=reference
+        )
 
 
 def evaluation_set_from_pairs(file: Path) -> EvaluationSet:
     """Read a csv file with the columns `reference`, `synthetic` and `speaker`; paths are relative to its folder.
 
     The columns `text` and `reference_text`, what the two recordings say, and `language`, that of both, are optional.
+    A pair is left out if a file or a value is missing, its row cannot be read, it is listed twice, or a recording is
+    assigned to two speakers or has two texts.
 
     Raises:
-        ConfigError: the file or one that it names does not exist, a column or a value is missing, or a recording is
-            assigned to two speakers or has two texts.
+        ConfigError: the file cannot be read, does not name its columns, or holds no pair that can be evaluated.
     """
-    if not file.is_file():
-        raise ConfigError(f"--pairs {file}: there is no such file.")
-    try:
-        text = file.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"--pairs {file}: not UTF-8: {error}.") from error
-    reader = csv.DictReader(io.StringIO(text), skipinitialspace=True)
-    if missing := set(_COLUMNS) - set(reader.fieldnames or ()):
-        raise ConfigError(
-            f"--pairs {file}: the first line lacks {', '.join(sorted(missing))}; it must name {','.join(_COLUMNS)}."
-        )
-    real: dict[str, SpokenRecording] = {}
-    synthetic: dict[str, SyntheticRecording] = {}
-    for row in reader:
-        where = f"--pairs {file}, line {reader.line_num}"
-        values = [(row[column] or "").strip() for column in _COLUMNS]
-        if not all(values):
-            raise ConfigError(f"{where}: reference, synthetic and speaker must all be given.")
-        reference, name, speaker = values
-        text, said, language = ((row.get(column) or "").strip() for column in _TEXT_COLUMNS)
-        original = _audio_file(file.parent, reference, where)
-        known = real.setdefault(reference, SpokenRecording(reference, original, speaker, text=said, language=language))
-        if known.speaker != speaker:
-            raise ConfigError(f"{where}: {reference} belongs to {known.speaker!r} above and to {speaker!r} here.")
-        if known.text != said:
-            raise ConfigError(f"{where}: {reference} says {known.text!r} above and {said!r} here (reference_text).")
-        if name in synthetic:
-            raise ConfigError(f"{where}: {name} is already listed above.")
-        synthetic[name] = SyntheticRecording(
-            name, _audio_file(file.parent, name, where), speaker, text=text, language=language, reference=reference
-        )
-    return EvaluationSet(file.stem, {"pairs": str(file)}, [*real.values()], list(synthetic.values()))
+    found, pairs, left_out = read_pairs(file), _Pairs(file.parent), list[LeftOut]()
+    for row in found.rows:
+        try:
+            pairs.add(row)
+        except _PairError as problem:
+            left_out.append(LeftOut(f"{shorten(file.name)}, line {row.line}", str(problem)))
+    if left_out and not pairs.synthetic:
+        first, others = left_out[0], len(left_out) - 1
+        more = f" None of the other {others} pairs can be used either." if others else ""
+        raise ConfigError(f"--pairs {shorten(file)}: {first.where}: {first.problem}.{more}")
+    remarks = [unknown_columns_note(file, found.unknown_columns)] if found.unknown_columns else []
+    source = {"pairs": str(file) if is_text(file) else printable(file)}
+    real: list[Recording] = [*pairs.real.values()]
+    synthetic = list(pairs.synthetic.values())
+    return EvaluationSet(shorten(file.stem), source, real, synthetic, left_out, remarks)
 
 
-def _recordings_in(folder: Path, option: str) -> dict[str, Recording]:
+# --- two folders ------------------------------------------------------------------------------------------------------
+
+
+def _paths_below(folder: Path, left_out: list[LeftOut]) -> Iterator[Path]:
+    """Yield files and folders with the suffix of audio; folders that cannot be opened are added to `left_out`."""
+
+    def unopened(error: OSError) -> None:
+        left_out.append(LeftOut(shorten(error.filename), f"the folder cannot be opened: {error.strerror}"))
+
+    for place, folders, files in os.walk(folder, onerror=unopened):
+        for name in (*folders, *files):
+            if Path(name).suffix.lower() in _SUFFIXES:
+                yield Path(place) / name
+
+
+def _recordings_in(folder: Path, option: str, left_out: list[LeftOut]) -> dict[str, Recording]:
     """Find the recordings of a folder with one subfolder per speaker, by path below the folder without suffix."""
-    if not folder.is_dir():
-        raise ConfigError(f"{option} {folder}: there is no such folder.")
+    try:
+        is_folder = folder.is_dir()
+    except OSError as error:
+        raise ConfigError(f"{option} {shorten(folder)}: cannot be opened: {error.strerror}.") from error
+    if not is_folder:
+        raise ConfigError(f"{option} {shorten(folder)}: there is no such folder.")
     found: dict[str, Recording] = {}
-    for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() not in _SUFFIXES:
-            continue
+    before = len(left_out)
+    for path in sorted(_paths_below(folder, left_out)):
         inside = path.relative_to(folder)
+        problem = unusable_file(path)
+        if problem is None and not is_text(path):
+            problem = NOT_UTF_8
+        if problem is not None:
+            left_out.append(LeftOut(shorten(path), problem))
+            continue
         if len(inside.parts) == 1:
             msg = f"{option} {folder}: {path.name} is not in a speaker's folder; expected {option} DIR/SPEAKER/FILE."
             raise ConfigError(msg)
@@ -135,23 +205,38 @@ def _recordings_in(folder: Path, option: str) -> dict[str, Recording]:
             raise ConfigError(f"{option} {folder}: {found[name].path.name} and {path.name} have the same name.")
         found[name] = Recording(name, path, inside.parts[0])
     if not found:
-        raise ConfigError(f"{option} {folder}: contains no audio ({', '.join(_SUFFIXES)}) in speakers' folders.")
+        why = f" {left_out[before].where}: {left_out[before].problem}." if left_out[before:] else ""
+        raise ConfigError(
+            f"{option} {shorten(folder)}: contains no audio ({', '.join(_SUFFIXES)}) in speakers' folders.{why}"
+        )
     return found
 
 
 def evaluation_set_from_folders(real: Path, synthetic: Path) -> EvaluationSet:
     """Read two folders with one subfolder per speaker; files with the same name below both are pairs.
 
+    What has the suffix of audio and cannot be opened as a file is left out, and so are speakers whose folder of real
+    speech holds nothing else.
+
     Raises:
         ConfigError: a folder does not exist or contains no audio, or a speaker has no real speech.
     """
-    references = _recordings_in(real, "--real")
-    made = [
-        SyntheticRecording(name, found.path, found.speaker, reference=name if name in references else None)
-        for name, found in _recordings_in(synthetic, "--synthetic").items()
-    ]
-    source = {"real": str(real), "synthetic": str(synthetic)}
-    return EvaluationSet(synthetic.resolve().name, source, list(references.values()), made)
+    left_out: list[LeftOut] = []
+    references = _recordings_in(real, "--real", left_out)
+    known, made = {recording.speaker for recording in references.values()}, []
+    for name, found in _recordings_in(synthetic, "--synthetic", left_out).items():
+        if found.speaker not in known and (real / found.speaker).is_dir():
+            why = f"{shorten(real / found.speaker)} holds no real speech that can be used to compare with"
+            left_out.append(LeftOut(shorten(found.path), why))
+        else:
+            reference = name if name in references else None
+            made.append(SyntheticRecording(name, found.path, found.speaker, reference=reference))
+    source = {"real": printable(real), "synthetic": printable(synthetic)}
+    label = shorten(synthetic.resolve().name)
+    return EvaluationSet(label, source, list(references.values()), made, left_out)
+
+
+# --- fewer ------------------------------------------------------------------------------------------------------------
 
 
 def first_of_each_speaker(recordings: Iterable[Recording], count: int) -> list[Recording]:

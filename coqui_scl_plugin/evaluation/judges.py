@@ -1,6 +1,7 @@
 """Judges other than speaker encoders: what each finds in a recording, and means of it over speakers."""
 
 import functools
+import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -8,11 +9,14 @@ from typing import Any, Protocol
 from torch import Tensor
 from tqdm import tqdm
 
+from coqui_scl_plugin.errors import ConfigError
 from coqui_scl_plugin.evaluation.audio_checks import normalise_loudness
+from coqui_scl_plugin.evaluation.audio_file import read_audio
 from coqui_scl_plugin.evaluation.evaluation_set import EvaluationSet, SpokenRecording
 from coqui_scl_plugin.evaluation.metrics import Interval, mean_over_speakers
 from coqui_scl_plugin.evaluation.verification import Verification
 from coqui_scl_plugin.references.recordings import Recording
+from coqui_scl_plugin.utils.shorten import shorten
 
 NAMES = {
     "dnsmos": "DNSMOS",
@@ -29,7 +33,7 @@ Opinion = dict[str, Any]
 
 
 class Judge(Protocol):
-    """Scores single recordings."""
+    """Scores single recordings. An error for one of them, as a RuntimeError or a ValueError, is no opinion on it."""
 
     title: str
     """For the progress bar."""
@@ -77,13 +81,15 @@ class Judged:
     identities: dict[str, dict[str, Any]]
     """The judge of each measure."""
     packages: tuple[str, ...]
+    unread: frozenset[int] = frozenset()
+    """Indices of the synthetic recordings whose files cannot be read, on which there is no opinion."""
 
     def warnings(self) -> list[str]:
         """Tell of how many synthetic recordings a measure is unknown, such as the error rate of those without text."""
         found = []
         for measure in COMPARED.keys() & self.measures.keys():
-            known = [opinion for opinion in self.synthetic if opinion[measure] is not None]
-            if missing := len(self.synthetic) - len(known):
+            unknown = {index for index, opinion in enumerate(self.synthetic) if opinion[measure] is None}
+            if missing := len(unknown - self.unread):
                 why = "their text is not known" if measure == "cer" else "they hold no signal"
                 found.append(f"{NAMES[measure]}: {missing} of {len(self.synthetic)} recordings are left out: {why}.")
         return sorted(found)
@@ -105,10 +111,16 @@ Memory = dict[tuple[str, Recording], Opinion]
 
 
 def _heard(judge: Judge, recording: Recording, dbfs: float | None) -> Opinion:
-    waveform, rate = recording.load()
+    waveform, rate, _, is_read = read_audio(recording)
+    if not is_read:
+        return dict.fromkeys(judge.measures)
     if dbfs is not None and len(waveform):
         waveform = normalise_loudness(waveform, dbfs)
-    return judge.opinion(recording, waveform, rate)
+    try:
+        return judge.opinion(recording, waveform, rate)
+    except (ConfigError, RuntimeError, ValueError, MemoryError) as error:
+        sys.stderr.write(f"{judge.title} has no opinion on {shorten(recording.path)}: {shorten(error)}\n")
+        return dict.fromkeys(judge.measures)
 
 
 def _opinions(
@@ -187,9 +199,6 @@ def judge(
         seed: Seed of the bootstrap.
         resamples: Draws of the bootstrap.
         memory: What these judges found before at this loudness; new recordings are added.
-
-    Raises:
-        ConfigError: a recording cannot be read.
     """
     real: list[Opinion] = [{} for _ in evaluation_set.real]
     synthetic: list[Opinion] = [{} for _ in evaluation_set.synthetic]
@@ -217,6 +226,7 @@ def judge(
         },
         identities={measure: one.identity for one in judges for measure in one.measures},
         packages=tuple(package for one in judges for package in one.packages),
+        unread=frozenset(index for index, one in enumerate(verification.synthetic) if not one.is_read),
     )  # fmt: skip
 
 

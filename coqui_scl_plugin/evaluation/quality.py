@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.metadata
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -48,4 +49,5 @@ class QualityJudge:
         samples = resample(waveform.float().unsqueeze(0), rate, _RATE)[0].numpy()
         peak = float(np.abs(samples).max())
         found = self._run(samples / max(peak, 1.0), sr=_RATE)
-        return {measure: round(float(found[figure]), 6) for measure, figure in _FIGURES.items()}
+        figures = {measure: float(found[figure]) for measure, figure in _FIGURES.items()}
+        return {measure: round(value, 6) if math.isfinite(value) else None for measure, value in figures.items()}

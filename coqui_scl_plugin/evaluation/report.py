@@ -13,9 +13,10 @@ from typing import Any
 import jinja2
 import soundfile
 from matplotlib.figure import Figure
+from torch import Tensor
 
-from coqui_scl_plugin.errors import ConfigError
 from coqui_scl_plugin.evaluation import judges, plots
+from coqui_scl_plugin.evaluation.audio_file import read_audio, unusable_file
 from coqui_scl_plugin.evaluation.results import evaluations_of
 from coqui_scl_plugin.references.recordings import Recording
 from coqui_scl_plugin.utils.atomic import replacing
@@ -222,23 +223,26 @@ def _player(title: str, recording: Document | None) -> Player:
         return Player(title, "", "", None, "no recording of this speaker")
     path, problem = Path(recording["path"]), recording["problem"]
     source = None
-    if not path.is_file():
-        problem = "the file no longer exists"
+    if unusable_file(path):
+        problem = problem or "the file no longer exists"
     else:
-        try:
-            source = _as_source(Recording(recording["name"], path, recording["speaker"]))
-        except ConfigError:
-            problem = "the file can no longer be read"
+        heard = read_audio(Recording(recording["name"], path, recording["speaker"]))
+        if heard.is_read:
+            source = _as_source(heard.waveform, heard.rate)
+        else:
+            problem = problem or "the file can no longer be read"
     values = [(name, recording[measure]) for measure, name in judges.NAMES.items() if measure in recording]
     judged = "; ".join(f"{name} {fixed(value)}" for name, value in values)
     return Player(title, recording["name"], recording.get("text", ""), source, problem, judged, recording.get("heard"))
 
 
-def _as_source(recording: Recording) -> str | None:
-    """Encode the beginning of a recording as a `data:` URL of FLAC, at its own rate; None if it is empty."""
-    waveform, rate = recording.load()
-    if len(waveform) == 0:
+def _as_source(waveform: Tensor, rate: int) -> str | None:
+    """Encode the beginning of `[T]` as a `data:` URL of FLAC, at its own rate; None if that is not possible."""
+    if len(waveform) == 0 or not waveform.isfinite().all():
         return None
     encoded = io.BytesIO()
-    soundfile.write(encoded, waveform[: _MAX_SECONDS_PLAYED * rate].numpy(), rate, format="FLAC")
+    try:
+        soundfile.write(encoded, waveform[: _MAX_SECONDS_PLAYED * rate].numpy(), rate, format="FLAC")
+    except soundfile.SoundFileError:  # a rate that FLAC does not know
+        return None
     return f"data:audio/flac;base64,{base64.b64encode(encoded.getvalue()).decode('ascii')}"

@@ -1,16 +1,18 @@
 """Results of evaluations, as `results.json` holds them: plain data, from which the report is made."""
 
 import importlib.metadata
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from coqui_scl_plugin.evaluation.encoders import EncoderIdentity, Role
-from coqui_scl_plugin.evaluation.evaluation_set import EvaluationSet, SyntheticRecording
+from coqui_scl_plugin.evaluation.evaluation_set import EvaluationSet, SpokenRecording, SyntheticRecording
 from coqui_scl_plugin.evaluation.judges import COMPARED, Judged, Opinion, name_of
 from coqui_scl_plugin.evaluation.metrics import C_FALSE_ALARM, C_MISS, CONFIDENCE, P_TARGET, bootstrap_mean
 from coqui_scl_plugin.evaluation.verification import MEASURES, EmbeddedRecording, Trials, Verification
 from coqui_scl_plugin.references.recordings import Recording
+from coqui_scl_plugin.utils.shorten import shorten
 
 _PACKAGES = ("coqui-scl-plugin", "coqui-tts", "torch", "torchaudio", "scikit-learn", "scipy", "numpy")
 
@@ -44,6 +46,7 @@ class Evaluation:
             },
             **({} if self.judged is None else {"judges": _judges(self.judged)}),
             "warnings": warnings(self),
+            "left_out": [asdict(one) for one in self.evaluation_set.left_out],
             "history": self.history,
             "recordings": {
                 "real": [_recording(*one) for one in zip(real, self.verification.real, opinions[0], strict=True)],
@@ -63,6 +66,15 @@ def _as_json(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _as_json(item) for key, item in value.items()}
     return value
+
+
+def _strict(value: Any) -> Any:
+    """Replace numbers that JSON does not know, NaN and infinity, by None."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {key: _strict(item) for key, item in value.items()}
+    return [_strict(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _judges(judged: Judged) -> dict[str, Any]:
@@ -93,9 +105,21 @@ def _trials(trials: Trials, first: Sequence[Recording], second: Sequence[Recordi
     }
 
 
+def _problem(kind: str, recording: Recording, embedded: EmbeddedRecording) -> str:
+    """Say what is wrong with a recording, where it is listed, and whether it counts."""
+    where = f" ({recording.where})" if isinstance(recording, SpokenRecording) and recording.where else ""
+    counts = kind == "synthetic" and embedded.is_finite
+    then = "It counts as the encoders hear it" if counts else "It is left out: repair or replace it"
+    return (
+        f"The {kind} recording {shorten(recording.name)} of {shorten(recording.speaker)}{where} is "
+        f"{embedded.problem}. {then}."
+    )
+
+
 def warnings(evaluation: Evaluation) -> list[str]:
     """List what a reader should know before looking at the figures."""
-    found = []
+    found = [f"{one.where} is left out: {one.problem}." for one in evaluation.evaluation_set.left_out]
+    found += evaluation.evaluation_set.remarks
     for alias, scores in evaluation.verification.scores.items():
         calibrated = scores.calibrated_cross_utterance
         if calibrated is not None and calibrated.low is not None and calibrated.low > 1:
@@ -109,7 +133,7 @@ def warnings(evaluation: Evaluation) -> list[str]:
     ):
         for recording, one in zip(recordings, embedded, strict=True):
             if one.problem is not None:
-                found.append(f"The {kind} recording {recording.name} of {recording.speaker} is {one.problem}.")
+                found.append(_problem(kind, recording, one))
     if evaluation.judged is not None:
         found += evaluation.judged.warnings()
     if flagged := [row for row in evaluation.history if row.get("flags")]:
@@ -208,7 +232,7 @@ def results(
     }
     for package in dict.fromkeys(name for one in evaluations if one.judged is not None for name in one.judged.packages):
         header["versions"][package] = importlib.metadata.version(package)
-    found = {evaluation.evaluation_set.label: evaluation.to_dict(encoders) for evaluation in evaluations}
+    found = {evaluation.evaluation_set.label: _strict(evaluation.to_dict(encoders)) for evaluation in evaluations}
     if len(found) == 1:
         return {**header, **next(iter(found.values()))}
     comparisons = compare(evaluations, seed=seed, resamples=resamples)

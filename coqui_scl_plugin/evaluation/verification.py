@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import torch
@@ -15,12 +16,15 @@ from tqdm import tqdm
 
 from coqui_scl_plugin.encoders.audio import ResampledAudio
 from coqui_scl_plugin.encoders.segment_encoder import SegmentEncoder
-from coqui_scl_plugin.evaluation.audio_checks import normalise_loudness, problem_of
+from coqui_scl_plugin.errors import ConfigError
+from coqui_scl_plugin.evaluation.audio_checks import excess_of, normalise_loudness, problem_of
+from coqui_scl_plugin.evaluation.audio_file import read_audio
 from coqui_scl_plugin.evaluation.evaluation_set import EvaluationSet
 from coqui_scl_plugin.evaluation.metrics import Interval, equal_error_rate, mean_over_speakers, min_dcf
 from coqui_scl_plugin.losses.calibration import Calibration, measure_calibration
 from coqui_scl_plugin.references.fill import device_of, workers
 from coqui_scl_plugin.references.recordings import Recording
+from coqui_scl_plugin.utils.shorten import shorten
 
 Matrix = NDArray[np.float64]
 MEASURES = ("secs", "cross_utterance", "calibrated_cross_utterance")
@@ -37,6 +41,8 @@ class EmbeddedRecording:
     """Reason why it cannot be speech; None if it can."""
     embeddings: dict[str, Tensor]
     """`[D]` by alias; not finite if the encoder has no embedding for the recording."""
+    is_read: bool = True
+    """Whether its file could be read."""
 
     @property
     def is_finite(self) -> bool:
@@ -111,21 +117,44 @@ class Verification:
 def embed_recording(
     recording: Recording, encoders: Mapping[str, SegmentEncoder], dbfs: float | None
 ) -> EmbeddedRecording:
-    """Load and embed one recording, at a loudness of `dbfs` unless None. Raises ConfigError if it is unreadable."""
-    waveform, rate = recording.load()
+    """Load and embed one recording, at a loudness of `dbfs` unless None; what cannot be embedded has a problem."""
+    heard = read_audio(recording)
+    waveform, rate, problem = heard.waveform, heard.rate, heard.problem
+    unknown = {alias: torch.full((e.encoder.embedding_dim,), torch.nan) for alias, e in encoders.items()}
     if len(waveform) == 0:
-        unknown = {alias: torch.full((e.encoder.embedding_dim,), torch.nan) for alias, e in encoders.items()}
-        return EmbeddedRecording(0.0, "empty", unknown)
-    problem = problem_of(waveform, rate)
-    if dbfs is not None:
+        return EmbeddedRecording(0.0, problem or "empty", unknown, heard.is_read)
+    seconds = len(waveform) / rate
+    problem = problem_of(waveform, rate) or problem
+    if not waveform.isfinite().all():
+        return EmbeddedRecording(seconds, problem, unknown)
+    if dbfs is None:
+        problem = problem or excess_of(waveform)
+    else:
         waveform = normalise_loudness(waveform, dbfs)
+    embeddings, failures = _embeddings(waveform, rate, encoders)
+    problems = [one for one in (problem, *failures) if one]
+    return EmbeddedRecording(seconds, ", and ".join(problems) or None, unknown | embeddings)
+
+
+def _embeddings(
+    waveform: Tensor, rate: int, encoders: Mapping[str, SegmentEncoder]
+) -> tuple[dict[str, Tensor], list[str]]:
+    """Return finite embeddings of `[T]` by alias, and why there is none by other encoders."""
     on_devices: dict[torch.device, ResampledAudio] = {}
-    embeddings = {}
+    embeddings, failures = dict[str, Tensor](), list[str]()
     for alias, encoder in encoders.items():
         device = device_of(encoder)
-        audio = on_devices.setdefault(device, ResampledAudio(waveform.unsqueeze(0).to(device), rate))
-        embeddings[alias] = encoder(audio.at(encoder.sample_rate))[0].cpu()
-    return EmbeddedRecording(len(waveform) / rate, problem, embeddings)
+        try:
+            audio = on_devices.setdefault(device, ResampledAudio(waveform.unsqueeze(0).to(device), rate))
+            embedding = encoder(audio.at(encoder.sample_rate))[0].cpu()
+        except (ConfigError, RuntimeError, ValueError, IndexError, MemoryError) as error:
+            failures.append(f"not embedded by {alias}: {shorten(error).removesuffix('.')}")
+            continue
+        if embedding.isfinite().all():
+            embeddings[alias] = embedding
+        else:
+            failures.append(f"not embedded by {alias}: its embedding is not finite")
+    return embeddings, failures
 
 
 def embed_recordings(
@@ -278,6 +307,15 @@ def _stacked(embedded: Sequence[EmbeddedRecording], encoders: Mapping[str, Segme
     return {alias: torch.stack([one.embeddings[alias] for one in embedded]).double() for alias in encoders}
 
 
+def _refuse(evaluation_set: EvaluationSet, kind: str, first: EmbeddedRecording) -> NoReturn:
+    """Raise ConfigError, for there is nothing to compare; `first` is the first recording of the kind."""
+    recordings = evaluation_set.real if kind == "real" else evaluation_set.synthetic
+    raise ConfigError(
+        f"{evaluation_set.label}: none of the {len(recordings)} {kind} recordings can be evaluated. The first, "
+        f"{shorten(recordings[0].path)}, is {first.problem}."
+    )
+
+
 def verify(
     evaluation_set: EvaluationSet,
     encoders: Mapping[str, SegmentEncoder],
@@ -289,7 +327,7 @@ def verify(
 ) -> Verification:
     """Compare synthetic with real speech by each encoder.
 
-    A real recording without speech is left out, and so is a synthetic one without a finite embedding. Synthetic
+    A real recording with a problem is left out, and so is a synthetic one without a finite embedding. Synthetic
     silence and noise count with whatever the encoders find: leaving them out would flatter the model.
 
     Args:
@@ -301,7 +339,7 @@ def verify(
         memory: Recordings that these encoders embedded before at this loudness, by file; new ones are added.
 
     Raises:
-        ConfigError: a recording cannot be read.
+        ConfigError: all real or all synthetic recordings are without an embedding.
     """
     memory, label = {} if memory is None else memory, evaluation_set.label
     real = embed_recordings(evaluation_set.real, encoders, dbfs, f"{label}, real", memory)
@@ -311,6 +349,9 @@ def verify(
         synthetic=[i for i, one in enumerate(synthetic) if one.is_finite],
         real=[j for j, one in enumerate(real) if one.problem is None and one.is_finite],
     )
+    for kind, embedded in (("real", real), ("synthetic", synthetic)):
+        if not any(one.is_finite for one in embedded):
+            _refuse(evaluation_set, kind, embedded[0])
     of_real, of_synthetic = _stacked(real, encoders), _stacked(synthetic, encoders)
     trials = _trials(compared.pairs(), of_synthetic, of_real, seed)
     real_trials = _trials(compared.real_pairs(), of_real, of_real, seed)

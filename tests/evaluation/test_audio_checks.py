@@ -56,8 +56,14 @@ def test_silence_is_not_raised():
         (noise(0.3, 0.01), "steady noise or a tone"),
         (tone(), "steady noise or a tone"),
         (tone(0.5, 120.0), "steady noise or a tone"),
-        (torch.tensor([0.1, math.nan] * RATE), "not finite"),
-        (torch.cat([noise(), torch.tensor([-math.inf])]), "not finite"),
+        (
+            torch.tensor([0.1, math.nan] * RATE),
+            f"not finite: {RATE} of {2 * RATE} samples NaN or infinite, the first at 0.000 s",
+        ),
+        (
+            torch.cat([noise(), torch.tensor([-math.inf])]),
+            f"not finite: 1 of {len(noise()) + 1} samples NaN or infinite, the first at {len(noise()) / RATE:.3f} s",
+        ),
         (noise(0.04), "shorter than 0.05 s"),
         (torch.tensor([0.5]), "shorter than 0.05 s"),
     ],

@@ -167,8 +167,8 @@ def test_recordings_without_speech_are_named(tmp_path):
     verification = verify(voices.evaluation_set, {"one": first_samples(2)}, resamples=RESAMPLES)
     evaluation = Evaluation(voices.evaluation_set, verification, {"one": "unknown"})
     assert warnings(evaluation) == [
-        "The real recording ann1 of ann is silence.",
-        "The synthetic recording ann0-made of ann is steady noise or a tone.",
+        "The real recording ann1 of ann is silence. It is left out: repair or replace it.",
+        "The synthetic recording ann0-made of ann is steady noise or a tone. It counts as the encoders hear it.",
     ]
     written = results([evaluation], IDENTITIES, **DEFAULTS)
     assert written["warnings"] == warnings(evaluation)

@@ -226,9 +226,9 @@ def test_what_says_nothing_is_left_out(voices, kind, samples):
     fewer = verify(without(voices, kind, recording.name), encoders, resamples=RESAMPLES)
     assert numbers(asdict(found.scores["known"])) == near(numbers(asdict(fewer.scores["known"])))
     embedded = {"real": found.real[1], "synthetic": found.synthetic[3]}[kind]
-    assert embedded.problem == (
-        "empty" if len(samples) == 0 else "not finite" if np.isnan(samples).any() else "silence"
-    )
+    not_finite = f"not finite: {len(samples)} of {len(samples)} samples NaN or infinite, the first at 0.000 s"
+    silence = "silence, and not embedded by known: its embedding is not finite"
+    assert embedded.problem == ("empty" if len(samples) == 0 else not_finite if np.isnan(samples).any() else silence)
     assert embedded.seconds == len(samples) / RATE
     assert {one.problem for one in (*found.real, *found.synthetic)} == {None, embedded.problem}
 
@@ -282,11 +282,55 @@ def test_no_real_speech_at_all(voices):
     assert (scores.secs, scores.calibrated_cross_utterance, scores.eer, scores.floor, scores.real_eer) == (None,) * 5
 
 
-def test_a_file_that_cannot_be_read_is_named(voices):
+@pytest.mark.parametrize("kind", ["real", "synthetic"])
+def test_a_file_that_cannot_be_read_is_left_out(voices, kind):
     filled(voices)
-    voices.synthetic[2].path.write_bytes(b"no audio")
-    with pytest.raises(ConfigError, match=voices.synthetic[2].path.name):
+    recording = {"real": voices.real[1], "synthetic": voices.synthetic[2]}[kind]
+    recording.path.write_bytes(b"no audio")
+    encoders = {"known": first_samples(6)}
+    found = verify(voices.evaluation_set, encoders, resamples=RESAMPLES)
+    fewer = verify(without(voices, kind, recording.name), encoders, resamples=RESAMPLES)
+    assert numbers(asdict(found.scores["known"])) == near(numbers(asdict(fewer.scores["known"])))
+    embedded = {"real": found.real[1], "synthetic": found.synthetic[2]}[kind]
+    assert embedded.problem.startswith("not readable audio (")
+    assert not embedded.is_read
+
+
+@pytest.mark.parametrize("kind", ["real", "synthetic"])
+def test_nothing_to_compare_is_one_message(voices, kind):
+    filled(voices)
+    for recording in {"real": voices.real, "synthetic": voices.synthetic}[kind]:
+        recording.path.write_bytes(b"no audio")
+    with pytest.raises(ConfigError, match=f"none of the . {kind} recordings can be evaluated.*not readable audio"):
         scores_of(voices)
+
+
+class FailsOnLong(FirstSamples):
+    def forward(self, waveform):
+        if waveform.shape[-1] > RATE:
+            raise RuntimeError("out of memory")
+        return super().forward(waveform)
+
+
+def test_a_recording_that_an_encoder_fails_on_is_left_out(voices):
+    filled(voices)
+    soundfile.write(voices.synthetic[2].path, np.tile(syllables(), 4), RATE, subtype="FLOAT")
+    encoders = {"known": first_samples(6), "fails": SegmentEncoder(FailsOnLong(6)).eval()}
+    found = verify(voices.evaluation_set, encoders, resamples=RESAMPLES)
+    assert found.synthetic[2].problem == "not embedded by fails: out of memory"
+    assert 2 not in found.trials.first
+    assert {one.problem for one in found.real} == {None}
+
+
+def test_integers_written_as_floats_are_named_unless_loudness_is_set(voices):
+    filled(voices)
+    samples, rate = soundfile.read(voices.synthetic[2].path)
+    soundfile.write(voices.synthetic[2].path, 32768 * samples, rate, subtype="FLOAT")
+    encoders = {"known": first_samples(6)}
+    found = verify(voices.evaluation_set, encoders, resamples=RESAMPLES)
+    assert found.synthetic[2].problem.startswith("far beyond full scale: its peak is ")
+    assert 2 in found.trials.first
+    assert verify(voices.evaluation_set, encoders, resamples=RESAMPLES, dbfs=-27.0).synthetic[2].problem is None
 
 
 # --- how recordings are embedded --------------------------------------------------------------------------------------
