@@ -1,5 +1,7 @@
 """The `scl` section of a config: its keys (`schema.py`) and the checks that involve several (`validate.py`)."""
 
+from coqui_scl_plugin.config import overrides
+from coqui_scl_plugin.config.config_file import read_config_file
 from coqui_scl_plugin.config.schema import (
     ENSEMBLE,
     SECTION,
@@ -15,6 +17,7 @@ from coqui_scl_plugin.config.schema import (
     SegmentConfig,
     StrictConfig,
     WindowConfig,
+    check_object,
     check_section,
 )
 from coqui_scl_plugin.config.validate import check_config, check_loss
@@ -36,5 +39,8 @@ __all__ = [
     "WindowConfig",
     "check_config",
     "check_loss",
+    "check_object",
     "check_section",
+    "overrides",
+    "read_config_file",
 ]
