@@ -16,7 +16,7 @@ import yaml
 
 from coqui_scl_plugin.errors import ConfigError
 from coqui_scl_plugin.utils.plain import MAX_VALUES, check_plain
-from coqui_scl_plugin.utils.shown import named, shortened
+from coqui_scl_plugin.utils.shown import MAX_SHOWN, named, shortened
 
 MAX_BYTES = 2_000_000
 MAX_SECONDS = 3.0
@@ -34,7 +34,7 @@ def read_config_file(path: str) -> dict[str, Any]:
     Raises:
         ConfigError: it cannot be read, is too large, or is not a config; a single line says why.
     """
-    name = f"The config {shortened(named(path) if '\\0' in path else path)}"
+    name = f"The config {named(path, MAX_SHOWN)}"
     try:
         content = _read_in_time(path)
         text = _decode(content)

@@ -7,6 +7,7 @@ with its own name, such as `encoder.weight`.
 
 import argparse
 import copy
+import functools
 import os
 import re
 import typing
@@ -381,6 +382,7 @@ class SclConfig(StrictConfig):
         check_config(self)
 
 
+@functools.cache
 def _section_class(annotation: Any) -> tuple[type[StrictConfig] | None, bool]:
     """Return the class of the section that an annotation names, if it does, and whether it is a list of them."""
     item = next(iter(typing.get_args(annotation)), None)

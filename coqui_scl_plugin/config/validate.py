@@ -48,8 +48,8 @@ def _check_encoders(config: SclConfig) -> None:
         for encoder in config.encoders:
             if (held_out.name, held_out.params) == (encoder.name, encoder.params):
                 msg = (
-                    f"{SECTION}.holdout.{index} is the training encoder {shown(encoder.label)} again: a held-out encoder "
-                    "must take no part in training. Choose another one."
+                    f"{SECTION}.holdout.{index} is the training encoder {shown(encoder.label)} again: a held-out "
+                    "encoder must take no part in training. Choose another one."
                 )
                 raise HoldoutError(msg)
 

@@ -54,8 +54,9 @@ def _refusal(error: pydantic.ValidationError, value: Any, path: str) -> str:
         place, _ = _locate(value, path, first[:-2])
         return f"{key_path(place, first[-2])}: the key {shown(first[-2])} must be text."
     place, found = _locate(value, path, first)
-    messages = [detail["msg"] for detail in details if _locate(value, path, detail["loc"])[0] == place]
-    return f"{place} = {shown(found)}: {', or '.join(dict.fromkeys(messages))}."
+    first_message, *others = dict.fromkeys(d["msg"] for d in details if _locate(value, path, d["loc"])[0] == place)
+    allowed = " or ".join([first_message, *(message.removeprefix("Input should be ") for message in others)])
+    return f"{place} = {shown(found)}: {allowed}."
 
 
 def _locate(value: Any, path: str, location: Sequence[int | str]) -> tuple[str, Any]:
@@ -98,9 +99,8 @@ def check_params(cls: type, params: Mapping[str, Any], path: str) -> None:
             raise ConfigError(f"{place}: {cls.__name__} has no such parameter. {did_you_mean(name, known)}")
     missing = [name for name, p in known.items() if p.default is p.empty and name not in params]
     if missing:
-        raise ConfigError(
-            f"{path}: {cls.__name__} needs {', '.join(missing)}, got {shown(list(params)) if params else 'no parameters'}."
-        )
+        got = shown(sorted(params, key=str)) if params else "no parameters"
+        raise ConfigError(f"{path}: {cls.__name__} needs {', '.join(missing)}, got {got}.")
 
 
 def build(cls: type, params: Mapping[str, Any], path: str) -> Any:

@@ -29,10 +29,10 @@ class _Short(reprlib.Repr):
 
 
 def shown(value: Any) -> str:
-    """Return a value as Python writes it, of which at most 200 characters are kept.
+    r"""Return a value as Python writes it, of which at most 200 characters are kept.
 
-    >>> shown("cosine"), shown([1, "é\\n"]), len(shown("x" * 1_000_000))
-    ("'cosine'", "[1, 'é\\\\n']", 200)
+    >>> shown("cosine"), shown([1, "é\n"]), len(shown("x" * 1_000_000))
+    ("'cosine'", "[1, 'é\\n']", 200)
     >>> shown(10**5000)
     '<an integer of 16610 bits>'
     """
@@ -40,9 +40,9 @@ def shown(value: Any) -> str:
 
 
 def shortened(text: str, limit: int = MAX_SHOWN) -> str:
-    """Return a text on one line, of which at most `limit` characters are kept.
+    r"""Return a text on one line, of which at most `limit` characters are kept.
 
-    >>> shortened("a\\n  b"), shortened("abcdef", 4)
+    >>> shortened("a\n  b"), shortened("abcdef", 4)
     ('a b', 'abc…')
     """
     if len(text) > 10 * limit:
@@ -51,15 +51,15 @@ def shortened(text: str, limit: int = MAX_SHOWN) -> str:
     return line if len(line) <= limit else f"{line[: limit - 1]}…"
 
 
-def named(name: Any) -> str:
-    """Return a name, such as a key or a file's, as it stands where it is short and can be printed, or else `shown`.
+def named(name: Any, limit: int = _MAX_NAME) -> str:
+    r"""Return a name, such as a key or a file's, as it stands where it is short and can be printed, or else `shown`.
 
-    >>> named("weight"), named(5), named("a\\0"), len(named("x" * 1000))
-    ('weight', '5', "'a\\\\x00'", 80)
+    >>> named("weight"), named(5), named("a\0"), len(named("x" * 1000))
+    ('weight', '5', "'a\\x00'", 80)
     """
     if isinstance(name, str) and name and name.isprintable():
-        return name if len(name) <= _MAX_NAME else f"{name[: _MAX_NAME - 1]}…"
-    return shortened(shown(name), _MAX_NAME)
+        return name if len(name) <= limit else f"{name[: limit - 1]}…"
+    return shortened(shown(name), limit)
 
 
 def key_path(path: str, key: Any) -> str:
