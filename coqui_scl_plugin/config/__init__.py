@@ -17,7 +17,7 @@ from coqui_scl_plugin.config.schema import (
     SegmentConfig,
     StrictConfig,
     WindowConfig,
-    check_object,
+    check_class,
     check_section,
 )
 from coqui_scl_plugin.config.validate import check_config, check_loss
@@ -37,9 +37,9 @@ __all__ = [
     "SegmentConfig",
     "StrictConfig",
     "WindowConfig",
+    "check_class",
     "check_config",
     "check_loss",
-    "check_object",
     "check_section",
     "overrides",
     "read_config_file",

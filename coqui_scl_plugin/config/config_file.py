@@ -19,10 +19,9 @@ from coqui_scl_plugin.utils.plain import MAX_VALUES, check_plain
 from coqui_scl_plugin.utils.shown import MAX_SHOWN, named, shortened
 
 MAX_BYTES = 2_000_000
-MAX_SECONDS = 3.0
+MAX_SECONDS = 2.5
 """Time for a server or a file system to answer."""
 _MAX_ALIASES = 1000
-_MAX_KEYS = 1000
 _MAX_DIGITS = 4300
 _COMMENT = re.compile(r'("(?:[^"\\]++|\\.)*+"?)|//[^\n]*', re.DOTALL)
 """A text, or a comment as Coqui allows it in JSON: from // to the end of the line."""
@@ -75,12 +74,14 @@ def _read_in_time(path: str) -> bytes:
     if isinstance(result, Exception):
         raise _UnusableError(f"cannot be read: {shortened(_reason(result))}") from result
     if len(result) > MAX_BYTES:
-        raise _UnusableError(f"is larger than {MAX_BYTES / 1e6:g} MB, which no config is; is it another file?")
+        raise _UnusableError(f"is larger than {MAX_BYTES / 1e6:g} MB, as no config is: name another file")
     return result
 
 
 def _reason(error: Exception) -> str:
-    """Return what went wrong, without the name of the file, which the message has already."""
+    """Return what went wrong at first, without the name of the file, which the message has already."""
+    while error.__cause__ is not None and isinstance(error.__cause__, Exception):
+        error = error.__cause__
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return f"{type(error).__name__}: {error}"
@@ -149,26 +150,33 @@ def _refuse_repeated(keys: Iterable[str], where: str = "") -> None:
 
 
 def _integer(digits: str) -> int:
-    if len(digits) > _MAX_DIGITS:
-        raise _UnusableError(f"has a number of {len(digits):,} digits")
+    _refuse_many_digits(digits)
     return int(digits)
+
+
+def _refuse_many_digits(digits: str, where: str = "") -> None:
+    if len(digits) > _MAX_DIGITS:
+        raise _UnusableError(f"has a number of {len(digits):,} digits{where}, which is more than can be read")
 
 
 # --- YAML -------------------------------------------------------------------------------------------------------------
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]  # its C is ten times as fast
-    """YAML's values that JSON has too: a date is text. `<<` may merge sections, as long as they stay small."""
+    """YAML's values that JSON has too; a date is text."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012  # as PyYAML declares it
         first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
 
-    def flatten_mapping(self, node: yaml.MappingNode) -> None:
-        super().flatten_mapping(node)
-        if len(node.value) > _MAX_KEYS:
-            raise _UnusableError(f"merges more than {_MAX_KEYS:,} keys into a section{_place(node.start_mark)}")
+    def construct_yaml_int(self, node: "yaml.ScalarNode") -> int:
+        _refuse_many_digits(node.value, _place(node.start_mark))
+        number: int = super().construct_yaml_int(node)
+        return number
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
 
 
 def _parse_yaml(text: str) -> Any:
@@ -185,7 +193,8 @@ def _parse_yaml(text: str) -> Any:
             loader.dispose()
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        raise _UnusableError(f"is not valid YAML: {shortened(error.problem or '')}{_place(mark)}") from error
+        what = shortened(", ".join(filter(None, [error.context, error.problem])))
+        raise _UnusableError(f"is not valid YAML: {what}{_place(mark)}") from error
     except yaml.YAMLError as error:
         raise _UnusableError(f"is not valid YAML: {shortened(str(error))}") from error
     except RecursionError as error:

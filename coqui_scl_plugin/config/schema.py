@@ -47,7 +47,7 @@ class StrictConfig(Coqpit):
         path = self.own_path()
         for spec in fields(self):
             if (value := vars(self)[spec.name]) is not spec.default:
-                _check_attribute(spec, value, f"{path}.{spec.name}")
+                _check_field(spec, value, f"{path}.{spec.name}", check_class)
 
     @classmethod
     def own_path(cls) -> str:
@@ -383,10 +383,10 @@ class SclConfig(StrictConfig):
 
 
 @functools.cache
-def _section_class(annotation: Any) -> tuple[type[StrictConfig] | None, bool]:
-    """Return the class of the section that an annotation names, if it does, and whether it is a list of them."""
-    item = next(iter(typing.get_args(annotation)), None)
-    for kind, is_list in ((annotation, False), (item, True)):
+def _section_class(spec: Field[Any]) -> tuple[type[StrictConfig] | None, bool]:
+    """Return the class of the section that a key holds, if it does, and whether it holds a list of them."""
+    item = next(iter(typing.get_args(spec.type)), None)
+    for kind, is_list in ((spec.type, False), (item, True)):
         if isinstance(kind, type) and issubclass(kind, StrictConfig):
             return kind, is_list
     return None, False
@@ -401,7 +401,7 @@ def _check_list(item: type[StrictConfig], value: Any, path: str, check: Check) -
 
 def _check_field(spec: Field[Any], value: Any, path: str, check: Check) -> None:
     """Check the value of a key; `check` checks a section in it."""
-    section, is_list = _section_class(spec.type)
+    section, is_list = _section_class(spec)
     if section is not None and is_list:
         _check_list(section, value, path, check)
     elif section is not None:
@@ -412,10 +412,6 @@ def _check_field(spec: Field[Any], value: Any, path: str, check: Check) -> None:
         check_plain(value, path)
         if value == _MISSING:
             raise ConfigError(f"{path} = {value!r}: Coqpit takes this for a value that is missing; choose another one.")
-
-
-def _check_attribute(spec: Field[Any], value: Any, path: str) -> None:
-    _check_field(spec, value, path, check_object)
 
 
 def check_section(cls: type[StrictConfig], data: Any, path: str) -> None:
@@ -440,15 +436,20 @@ def check_section(cls: type[StrictConfig], data: Any, path: str) -> None:
         _check_field(known[key], value, place, check_section)
 
 
+def check_class(cls: type[StrictConfig], config: Any, path: str) -> None:
+    """Raise a ConfigError that names `path` unless `config` is an object of the class."""
+    if not isinstance(config, cls):
+        hint = f"{cls.__name__}.new_from_dict reads a mapping" if isinstance(config, Mapping) else "see docs/index.md"
+        raise ConfigError(f"{path} = {shown(config)}: must be of the class {cls.__name__}; {hint}.")
+
+
 def check_object(cls: type[StrictConfig], config: Any, path: str) -> None:
     """Check the attributes of a config object, and that the sections in it are objects too.
 
     Raises:
         ConfigError: it is not of the class, or an attribute is unknown or its value invalid.
     """
-    if not isinstance(config, cls):
-        hint = f"{cls.__name__}.new_from_dict reads a mapping" if isinstance(config, Mapping) else "see docs/index.md"
-        raise ConfigError(f"{path} = {shown(config)}: must be of the class {cls.__name__}; {hint}.")
+    check_class(cls, config, path)
     known = {spec.name: spec for spec in fields(cls)}
     for key in vars(config):
         if key not in known and not key.startswith("_"):
@@ -456,7 +457,7 @@ def check_object(cls: type[StrictConfig], config: Any, path: str) -> None:
     for key, spec in known.items():
         if key not in vars(config):
             raise ConfigError(f"{path}.{key}: is missing, since this attribute was deleted.")
-        _check_attribute(spec, vars(config)[key], f"{path}.{key}")
+        _check_field(spec, vars(config)[key], f"{path}.{key}", check_object)
 
 
 def _values_of(cls: type[StrictConfig], data: Mapping[str, Any] | StrictConfig) -> dict[str, Any]:
@@ -467,7 +468,7 @@ def _values_of(cls: type[StrictConfig], data: Mapping[str, Any] | StrictConfig) 
 
 
 def _value_of(spec: Field[Any], value: Any) -> Any:
-    section, is_list = _section_class(spec.type)
+    section, is_list = _section_class(spec)
     if section is not None:
         built = [section(**_values_of(section, element)) for element in (value if is_list else [value])]
         return built if is_list else built[0]

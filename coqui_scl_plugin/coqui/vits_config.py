@@ -16,8 +16,8 @@ from coqui_scl_plugin.config import (
     ModuleRuleConfig,
     SclConfig,
     WindowConfig,
+    check_class,
     check_config,
-    check_object,
     overrides,
     read_config_file,
 )
@@ -98,7 +98,7 @@ class SclVitsConfig(VitsConfig):
         super().__post_init__()
         if self.scl is None:
             self.scl = section_from_stock(self.model_args, self.speaker_encoder_loss_alpha)
-        check_object(SclConfig, self.scl, SECTION)
+        check_class(SclConfig, self.scl, SECTION)
 
     @property
     def reference_cache(self) -> Path | None:

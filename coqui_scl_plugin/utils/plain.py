@@ -40,7 +40,7 @@ def _walk(value: Any, path: str, level: int) -> Iterator[tuple[Any, str, int]]:
     if isinstance(value, dict):
         for key, item in value.items():
             if not isinstance(key, str) or (problem := _problem_of_text(key)) is not None:
-                problem = "must be text" if not isinstance(key, str) else problem
+                problem = "must be text; write it in quotes" if not isinstance(key, str) else problem
                 raise ConfigError(f"{key_path(path, key)}: the key {shown(key)} cannot be used: {problem}.")
             yield from _walk(item, key_path(path, key), level + 1)
     elif isinstance(value, list):
