@@ -439,8 +439,8 @@ def check_section(cls: type[StrictConfig], data: Any, path: str) -> None:
 def check_class(cls: type[StrictConfig], config: Any, path: str) -> None:
     """Raise a ConfigError that names `path` unless `config` is an object of the class."""
     if not isinstance(config, cls):
-        hint = f"{cls.__name__}.new_from_dict reads a mapping" if isinstance(config, Mapping) else "see docs/index.md"
-        raise ConfigError(f"{path} = {shown(config)}: must be of the class {cls.__name__}; {hint}.")
+        hint = f"; {cls.__name__}.new_from_dict reads a mapping" if isinstance(config, Mapping) else ""
+        raise ConfigError(f"{path} = {shown(config)}: must be of the class {cls.__name__}{hint}.")
 
 
 def check_object(cls: type[StrictConfig], config: Any, path: str) -> None:
