@@ -10,7 +10,7 @@ import stat
 import threading
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import yaml
 
@@ -73,8 +73,6 @@ def _read_in_time(path: str) -> bytes:
         raise result
     if isinstance(result, Exception):
         raise _UnusableError(f"cannot be read: {shortened(_reason(result))}") from result
-    if len(result) > MAX_BYTES:
-        raise _UnusableError(f"is larger than {MAX_BYTES / 1e6:g} MB, as no config is: name another file")
     return result
 
 
@@ -96,17 +94,22 @@ def _read_file(path: Path) -> bytes:
         raise _UnusableError("is a folder: name a file in it")
     if not stat.S_ISREG(found.st_mode):
         raise _UnusableError("is a pipe, a device or a socket: name a file")
-    if found.st_size > MAX_BYTES:
-        return bytes(MAX_BYTES + 1)
-    with path.open("rb") as file:  # files of /proc have a size of 0, and some have no end
-        return file.read(MAX_BYTES + 1)
+    with path.open("rb") as file:
+        return _read_some(file, found.st_size)
 
 
 def _read_url(url: str) -> bytes:
     import fsspec  # takes a while
 
     with fsspec.open(url, "rb") as file:
-        content: bytes = file.read(MAX_BYTES + 1)
+        return _read_some(file)
+
+
+def _read_some(file: BinaryIO, size: int = 0) -> bytes:
+    """Read a file of a size that it may not tell: files of /proc have a size of 0, and some have no end."""
+    content = file.read(MAX_BYTES + 1) if size <= MAX_BYTES else b""
+    if max(size, len(content)) > MAX_BYTES:
+        raise _UnusableError(f"is larger than {MAX_BYTES / 1e6:g} MB, as no config is: name another file")
     return content
 
 

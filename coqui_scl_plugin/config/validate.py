@@ -172,7 +172,7 @@ def _check_features(config: SclConfig) -> None:
                 raise ConfigError(msg)
 
 
-def check_config(config: SclConfig) -> None:
+def check_config(config: Any) -> None:
     """Check a config object, however it was made: structure, ranges, registered names and their parameters.
 
     Raises:

@@ -96,9 +96,9 @@ class SclVitsConfig(VitsConfig):
     def __post_init__(self) -> None:
         """Give a config without a section the one that it implies. Raises ConfigError if it has one of another kind."""
         super().__post_init__()
-        if self.scl is None:
+        if vars(self)[SECTION] is None:
             self.scl = section_from_stock(self.model_args, self.speaker_encoder_loss_alpha)
-        check_class(SclConfig, self.scl, SECTION)
+        check_class(SclConfig, vars(self)[SECTION], SECTION)  # as an attribute, Coqpit hides some texts
 
     @property
     def reference_cache(self) -> Path | None:
@@ -151,7 +151,7 @@ class SclVitsConfig(VitsConfig):
         Raises:
             ConfigError: the section cannot be used.
         """
-        check_config(self.scl)
+        check_config(vars(self).get(SECTION))
 
     @classmethod
     def init_argparse(cls, **kwargs: Any) -> argparse.ArgumentParser:

@@ -283,6 +283,15 @@ def test_a_mapping_in_the_place_of_a_section_is_refused_by_the_constructor() -> 
     assert SclConfig(window=WindowConfig(seconds=1.0)).window.seconds == 1.0
 
 
+def test_a_text_that_coqpit_takes_for_a_missing_value_is_refused() -> None:
+    for section, path in (({"encoders": [{"alias": "???"}]}, r"scl\.encoders\.0\.alias"), ("???", "scl")):
+        for way in WAYS_IN.values():
+            with pytest.raises(ConfigError, match=rf"^{path} = "):
+                way(section)
+    with pytest.raises(ConfigError, match=r"^scl = '\?\?\?'"):
+        assigned("???")
+
+
 def test_null_takes_a_value_away_by_an_override() -> None:
     config = SclVitsConfig()
     config.from_dict({"scl": {"gradient_share": 0.5, "augment": {"noise_snr_db": [10, 20]}}})
