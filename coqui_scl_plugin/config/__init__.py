@@ -18,6 +18,7 @@ from coqui_scl_plugin.config.schema import (
     StrictConfig,
     WindowConfig,
     check_class,
+    check_object,
     check_section,
 )
 from coqui_scl_plugin.config.validate import check_config, check_loss
@@ -40,6 +41,7 @@ __all__ = [
     "check_class",
     "check_config",
     "check_loss",
+    "check_object",
     "check_section",
     "overrides",
     "read_config_file",

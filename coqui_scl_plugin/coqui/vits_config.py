@@ -18,6 +18,7 @@ from coqui_scl_plugin.config import (
     WindowConfig,
     check_class,
     check_config,
+    check_object,
     overrides,
     read_config_file,
 )
@@ -93,12 +94,14 @@ class SclVitsConfig(VitsConfig):
     model: str = "scl_vits"
     scl: SclConfig = field(default=None)  # type: ignore[assignment]  # None until __post_init__ resolves it
 
+    _checked = None  # the section that was last checked; without an annotation, so that it is not a field
+
     def __post_init__(self) -> None:
         """Give a config without a section the one that it implies. Raises ConfigError if it has one of another kind."""
         super().__post_init__()
         if vars(self)[SECTION] is None:
             self.scl = section_from_stock(self.model_args, self.speaker_encoder_loss_alpha)
-        check_class(SclConfig, vars(self)[SECTION], SECTION)  # as an attribute, Coqpit hides some texts
+        check_class(SclConfig, vars(self)[SECTION], SECTION)
 
     @property
     def reference_cache(self) -> Path | None:
@@ -148,10 +151,16 @@ class SclVitsConfig(VitsConfig):
     def check_values(self) -> None:
         """Check the section: Coqpit calls this after reading and after overrides, `SclVits` before it is built.
 
+        Registered names and keys that must agree are not checked again unless something changed.
+
         Raises:
             ConfigError: the section cannot be used.
         """
-        check_config(vars(self).get(SECTION))
+        section = vars(self).get(SECTION)
+        check_object(SclConfig, section, SECTION)
+        if (state := repr(section.to_dict())) != self._checked:
+            check_config(section)
+            self._checked = state
 
     @classmethod
     def init_argparse(cls, **kwargs: Any) -> argparse.ArgumentParser:
