@@ -156,7 +156,7 @@ class SclVitsConfig(VitsConfig):
         Raises:
             ConfigError: the section cannot be used.
         """
-        section = vars(self).get(SECTION)
+        section: Any = vars(self).get(SECTION)  # as an attribute, Coqpit hides some texts
         check_object(SclConfig, section, SECTION)
         if (state := repr(section.to_dict())) != self._checked:
             check_config(section)

@@ -238,6 +238,12 @@ def test_nested_errors_name_the_whole_path(way: str) -> None:
 
 
 @pytest.mark.parametrize("way", WAYS_IN)
+def test_a_default_that_does_not_do_is_named_by_its_whole_path(way: str) -> None:
+    with pytest.raises(ConfigError, match=r"^scl\.freeze\.modules\.1\.pattern = '': "):
+        WAYS_IN[way]({"freeze": {"modules": [{"pattern": "flow"}, {}]}})
+
+
+@pytest.mark.parametrize("way", WAYS_IN)
 def test_registered_names_are_checked_as_well(way: str) -> None:
     with pytest.raises(ConfigError, match=r"^scl\.encoders\.0\.name = 'ge2': no speaker encoder"):
         WAYS_IN[way]({"encoders": [{"name": "ge2"}]})
