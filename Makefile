@@ -4,7 +4,7 @@ VENV ?= .venv
 JOBS ?= 2
 BIN := $(VENV)/bin
 
-.PHONY: setup demo test lint docs bench ablation clean
+.PHONY: setup demo test nightly lint docs bench ablation clean
 
 setup: $(VENV)/.ready
 
@@ -22,6 +22,10 @@ demo: setup
 # files side by side, each on a core: threads of PyTorch that share cores wait for each other
 test: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile
+
+# many more examples of whatever a config may hold than `make test` has; some minutes
+nightly: setup
+	OMP_NUM_THREADS=1 HYPOTHESIS_PROFILE=nightly $(BIN)/python -m pytest tests/config -k "any_" --numprocesses $(JOBS)
 
 lint: setup
 	$(BIN)/ruff format --check .

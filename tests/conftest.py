@@ -10,8 +10,14 @@ from pathlib import Path
 import pytest
 import torch
 from coqui_encoder_files import CoquiFiles, write_coqui_encoder
+from hypothesis import HealthCheck, settings
 
 pytest.register_assert_rewrite("command_driver")  # so that its assertions show their values too
+
+_ANY = {"deadline": None, "database": None, "suppress_health_check": [HealthCheck.too_slow, HealthCheck.data_too_large]}
+settings.register_profile("test", max_examples=400, derandomize=True, **_ANY)  # the same examples in each run
+settings.register_profile("nightly", max_examples=5000, print_blob=True, **_ANY)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "test"))
 
 
 @pytest.fixture(scope="session")

@@ -36,6 +36,9 @@ def embed(
     What is in the cache is not embedded again, unless its file changed. An interrupted run keeps what it has. At the
     end of the line, --coqpit.KEY VALUE overrides single values of the config.
     """
+    from coqui_scl_plugin.config import read_config_file
+
+    read_config_file(config_path)  # said before the imports of seconds and of hundreds of MB that follow
     from coqui_scl_plugin.coqui.d_vectors import check_d_vector_files
     from coqui_scl_plugin.coqui.run_config import read_config, resolved_config
 

@@ -1,5 +1,9 @@
 """`coqui-scl train`."""
 
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
 import typer
 
 
@@ -10,6 +14,19 @@ def train(ctx: typer.Context) -> None:
     single values. A stock config with use_speaker_encoder_as_loss is trained as scl_vits. --skip ID lets a check of
     coqui-scl preflight fail; the run folder records it.
     """
+    _refuse_unreadable(ctx.args)
     from coqui_scl_plugin.coqui.train_tts import train as train_tts
 
     train_tts(ctx.args)
+
+
+def _refuse_unreadable(arguments: Sequence[str]) -> None:
+    """Raise a ConfigError if the config cannot be read, before the imports of seconds and of hundreds of MB."""
+    from coqui_scl_plugin.config import read_config_file
+
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("--config_path", nargs="?")
+    parser.add_argument("--continue_path", nargs="?")
+    given, _ = parser.parse_known_args(list(arguments))
+    if path := given.config_path or (given.continue_path and str(Path(given.continue_path) / "config.json")):
+        read_config_file(path)

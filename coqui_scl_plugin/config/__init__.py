@@ -1,5 +1,7 @@
 """The `scl` section of a config: its keys (`schema.py`) and the checks that involve several (`validate.py`)."""
 
+from coqui_scl_plugin.config import overrides
+from coqui_scl_plugin.config.config_file import read_config_file
 from coqui_scl_plugin.config.schema import (
     ENSEMBLE,
     SECTION,
@@ -15,6 +17,8 @@ from coqui_scl_plugin.config.schema import (
     SegmentConfig,
     StrictConfig,
     WindowConfig,
+    check_class,
+    check_object,
     check_section,
 )
 from coqui_scl_plugin.config.validate import check_config, check_loss
@@ -34,7 +38,11 @@ __all__ = [
     "SegmentConfig",
     "StrictConfig",
     "WindowConfig",
+    "check_class",
     "check_config",
     "check_loss",
+    "check_object",
     "check_section",
+    "overrides",
+    "read_config_file",
 ]

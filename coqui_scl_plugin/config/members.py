@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from coqui_scl_plugin.config.schema import LossConfig, check_section
 from coqui_scl_plugin.errors import ConfigError
 from coqui_scl_plugin.plugins.parameters import check_value
+from coqui_scl_plugin.utils.shown import key_path, shown
 
 
 @dataclass
@@ -45,7 +46,7 @@ def terms_of(member: Any, path: str) -> list[Term]:
     """
     terms = list(_terms(member, path))
     if not terms:
-        raise ConfigError(f'{path} = {member!r}: needs at least one loss, e.g. [{{"name": "cosine"}}].')
+        raise ConfigError(f'{path} = {shown(member)}: needs at least one loss, e.g. [{{"name": "cosine"}}].')
     return terms
 
 
@@ -58,8 +59,9 @@ def _terms(member: Any, path: str) -> Iterator[Term]:
             yield Term(section["name"], section.get("params", {}), weight, f"{own}.name", f"{own}.params")
     elif is_sum(member):
         for name, weight in member.items():
-            check_value(weight, float, f"{path}.{name}", gt=0)
-            yield Term(name, {}, float(weight), f"{path}.{name}", f"{path}.{name}")
+            place = key_path(path, name)
+            check_value(weight, float, place, gt=0)
+            yield Term(name, {}, float(weight), place, place)
     else:
         _check_named(LossConfig, member, path)
         yield Term(member["name"], member.get("params", {}), 1.0, f"{path}.name", f"{path}.params")
@@ -68,4 +70,4 @@ def _terms(member: Any, path: str) -> Iterator[Term]:
 def _check_named(cls: type[LossConfig], section: Any, path: str) -> None:
     check_section(cls, section, path)
     if "name" not in section:
-        raise ConfigError(f'{path} = {section!r}: needs a name, e.g. {{"name": "cosine"}}.')
+        raise ConfigError(f'{path} = {shown(section)}: needs a name, e.g. {{"name": "cosine"}}.')

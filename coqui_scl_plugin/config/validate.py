@@ -10,12 +10,15 @@ from coqui_scl_plugin.config.schema import (
     AugmentConfig,
     EncoderConfig,
     SclConfig,
-    check_section,
+    check_object,
 )
 from coqui_scl_plugin.errors import ConfigError, HoldoutError
 from coqui_scl_plugin.plugins import parameters, registry
 from coqui_scl_plugin.plugins.optional import compares_features, offers_features, takes_calibration
+from coqui_scl_plugin.utils.shown import key_path, shown
 from coqui_scl_plugin.utils.suggest import did_you_mean
+
+_MAX_ALIAS = 64
 
 
 def _check_encoders(config: SclConfig) -> None:
@@ -33,19 +36,20 @@ def _check_encoders(config: SclConfig) -> None:
             )
             _check_policy(encoder, path, held_out=role == "holdout")
             _check_calibration(encoder, path)
-            if not encoder.label.replace("_", "").replace("-", "").isalnum():
-                raise ConfigError(f"{path}.alias = {encoder.alias!r}: use letters, digits, '_' and '-' only.")
+            if len(encoder.label) > _MAX_ALIAS or not encoder.label.replace("_", "").replace("-", "").isalnum():
+                msg = f"use letters, digits, '_' and '-' only, and at most {_MAX_ALIAS} characters."
+                raise ConfigError(f"{path}.alias = {shown(encoder.alias)}: {msg}")
             if encoder.label in seen:
                 raise ConfigError(
-                    f"{path}.alias = {encoder.label!r}: taken by {seen[encoder.label]}; give each encoder its own."
+                    f"{path}.alias = {shown(encoder.label)}: taken by {seen[encoder.label]}; give each encoder its own."
                 )
             seen[encoder.label] = path
     for index, held_out in enumerate(config.holdout):
         for encoder in config.encoders:
             if (held_out.name, held_out.params) == (encoder.name, encoder.params):
                 msg = (
-                    f"{SECTION}.holdout.{index} is the training encoder {encoder.label!r} again: a held-out encoder "
-                    "must take no part in training. Choose another one."
+                    f"{SECTION}.holdout.{index} is the training encoder {shown(encoder.label)} again: a held-out "
+                    "encoder must take no part in training. Choose another one."
                 )
                 raise HoldoutError(msg)
 
@@ -95,7 +99,7 @@ def _check_members(params: Mapping[str, Any], path: str) -> None:
 def _members(params: Mapping[str, Any]) -> list[tuple[Any, str]]:
     """Return the members that the parameters of an ensemble give, with their keys."""
     given = [(params["member"], "member")] if params.get("member") is not None else []
-    given += [(member, f"members.{alias}") for alias, member in (params.get("members") or {}).items()]
+    given += [(member, key_path("members", alias)) for alias, member in (params.get("members") or {}).items()]
     return [(member, key) for member, key in given if isinstance(member, Mapping | list)]
 
 
@@ -116,7 +120,7 @@ def _check_loss_fits(config: SclConfig) -> None:
     aliases = [encoder.label for encoder in config.encoders]
     for alias in config.loss.params.get("members") or {} if name == ENSEMBLE else ():
         if alias not in aliases:
-            msg = f"{SECTION}.loss.params.members.{alias}: no training encoder has this alias."
+            msg = f"{key_path(f'{SECTION}.loss.params.members', alias)}: no training encoder has this alias."
             raise ConfigError(f"{msg} {did_you_mean(alias, aliases)}")
     if len(config.encoders) > 1 and name != ENSEMBLE:
         member = f'{{"name": "ensemble", "params": {{"member": {{"name": "{name}"}}}}}}'
@@ -168,15 +172,13 @@ def _check_features(config: SclConfig) -> None:
                 raise ConfigError(msg)
 
 
-def check_config(config: SclConfig) -> None:
+def check_config(config: Any) -> None:
     """Check a config object, however it was made: structure, ranges, registered names and their parameters.
 
     Raises:
         ConfigError: a key cannot be used; names its path, the value, and what is allowed.
     """
-    if not isinstance(config, SclConfig):
-        raise ConfigError(f"scl = {config!r}: must be an SclConfig or a section in a JSON file.")
-    check_section(SclConfig, config.to_dict(), SECTION)
+    check_object(SclConfig, config, SECTION)
     _check_encoders(config)
     check_loss(config.loss.name, config.loss.params, f"{SECTION}.loss")
     _check_loss_fits(config)

@@ -1,37 +1,21 @@
 """The config of a run, as given on a command line: read, overridden and checked before anything is written."""
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-from aiohttp import ClientError
-from TTS.config import read_json_with_comments
-
+from coqui_scl_plugin.config import read_config_file
 from coqui_scl_plugin.coqui.vits_config import SclVitsConfig
 from coqui_scl_plugin.errors import ConfigError
+from coqui_scl_plugin.utils.shown import named, shown
 
 
 def read_config(path: str) -> dict[str, Any]:
     """Read the config file as a mapping: JSON, with comments as Coqui allows, or YAML. Raises ConfigError."""
-    file = Path(path)
-    if file.is_dir():
-        raise ConfigError(f"The config {path} is a folder: name a file in it.")
-    if not file.is_file() and "://" not in path:
-        raise ConfigError(f"The config {path}: there is no such file.")
-    is_yaml = file.suffix in (".yml", ".yaml")
-    try:
-        data = yaml.safe_load(file.read_text(encoding="utf-8")) if is_yaml else read_json_with_comments(path)
-    except (json.JSONDecodeError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"The config {path} is not valid {'YAML' if is_yaml else 'JSON'}: {error}.") from error
-    except (OSError, ValueError, ImportError, ClientError) as error:  # what fsspec raises for a URL
-        raise ConfigError(f"The config {path} cannot be read: {type(error).__name__}: {error}.") from error
-    if not isinstance(data, dict):
-        raise ConfigError(f"The config {path} must hold an object of keys and values, but holds {type(data).__name__}.")
+    data = read_config_file(path)
     if not isinstance(data.get("model_args") or {}, dict):
-        raise ConfigError(f"model_args = {data['model_args']!r}: must be a section.")
+        raise ConfigError(f"model_args = {shown(data['model_args'])}: must be a section.")
     return data
 
 
@@ -56,7 +40,8 @@ def resolved_config(data: Mapping[str, Any], overrides: Sequence[str]) -> SclVit
     config = SclVitsConfig()
     config.from_dict({**data, "model": "scl_vits"})
     if unknown := config.parse_known_args(list(overrides), relaxed_parser=True):
-        raise ConfigError(f"{unknown[0]}: unknown option. To override a value of the config, write --coqpit.KEY VALUE.")
+        msg = f"{named(unknown[0])}: unknown option. To override a value of the config, write --coqpit.KEY VALUE."
+        raise ConfigError(msg)
     return config
 
 

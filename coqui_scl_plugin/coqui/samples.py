@@ -16,6 +16,7 @@ from TTS.tts.models.vits import Vits
 from coqui_scl_plugin.coqui.vits_config import SclVitsConfig
 from coqui_scl_plugin.errors import ConfigError, EvaluationSetError
 from coqui_scl_plugin.utils.log_level import log_level
+from coqui_scl_plugin.utils.shown import shown
 
 Samples = list[dict[str, Any]]
 Sample = Mapping[str, Any]
@@ -51,7 +52,7 @@ def _reading(config: SclVitsConfig) -> Iterator[None]:
         raise ConfigError(f"datasets = []: name at least one, e.g. {example}.")
     for index, dataset in enumerate(config.datasets):
         if not Path(dataset.path).is_dir():
-            raise ConfigError(f"datasets.{index}.path = {dataset.path!r}: there is no such folder.")
+            raise ConfigError(f"datasets.{index}.path = {shown(dataset.path)}: there is no such folder.")
     try:
         with log_level(logging.ERROR, "TTS"):
             yield

@@ -1,10 +1,11 @@
 """The config of `SclVits`: Coqui's VitsConfig with an `scl` section."""
 
 import argparse
-from collections.abc import Container
+import os
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, Self
 
 from TTS.tts.configs.vits_config import VitsConfig
 
@@ -15,9 +16,16 @@ from coqui_scl_plugin.config import (
     ModuleRuleConfig,
     SclConfig,
     WindowConfig,
+    check_class,
     check_config,
+    check_object,
+    overrides,
+    read_config_file,
 )
 from coqui_scl_plugin.errors import ConfigError
+from coqui_scl_plugin.plugins.parameters import check_value
+from coqui_scl_plugin.utils.plain import check_plain
+from coqui_scl_plugin.utils.shown import named, shown
 from coqui_scl_plugin.utils.suggest import did_you_mean
 
 _FREEZE_FLAGS = {
@@ -30,27 +38,32 @@ _FREEZE_FLAGS = {
 """Modules that each `freeze_*` field of stock's `model_args` freezes."""
 
 
-def section_from_stock(model_args: Any, alpha: float) -> SclConfig:
+def section_from_stock(model_args: Any, alpha: Any) -> SclConfig:
     """Return the section that a config without one implies.
 
     If stock's own loss is on (`use_speaker_encoder_as_loss`), this is the cosine loss of its slices, with its encoder
     and alpha; otherwise the default section.
 
     Raises:
-        ConfigError: stock's loss is on, but no encoder is given.
+        ConfigError: stock's loss is on, but no encoder is given, or alpha is no weight.
     """
+    if not isinstance(model_args, Mapping):
+        raise ConfigError(f"model_args = {shown(model_args)}: must be a section.")
     if not model_args.get("use_speaker_encoder_as_loss"):
         return SclConfig()
+    check_value(alpha, float, "speaker_encoder_loss_alpha", ge=0)
     files = {
         "model_path": model_args.get("speaker_encoder_model_path"),
         "config_path": model_args.get("speaker_encoder_config_path"),
     }
     for name, path in files.items():
+        key = f"model_args.speaker_encoder_{name}"
         if not path:
-            msg = f"model_args.use_speaker_encoder_as_loss is on: model_args.speaker_encoder_{name} must name a file."
-            raise ConfigError(msg)
+            raise ConfigError(f"model_args.use_speaker_encoder_as_loss is on: {key} must name a file.")
+        check_value(path, str, key)
+        check_plain(path, key)
     return SclConfig(
-        weight=alpha,
+        weight=float(alpha),
         loss=LossConfig(name="cosine"),
         encoders=[EncoderConfig(name="coqui", params=files)],
         window=WindowConfig(seconds=0.0, items=None),
@@ -84,10 +97,11 @@ class SclVitsConfig(VitsConfig):
     _checked = None  # the section that was last checked; without an annotation, so that it is not a field
 
     def __post_init__(self) -> None:
-        """Give a config without a section the one that it implies."""
+        """Give a config without a section the one that it implies. Raises ConfigError if it has one of another kind."""
         super().__post_init__()
-        if self.scl is None:
+        if vars(self)[SECTION] is None:
             self.scl = section_from_stock(self.model_args, self.speaker_encoder_loss_alpha)
+        check_class(SclConfig, vars(self)[SECTION], SECTION)
 
     @property
     def reference_cache(self) -> Path | None:
@@ -116,47 +130,62 @@ class SclVitsConfig(VitsConfig):
         return cls.new_from_dict({**config.to_dict(), "model": "scl_vits"})
 
     def deserialize(self, data: dict[str, Any]) -> Self:
-        """Read a mapping, strictly inside `scl`.
+        """Read a mapping, strictly inside `scl`; nothing is changed if the section is refused.
 
         Raises:
             ConfigError: a key of `scl` is unknown, or its value cannot be used.
         """
-        if SECTION not in data:
-            alpha = data.get("speaker_encoder_loss_alpha", self.speaker_encoder_loss_alpha)
-            section = section_from_stock(data.get("model_args") or {}, cast(float, alpha))
-            data = {**data, SECTION: section.to_dict()}
-        super().deserialize(data)
+        super().deserialize(_with_section(data, self.speaker_encoder_loss_alpha))
         self.check_values()
         return self
 
-    def check_values(self) -> None:
-        """Check the section, unless it has not changed since the last check.
+    @classmethod
+    def deserialize_immutable(cls, data: dict[str, Any]) -> Self:
+        """Build from a mapping, strictly inside `scl`. Raises ConfigError as `deserialize` does."""
+        return super().deserialize_immutable(_with_section(data, cls.speaker_encoder_loss_alpha))
 
-        Coqpit calls this after reading and after overrides, `SclVits` before it is built.
+    def load_json(self, file_name: str | os.PathLike[Any]) -> None:
+        """Take over the values of a JSON or YAML file. Raises ConfigError."""
+        self.deserialize(read_config_file(os.fspath(file_name)))
+
+    def check_values(self) -> None:
+        """Check the section: Coqpit calls this after reading and after overrides, `SclVits` before it is built.
+
+        Registered names and keys that must agree are not checked again unless something changed.
 
         Raises:
             ConfigError: the section cannot be used.
         """
-        section = repr(self.scl.to_dict()) if isinstance(self.scl, SclConfig) else None
-        if section is None or section != self._checked:
-            check_config(self.scl)
-            self._checked = section
+        section: Any = vars(self).get(SECTION)  # as an attribute, Coqpit hides some texts
+        check_object(SclConfig, section, SECTION)
+        if (state := repr(section.to_dict())) != self._checked:
+            check_config(section)
+            self._checked = state
 
     @classmethod
     def init_argparse(cls, **kwargs: Any) -> argparse.ArgumentParser:
-        """Return Coqpit's parser for `--coqpit.*`, changed to yield only what is given.
+        """Return Coqpit's parser for `--coqpit.*`, changed to yield only what is given; it raises ConfigError.
 
-        Unchanged, it prints hundreds of options before a message, turns an empty mapping into None, fails on an empty
-        list that has a default, and cannot replace a list that has entries.
+        Unchanged, it turns an empty mapping into None, fails on an empty list that has a default, and cannot replace a
+        list that has entries; see also `config/overrides.py`.
         """
-        parser = super().init_argparse(**kwargs)
+        parser = kwargs.pop("parser", None) or overrides.StrictParser(allow_abbrev=False)
+        super().init_argparse(parser=parser, **kwargs)
         skip = f"{kwargs.get('arg_prefix', 'coqpit')}.{SECTION}.preflight.skip".lstrip(".")
         if f"--{skip}" not in parser._option_string_actions:
             parser.add_argument(f"--{skip}", nargs="*", dest=skip)
-        parser.usage = argparse.SUPPRESS
-        for action in parser._actions:
-            action.default = argparse.SUPPRESS
-        return parser
+        return overrides.made_strict(parser, skip)
+
+    def parse_args(self, args: argparse.Namespace | list[str] | None = None, arg_prefix: str = "coqpit") -> None:
+        """Apply `--coqpit.*` overrides.
+
+        Raises:
+            ConfigError: an override is unknown, or its value cannot be used.
+        """
+        if not isinstance(args, argparse.Namespace):
+            args = self.init_argparse(instance=self, arg_prefix=arg_prefix, relaxed_parser=True).parse_args(args)
+        with overrides.refused():
+            super().parse_args(overrides.with_null_lists(args), arg_prefix)
 
     def parse_known_args(
         self, args: Any = None, arg_prefix: str = "coqpit", *, relaxed_parser: bool = False
@@ -174,5 +203,18 @@ class SclVitsConfig(VitsConfig):
         for argument in unknown:
             if argument.startswith(prefix):
                 options = [o for action in parser._actions for o in action.option_strings if o.startswith(prefix)]
-                raise ConfigError(f"{argument}: unknown option. {did_you_mean(argument.partition('=')[0], options)}")
+                raise ConfigError(
+                    f"{named(argument)}: unknown option. {did_you_mean(argument.partition('=')[0], options)}"
+                )
         return unknown
+
+
+def _with_section(data: Any, alpha: Any) -> dict[str, Any]:
+    """Return a mapping with its section checked, or else with the one that it implies; `alpha` is stock's default."""
+    if not isinstance(data, Mapping):
+        raise ConfigError(f"The config is {shown(data)}: must be an object of keys and values.")
+    if SECTION in data:
+        section = SclConfig.new_from_dict(data[SECTION])
+    else:
+        section = section_from_stock(data.get("model_args") or {}, data.get("speaker_encoder_loss_alpha", alpha))
+    return {**data, SECTION: section.to_dict()}

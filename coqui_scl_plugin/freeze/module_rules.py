@@ -9,6 +9,7 @@ from torch import nn
 
 from coqui_scl_plugin.config import ModuleRuleConfig
 from coqui_scl_plugin.errors import ConfigError
+from coqui_scl_plugin.utils.shown import shown
 
 _MAX_SUGGESTIONS = 3
 
@@ -47,7 +48,7 @@ def _no_match(path: str, pattern: str, names: Sequence[str]) -> ConfigError:
     nearest = f" Nearest: {', '.join(near)}." if near else ""
     top = ", ".join(name for name in names if "." not in name)
     return ConfigError(
-        f"{path}.pattern = {pattern!r}: matches no module of the generator or the discriminator.{nearest} "
+        f"{path}.pattern = {shown(pattern)}: matches no module of the generator or the discriminator.{nearest} "
         f"Their outermost modules: {top}."
     )
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from coqui_scl_plugin.errors import ConfigError
 from coqui_scl_plugin.losses.base import SpeakerConsistencyLoss
 from coqui_scl_plugin.plugins.parameters import check_value
+from coqui_scl_plugin.utils.shown import shortened, shown
 from coqui_scl_plugin.utils.suggest import did_you_mean
 
 _NON_FINITE_LOSSES = {"TupletMarginLoss"}
@@ -44,7 +45,7 @@ def usable() -> tuple[str, ...]:
 def _find_class(name: str) -> type[nn.Module]:
     found: Any = getattr(_library(), name, None)
     if not (isinstance(found, type) and issubclass(found, nn.Module)):
-        msg = f"params.loss = {name!r}: pytorch-metric-learning has no loss of this name."
+        msg = f"params.loss = {shown(name)}: pytorch-metric-learning has no loss of this name."
         raise ConfigError(f"{msg} {did_you_mean(name, usable())}")
     if name in usable():
         return found
@@ -107,12 +108,12 @@ def _find_problem(loss: nn.Module) -> str | None:
 def _build(name: str, params: Mapping[str, Any]) -> nn.Module:
     cls = _find_class(name)
     _check_params(cls, params)
-    refusal = f"params.loss = {name!r} with params.params = {dict(params)} cannot be used"
+    refusal = f"params.loss = {name!r} with params.params = {shown(dict(params))} cannot be used"
     try:
         loss = cls(**params)
         problem = _find_problem(loss)
     except Exception as error:
-        raise ConfigError(f"{refusal}: {type(error).__name__}: {error}") from error
+        raise ConfigError(f"{refusal}: {type(error).__name__}: {shortened(str(error))}") from error
     if problem is not None:
         raise ConfigError(f"{refusal}: {problem}.")
     return loss

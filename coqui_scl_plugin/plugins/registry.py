@@ -11,6 +11,7 @@ import pluggy
 
 from coqui_scl_plugin.errors import ConfigError, PluginError
 from coqui_scl_plugin.plugins import hookspecs
+from coqui_scl_plugin.utils.shown import shown
 from coqui_scl_plugin.utils.suggest import did_you_mean
 
 KINDS = {"losses": "loss", "encoders": "speaker encoder", "freeze_policies": "freeze policy"}
@@ -40,8 +41,8 @@ class Registry:
     def get(self, kind: str, name: str, path: str) -> type:
         """Return the class registered as `name`. Raises ConfigError, which names the config key `path`."""
         entries = self.entries(kind)
-        if name not in entries:
-            msg = f"{path} = {name!r}: no {KINDS[kind]} of this name is registered. {did_you_mean(name, entries)}"
+        if not isinstance(name, str) or name not in entries:
+            msg = f"{path} = {shown(name)}: no {KINDS[kind]} of this name is registered. {did_you_mean(name, entries)}"
             raise ConfigError(msg)
         return entries[name].cls
 

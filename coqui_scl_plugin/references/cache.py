@@ -16,6 +16,7 @@ from coqui_scl_plugin.errors import ConfigError
 from coqui_scl_plugin.references.recordings import Recording, Stamp
 from coqui_scl_plugin.utils.atomic import replacing
 from coqui_scl_plugin.utils.fingerprint import fingerprint
+from coqui_scl_plugin.utils.shown import shown
 
 _METADATA = "speaker_references"
 _FORMAT = 1
@@ -55,15 +56,18 @@ class ReferenceCache:
             ConfigError: the file is not a readable reference cache. It is left as it is.
         """
         cache = cls(path)
-        if path is not None and path.exists():
+        if path is not None:
             try:
+                if not path.exists():
+                    return cache
                 with safetensors.safe_open(path, "pt") as file:
                     header = json.loads((file.metadata() or {})[_METADATA])
                 cache._fill(header, load_file(path))
             except (safetensors.SafetensorError, OSError, LookupError, ValueError, TypeError, AttributeError) as error:
                 msg = (
-                    f"scl.reference.cache = {str(path)!r}: this file is not a readable reference cache of this version "
-                    f"({type(error).__name__}: {error}). Name another file, or delete this one to compute it again."
+                    f"scl.reference.cache = {shown(str(path))}: this file is not a readable reference cache of this "
+                    f"version ({type(error).__name__}: {error}). Name another file, or delete this one to compute it "
+                    "again."
                 )
                 raise ConfigError(msg) from error
         return cache
@@ -104,4 +108,4 @@ class ReferenceCache:
             with replacing(self.path) as temporary:
                 temporary.write_bytes(save(tensors, {_METADATA: header}))
         except OSError as error:
-            raise ConfigError(f"scl.reference.cache = {str(self.path)!r}: cannot be written: {error}.") from error
+            raise ConfigError(f"scl.reference.cache = {shown(str(self.path))}: cannot be written: {error}.") from error

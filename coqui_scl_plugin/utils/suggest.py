@@ -2,10 +2,15 @@
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
+
+from coqui_scl_plugin.utils.shown import MAX_SHOWN
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
+def did_you_mean(name: Any, known: Iterable[str]) -> str:
     """Return the known names as a sentence and, if one is close to `name`, suggest it.
+
+    `name` may be whatever a user wrote in the place of a name.
 
     >>> did_you_mean("cosin", ["contrastive", "cosine"])
     "Did you mean 'cosine'? Known: contrastive, cosine."
@@ -13,6 +18,6 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     'Known: cosine.'
     """
     names = sorted(known)
-    near = difflib.get_close_matches(name, names, n=1)
+    near = difflib.get_close_matches(name, names, n=1) if isinstance(name, str) and len(name) <= MAX_SHOWN else []
     listing = f"Known: {', '.join(names)}." if names else "None is known."
     return f"Did you mean {near[0]!r}? {listing}" if near else listing
