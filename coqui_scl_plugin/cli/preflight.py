@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from coqui_scl_plugin.errors import ConfigError, HoldoutError
+from coqui_scl_plugin.utils.shown import shown
 
 if TYPE_CHECKING:
     from coqui_scl_plugin.consistency.reach import ModuleReach
@@ -35,6 +36,10 @@ def preflight(
     config or a file that it names cannot be used. At the end of the line, --coqpit.KEY VALUE overrides single values
     of the config. See docs/preflight.md for the checks.
     """
+    from coqui_scl_plugin.config import read_config_file
+
+    read_config_file(config_path)  # one that cannot be used is refused before torch is imported
+
     from coqui_scl_plugin.consistency.reach import reach_dicts
     from coqui_scl_plugin.coqui import run_config
     from coqui_scl_plugin.coqui.dry_run import PreparedRun
@@ -43,7 +48,9 @@ def preflight(
     check_skipped(skip or [], "--skip")
     data = run_config.read_config(config_path)
     if (name := run_config.named_model(data, ctx.args)) not in _MODELS:
-        raise ConfigError(f"model = {name!r}: preflight checks {' and '.join(_MODELS)}, not other models of Coqui.")
+        raise ConfigError(
+            f"model = {shown(name)}: preflight checks {' and '.join(_MODELS)}, not other models of Coqui."
+        )
     if restore_path:
         run_config.check_checkpoint_exists(restore_path)
     report: FreezeReport | None = None

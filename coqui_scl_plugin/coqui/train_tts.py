@@ -22,6 +22,7 @@ from coqui_scl_plugin.coqui.run_config import (
 )
 from coqui_scl_plugin.errors import ConfigError
 from coqui_scl_plugin.preflight.checks import check_skipped
+from coqui_scl_plugin.utils.shown import shown
 from coqui_scl_plugin.utils.suggest import did_you_mean
 
 
@@ -78,7 +79,7 @@ def _leave_to_coqui(model: Any, arguments: Sequence[str], skip: Sequence[str]) -
         register_config(str(model).lower())
     except ModuleNotFoundError as error:
         known = did_you_mean(str(model), ["scl_vits", "vits"])
-        raise ConfigError(f"model = {model!r}: Coqui has no such model. {known}") from error
+        raise ConfigError(f"model = {shown(model)}: Coqui has no such model. {known}") from error
     if skip:
         raise ConfigError(f"--skip {skip[0]}: this config trains a model of Coqui's own, without any check.")
     main(list(arguments))
