@@ -1,5 +1,6 @@
 """The checkpoint that a run continues or starts from: read safely, judged as a file, and loaded as the trainer does."""
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from coqui_scl_plugin.errors import ConfigError, RestoreError
 from coqui_scl_plugin.preflight.facts import Restored
 from coqui_scl_plugin.preflight.report import some
 from coqui_scl_plugin.utils.checkpoint import damaged_part, read_checkpoint, why_unreadable, with_present_names
+from coqui_scl_plugin.utils.log_level import log_level
 
 _GENERATOR = ("text_encoder.", "posterior_encoder.", "flow.", "duration_predictor.", "waveform_decoder.")
 _KINDS = {
@@ -75,7 +77,8 @@ def restore(model: Vits, restored: Restored) -> None:
     try:
         model.load_state_dict(weights)
     except (KeyError, RuntimeError, ValueError):
-        model.load_state_dict(set_partial_state_dict(model.state_dict(), weights, model.config))
+        with log_level(logging.WARNING, "trainer"):  # the check of the weights says which are left out
+            model.load_state_dict(set_partial_state_dict(model.state_dict(), weights, model.config))
 
 
 # --- the file ---------------------------------------------------------------------------------------------------------
@@ -89,7 +92,7 @@ def _optimizers(state: Mapping[str, Any]) -> list[Any]:
 def _why_no_weights(state: Any) -> str | None:
     """Say what a file holds in place of tensors by name under `model`; None if it has those."""
     if not isinstance(state, Mapping):
-        return f"it holds {_kind(state)} instead of a mapping"
+        return f"its content is {_kind(state)} instead of a mapping"
     if "model" not in state:
         if state and all(isinstance(value, Tensor) for value in state.values()):
             return (
@@ -118,7 +121,7 @@ def _why_not_trainers(state: Mapping[str, Any]) -> str | None:
     if given is not None and not isinstance(given, Mapping | list | tuple):
         return f"its 'optimizer' is {_kind(given)} instead of a list of states"
     if others := [each for each in _optimizers(state) if not isinstance(each, Mapping)]:
-        return f"its 'optimizer' holds {_kind(others[0])} instead of a state"
+        return f"its 'optimizer' has an entry that is {_kind(others[0])} instead of a state"
     return None
 
 
