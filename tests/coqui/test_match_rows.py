@@ -19,7 +19,7 @@ from coqui_scl_plugin.errors import ConfigError, PreflightError
 TABLES = ("emb_g.weight", "emb_l.weight", "text_encoder.emb.weight")
 MATCH = {"restore": {"match_rows": True}}
 ALL, FEWER = "abcdefghijklmnopqrstuvwxyz", "bdefghijklmnopqrstuvwxyz"
-TEXT = "the same words as before"
+TEXT = "the first words of our story"
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
@@ -30,11 +30,11 @@ def alphabet(letters):
 
 @pytest.fixture(scope="module")
 def real(libri10):
-    """Two recordings of each of libri10's first five speakers, in their order."""
+    """One recording of each of libri10's first five speakers, in their order."""
     own = BaseDatasetConfig(formatter="coqui", path=str(libri10), meta_file_train="metadata.csv", language="en")
     samples, _ = load_tts_samples(BaseTTSConfig(datasets=[own]), eval_split=False)
     speakers = sorted({sample["speaker_name"] for sample in samples})[:5]
-    return {name: [s for s in samples if s["speaker_name"] == name][:2] for name in speakers}
+    return {name: [s for s in samples if s["speaker_name"] == name][:1] for name in speakers}
 
 
 @pytest.fixture
@@ -99,7 +99,7 @@ def four(make_run, real, kept):
     if not kept:
         trainer = make_run(names, letters=FEWER)
         trainer.fit()
-        assert trainer.total_steps_done > 2
+        assert trainer.total_steps_done > 1
         kept["start"] = checkpoint_of(trainer)
     return kept["start"], names
 
@@ -112,7 +112,7 @@ def test_a_speaker_is_added_to_a_checkpoint_of_four(four, make_run, real, capsys
     trainer = make_run(real, MATCH, languages=["de", "en"], start=start)
     told = " ".join(capsys.readouterr().out.split())
     assert f"by name: speakers 4 of 5 carried, new at their mean: {list(real)[1]!r}; languages 1 of 2 carried" in told
-    after = trainer.model.state_dict()
+    after = {name: tensor.clone() for name, tensor in trainer.model.state_dict().items()}
     old, new = rows(before, TABLES[0], names), rows(after, TABLES[0], real)
     added = list(real)[1]
     assert all(torch.equal(new[name], old[name]) for name in names)
