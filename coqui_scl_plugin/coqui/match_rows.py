@@ -65,6 +65,7 @@ def carried_table(old: Tensor, before: Sequence[str], now: Sequence[str]) -> Car
     """
     places = {name: row for row, name in enumerate(before)}
     known = [places[name] for name in now if name in places]
+    old = old.detach()
     mean = (old[known] if known else old).double().mean(0).to(old.dtype)
     rows = [old[places[name]] if name in places else mean for name in now]
     return CarriedTable(torch.stack(rows), [name for name in now if name not in places])

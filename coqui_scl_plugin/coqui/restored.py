@@ -26,7 +26,7 @@ _KINDS = {
     "another model of Coqui's": ("encoder.", "decoder.", "embedding."),
 }
 """Beginnings of the names of tensors, by what they are of."""
-_MAX_SHOWN = 80
+_MAX_SHOWN, _MAX_INTEGER, _CONFIG_DEPTH = 80, 2**63, 6
 
 
 def read_restored(path: str, *, continues: bool, match_rows: bool = False) -> Restored | None:
@@ -58,7 +58,7 @@ def read_restored(path: str, *, continues: bool, match_rows: bool = False) -> Re
     weights = with_present_names(state["model"])
     sizes = {name: tuple(value.shape) for name, value in weights.items() if isinstance(value, Tensor)}
     own = state.get("config")
-    config = own if isinstance(own, Mapping) and own else config_beside(Path(path))
+    config = _plain(own if isinstance(own, Mapping) and own else config_beside(Path(path)))
     return Restored(
         str(path),
         sizes,
@@ -117,6 +117,8 @@ def _why_not_trainers(state: Mapping[str, Any]) -> str | None:
             return f"it lacks the key {key!r}, a number"
         if not isinstance(state[key], int | float) or isinstance(state[key], bool):
             return f"its {key!r} is {_kind(state[key])} instead of a number"
+        if not 0 <= state[key] < _MAX_INTEGER:
+            return f"its {key!r} is {_short(state[key])} instead of a count"
     given = state.get("optimizer")
     if given is not None and not isinstance(given, Mapping | list | tuple):
         return f"its 'optimizer' is {_kind(given)} instead of a list of states"
@@ -145,17 +147,29 @@ def _why_not_vits(state: Mapping[str, Any]) -> str | None:
     return f"it has none of the modules of a VITS; by its names it is of {kind} ({_shown(weights)})"
 
 
+def _plain(value: Any, depth: int = _CONFIG_DEPTH) -> Any:
+    """Return a value of a config as JSON could hold it, and None in place of anything else or deeper."""
+    if depth and isinstance(value, Mapping):
+        return {key: _plain(entry, depth - 1) for key, entry in value.items() if isinstance(key, str)}
+    if depth and isinstance(value, list | tuple):
+        return [_plain(entry, depth - 1) for entry in value]
+    is_short = isinstance(value, str | bool | float) or (isinstance(value, int) and abs(value) < _MAX_INTEGER)
+    return value if is_short else None
+
+
 def _kind(value: Any) -> str:
     return "None" if value is None else f"of type {type(value).__name__}"
 
 
 def _short(value: Any) -> str:
+    if isinstance(value, int) and abs(value) >= _MAX_INTEGER:
+        return "a number of many digits"
     text = repr(value)
     return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}…"
 
 
 def _shown(state: Mapping[Any, Any]) -> str:
-    names = [str(name)[:_MAX_SHOWN] for name in state]
+    names = [name[:_MAX_SHOWN] if isinstance(name, str) else _short(name) for name in state]
     return f"the keys {some(names)}" if names else "nothing"
 
 
@@ -184,6 +198,8 @@ def check_usable(model: Vits, weights: Mapping[str, Any], restored: Restored) ->
 def _no_numbers(own: Tensor, given: Any) -> str | None:
     if not isinstance(given, Tensor):
         return f"is {_kind(given)} instead of a tensor"
+    if given.is_meta:
+        return "has no content (a tensor of the device meta)"
     if given.layout != torch.strided or given.is_quantized:
         return f"is a {'quantized' if given.is_quantized else 'sparse'} tensor instead of a dense one"
     if own.is_floating_point() and not given.is_floating_point():

@@ -54,7 +54,7 @@ def rows_of_checkpoint(config: Mapping[str, Any], path: Path, sizes: Mapping[str
     """
     found = {}
     for table, sources in _SOURCES.items():
-        if (size := sizes.get(table)) is None or not size:
+        if (size := sizes.get(table)) is None or not size or not size[0]:
             continue
         for names in sources(config, path):
             if names is not None and len(names) == size[0]:

@@ -11,6 +11,11 @@ from coqui_scl_plugin.preflight.report import Finding, some, warning
 SPEAKERS, LANGUAGES, CHARACTERS = "emb_g.weight", "emb_l.weight", "text_encoder.emb.weight"
 TABLES = {SPEAKERS: "speaker", LANGUAGES: "language", CHARACTERS: "character"}
 """The tables of a VITS, by name, and what a row of each stands for."""
+_WIDTHS = {
+    SPEAKERS: "model_args.speaker_embedding_channels",
+    LANGUAGES: "model_args.embedded_language_dim",
+    CHARACTERS: "model_args.hidden_channels",
+}
 _SWITCHES = {SPEAKERS: "model_args.use_speaker_embedding", LANGUAGES: "model_args.use_language_embedding"}
 """Keys that give the model a table; it always has characters."""
 _DISCRIMINATOR = "disc"
@@ -90,7 +95,7 @@ def _is_table_of(name: str, facts: RunFacts, restored: Restored) -> bool:
     old, new = restored.sizes.get(name), facts.model_sizes.get(name)
     if name not in TABLES or (old is None and name == CHARACTERS):
         return False
-    return old is None or new is None or (len(old) == len(new) == 2 and old[1] == new[1])
+    return old is None or new is None or (len(old) == len(new) == 2 and (old[1] == new[1] or restored.matches_rows))
 
 
 @dataclass
@@ -176,9 +181,16 @@ def check_tables(facts: RunFacts) -> list[Finding]:
     """Each row of the restored tables goes to the speaker, language or character that it was trained for."""
     restored = facts.restored
     if restored is None:
-        return []
+        return [_without_checkpoint()] if facts.config.scl.restore.match_rows else []
     tables = [name for name in TABLES if _is_table_of(name, facts, restored) and not _starts_anew(name, facts)]
     return [finding for table in tables for finding in _table_findings(table, facts, restored)]
+
+
+def _without_checkpoint() -> Finding:
+    return warning(
+        "scl.restore.match_rows = true has no effect: the run starts from no checkpoint.",
+        "Name one with --restore_path, or set the key to false.",
+    )
 
 
 def _table_findings(table: str, facts: RunFacts, restored: Restored) -> list[Finding]:
@@ -194,6 +206,9 @@ def _table_findings(table: str, facts: RunFacts, restored: Restored) -> list[Fin
         who = f" ({_some(before)})" if before is not None else ""
         found = f"{path} has a table of {old[0]} {kind}s{who}, and the model has none: it is left out."
         return [warning(found, f"If that is not intended, set {_SWITCHES[table]} to true.")]
+    if restored.matches_rows and old[1] != new[1]:
+        found = f"scl.restore.match_rows = true, but the {kind} table of {path} is {old[1]} wide, the model's {new[1]}."
+        return [Finding(found, f"Set {_WIDTHS[table]} to {old[1]}, or scl.restore.match_rows to false.")]
     if restored.matches_rows:
         return _matched(kind, path, before, now)
     if old[0] != new[0]:
@@ -206,14 +221,16 @@ def _table_findings(table: str, facts: RunFacts, restored: Restored) -> list[Fin
 def _matched(kind: str, path: str, before: Sequence[str] | None, now: Sequence[str] | None) -> list[Finding]:
     """Judge a table whose rows are carried by name."""
     if before is None or now is None:
+        whose = path if before is None else "the model"
         found = (
-            f"scl.restore.match_rows = true, but the {kind}s of {path if before is None else 'the model'} are unknown:"
+            f"scl.restore.match_rows = true, but the {kind}s of {whose} are unknown: neither its config nor a file "
+            "beside it names one for each row of the table."
         )
         change = (
-            f"Coqui keeps them in the checkpoint's config, or in files beside it. Without them, set "
-            f"scl.restore.match_rows to false, or put a file that maps {kind}s to rows beside the checkpoint."
+            "Put the config.json of the checkpoint, or such a file (docs/restoring.md), beside it, or set the key to "
+            "false."
         )
-        return [Finding(f"{found} neither its config nor a file beside it names one for each row.", change)]
+        return [Finding(found, change)]
     if set(before) & set(now):
         return []
     found = (

@@ -12,8 +12,16 @@ import torch
 _Value = TypeVar("_Value")
 
 _CHUNK = 1 << 20
-_REFUSED = re.compile(r"(?:GLOBAL|Unsupported (?:global|class|operand)\S*)\s+`?([\w.]+)")
+_REFUSED = re.compile(r"(?:GLOBAL|Unsupported (?:global|class))\s+`?([A-Za-z_][\w.]*)")
+_REASON = re.compile(r"WeightsUnpickler error:\s*(.+)")
+_MAX_REASON = 100
 _NO_CODE = "Nothing in it was run"
+_BEGINNINGS = {
+    b"PK": "cut off or damaged: copy or download it again",
+    b"<": "a web page: the download has failed",
+    b"version https://git-lfs": "a pointer of Git LFS: fetch the file itself",
+}
+"""What a file is that begins in this way."""
 _WEIGHT_NORM = {".weight_g": ".parametrizations.weight.original0", ".weight_v": ".parametrizations.weight.original1"}
 """Former names of tensors, under which torch still loads them."""
 
@@ -25,27 +33,36 @@ def read_checkpoint(path: str) -> Any:
 
 def why_unreadable(path: str, error: Exception) -> str:
     """Say what is wrong with a file that `read_checkpoint` cannot read, as the end of the sentence "It is …"."""
-    file = Path(path)
+    if isinstance(error, OSError) and error.strerror:
+        return f"out of reach: {error.strerror}"
+    if (kind := _kind_of_archive(path) if zipfile.is_zipfile(path) else _kind_of_file(Path(path))) is not None:
+        return kind
+    text = str(error)
+    if refused := _REFUSED.search(text):
+        return f"not weights alone: it holds an object of {refused[1][:100]}, which takes code to load. {_NO_CODE}"
+    reason = found[1] if (found := _REASON.search(text)) else text.strip().partition("\n")[0]
+    return f"damaged, or of another kind ({reason.rstrip('.')[:_MAX_REASON] or type(error).__name__})"
+
+
+def _kind_of_archive(path: str) -> str | None:
+    with zipfile.ZipFile(path) as archive:
+        names = [Path(name).name for name in archive.namelist()]
+    if "constants.pkl" in names:
+        return "a TorchScript file, a program with weights"
+    return None if "data.pkl" in names else "a zip archive of something else than weights"
+
+
+def _kind_of_file(file: Path) -> str | None:
     with file.open("rb") as content:
         start = content.read(512)
     if not start:
         return "an empty file"
-    if zipfile.is_zipfile(file):
-        with zipfile.ZipFile(file) as archive:
-            names = archive.namelist()
-        if any(name.endswith("/constants.pkl") for name in names):
-            return "a TorchScript file, a program with weights"
-        if not any(name.endswith("/data.pkl") or name == "data.pkl" for name in names):
-            return "a zip archive of something else than weights"
-    elif start.startswith(b"PK"):
-        return "cut off or damaged: copy or download it again"
-    elif file.suffix == ".safetensors" or start[8:9] == b"{":
+    if file.suffix == ".safetensors" or start[8:9] == b"{":
         return "a safetensors file, which has weights alone"
-    text = str(error)
-    if refused := _REFUSED.search(text):
-        return f"not weights alone: it holds an object of {refused[1][:100]}, which takes code to load. {_NO_CODE}"
-    first = text.strip().partition("\n")[0].rstrip(".")
-    return f"damaged, or of another kind ({first[:150] or type(error).__name__})"
+    for beginning, kind in _BEGINNINGS.items():
+        if start.lstrip().startswith(beginning):
+            return kind
+    return "a text file" if start.decode("latin-1").replace("\n", " ").isprintable() else None
 
 
 def damaged_part(path: str) -> str | None:
@@ -56,7 +73,7 @@ def damaged_part(path: str) -> str | None:
     if not zipfile.is_zipfile(path):
         return None
     with zipfile.ZipFile(path) as archive:
-        parts = [part for part in archive.infolist() if part.file_size]
+        parts = [part for part in archive.infolist() if part.file_size and part.compress_type == zipfile.ZIP_STORED]
         wrong = [part.filename for part in parts if not _is_whole(archive, part)]
     return wrong[0] if wrong and len(wrong) < len(parts) else None
 

@@ -143,6 +143,7 @@ def outcomes(root: Path) -> dict[str, Outcome]:
         commands[name] = command("preflight", path)
     for name in TRAINED:
         commands[f"train: {name}"] = command("train", f"{name}.pth")
+    commands["trained, matched"] = command("train", "two speakers.pth", *MATCH, "--small_run=4")
     return run_commands(commands)
 
 
@@ -184,3 +185,13 @@ def test_a_training_says_the_same_and_leaves_no_run(name: str, outcomes: dict[st
     assert outcome.status == (1 if name == "other speakers" else 2)
     outcome.assert_one_message(words)
     assert [path for path in outcome.changed if path.endswith((".pth", ".json"))] == []
+
+
+def test_a_training_carries_rows_by_name(root: Path, outcomes: dict[str, Outcome]) -> None:
+    outcome = outcomes["trained, matched"]
+    assert outcome.status == 0, outcome.err[-2000:]
+    assert "by name: speakers 2 of 3 carried, new at their mean: 'b'; characters" in " ".join(outcome.out.split())
+    (config,) = [path for path in outcome.changed if path.endswith("/config.json")]
+    assert json.loads((root / config).read_text())["scl"]["restore"] == {"match_rows": True}
+    report = json.loads((root / config).with_name("preflight.json").read_text())
+    assert {check["id"] for check in report["checks"] if check["status"] != "passed"} == set()

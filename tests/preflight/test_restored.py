@@ -196,6 +196,24 @@ def test_with_matched_rows_only_what_cannot_be_carried_is_spoken_of() -> None:
     assert "None of the languages" in said(tables(LANGUAGES, ["en"], ["de", "fr"], matches_rows=True), is_error=False)
 
 
+def test_rows_of_another_width_cannot_be_carried() -> None:
+    sizes = {SPEAKERS: (2, 4)}, {SPEAKERS: (2, 8)}
+    run = facts(Restored("a.pth", sizes[0], matches_rows=True, rows={SPEAKERS: ["a", "b"]}), model_sizes=sizes[1])
+    text = said(restored.check_tables(run), is_error=True)
+    assert "the speaker table of a.pth is 4 wide, the model's 8. Set model_args.speaker_embedding_channels to 4" in text
+    assert restored.check_restored_weights(run) == []
+    by_position = dataclasses.replace(run, restored=Restored("a.pth", sizes[0]))
+    assert restored.check_tables(by_position) == []
+    assert "emb_g 100.0%" in said(restored.check_restored_weights(by_position), is_error=False)
+
+
+def test_rows_to_match_without_a_checkpoint() -> None:
+    run = facts()
+    assert restored.check_tables(run) == []
+    run.config.scl.restore.match_rows = True
+    assert "no effect: the run starts from no checkpoint" in said(restored.check_tables(run), is_error=False)
+
+
 def test_a_table_that_only_one_of_them_has() -> None:
     run = facts(Restored("a.pth", {SPEAKERS: (2, 4)}, rows={SPEAKERS: ["a", "b"]}), model_sizes={})
     text = said(restored.check_tables(run), is_error=False)
@@ -331,6 +349,8 @@ def test_rows_are_named_by_files_beside_the_checkpoint(tmp_path: Path) -> None:
         {"characters": PLAIN_LETTERS | {"characters_class": "TTS.nosuch.Characters"}},
         {"model_args": {"speakers_file": "a\0b", "language_ids_file": "."}},
         [1, 2],
+        {"speakers": torch.zeros(2), "languages": [torch.zeros(1)], "datasets": [{"language": torch.zeros(2)}]},
+        {5: 5, "model_args": {"speakers_file": 10**600}, "characters": {"characters": 10**600}},
     ],
 )
 def test_names_that_do_not_fit_the_table_are_unknown(tmp_path: Path, config: Any) -> None:
@@ -377,7 +397,14 @@ def _archive(path: Path) -> None:
 
 HOSTILE: dict[str, tuple[Callable[[Path], Any], str]] = {
     "empty": (lambda path: path.write_bytes(b""), "it is an empty file"),
-    "text": (lambda path: path.write_text("hello there"), "it is damaged, or of another kind"),
+    "text": (lambda path: path.write_text("hello there"), "it is a text file"),
+    "a web page": (lambda path: path.write_text("<!DOCTYPE html><html>"), "it is a web page: the download has failed"),
+    "a pointer": (
+        lambda path: path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 5\n"),
+        "a pointer of Git LFS",
+    ),
+    "zeros": (lambda path: path.write_bytes(bytes(5_000)), "it is damaged, or of another kind"),
+    "a recording": (lambda path: path.write_bytes(b"RIFF\0\0\0\0WAVEfmt "), "it is damaged, or of another kind"),
     "cut": (_cut, "it is cut off or damaged"),
     "flipped": (_flip, "it is damaged, or of another kind"),
     "another archive": (_archive, "a zip archive of something else than weights"),
@@ -398,6 +425,10 @@ HOSTILE: dict[str, tuple[Callable[[Path], Any], str]] = {
     "no tensors": (lambda path: checkpoint(path, model={"flow.a": 1}), "holds no tensors, but the keys 'flow.a'"),
     "no step": (lambda path: checkpoint(path, step=...), "it lacks the key 'step'"),
     "a step in words": (lambda path: checkpoint(path, step="5"), "its 'step' is of type str instead of a number"),
+    "a step of many digits": (lambda path: checkpoint(path, step=10**600), "its 'step' is a number of many digits"),
+    "a step that is NaN": (lambda path: checkpoint(path, step=float("nan")), "its 'step' is nan instead of a count"),
+    "an epoch before the first": (lambda path: checkpoint(path, epoch=-1), "its 'epoch' is -1 instead of a count"),
+    "a key of many digits": (lambda path: checkpoint(path, model={10**600: 1}), "such as a number of many digits"),
     "an epoch of None": (lambda path: checkpoint(path, epoch=None), "its 'epoch' is None instead of a number"),
     "an optimizer's number": (lambda path: checkpoint(path, optimizer=5), "its 'optimizer' is of type int"),
     "optimizers' numbers": (
@@ -479,6 +510,7 @@ UNUSABLE = {
     "sparse": (torch.zeros(3, 2).to_sparse(), "flow.weight is a sparse tensor"),
     "complex": (torch.zeros(3, 2, dtype=torch.complex64), "numbers of type torch.complex64 instead of torch.float32"),
     "bytes": (torch.zeros(3, 2, dtype=torch.uint8), "numbers of type torch.uint8 instead of torch.float32"),
+    "meta": (torch.zeros(3, 2, device="meta"), "flow.weight has no content"),
     "NaN": (torch.full((3, 2), float("nan")), "flow.weight has 6 of 6 numbers that are not finite"),
     "infinite halves": (torch.full((3, 2), float("inf"), dtype=torch.float16), "6 of 6 numbers that are not finite"),
 }
