@@ -4,6 +4,8 @@ Names are of speakers, languages and characters, in the order of the rows.
 """
 
 import json
+import logging
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from TTS.tts.utils.text.characters import Graphemes, IPAPhonemes
 from TTS.utils.generic_utils import import_class
 
 from coqui_scl_plugin.preflight.restored import CHARACTERS, LANGUAGES, SPEAKERS
+from coqui_scl_plugin.utils.log_level import log_level
 
 Names = Sequence[str]
 
@@ -92,10 +95,14 @@ _SOURCES: dict[str, Callable[[Mapping[str, Any], Path], Iterator[Names | None]]]
 def _of_config(config: Mapping[str, Any], read: Callable[[VitsConfig], Any]) -> Any:
     """Read something from a config as Coqui does; None if it is malformed."""
     keys = ("languages", "datasets", "phoneme_language", "characters", "use_phonemes")
+    made = VitsConfig()
     try:
-        made = VitsConfig()
-        made.from_dict({key: config[key] for key in keys if key in config})
-        return read(made)
+        with (
+            warnings.catch_warnings(action="error"),
+            log_level(logging.ERROR, "TTS"),
+        ):  # Coqpit warns, then takes a default
+            made.from_dict({key: config[key] for key in keys if key in config})
+            return read(made)
     except Exception:  # noqa: BLE001  # whatever a foreign config brings about, its names are then unknown
         return None
 

@@ -2,7 +2,6 @@
 
 import re
 import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -28,14 +27,21 @@ _WEIGHT_NORM = {".weight_g": ".parametrizations.weight.original0", ".weight_v": 
 
 def read_checkpoint(path: str) -> Any:
     """Read a local file onto the CPU without running code in it; tensors are loaded from disk when they are used."""
-    return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path) or None)
+    return torch.load(path, map_location="cpu", weights_only=True, mmap=_is_zip(path) or None)
+
+
+def _is_zip(path: str) -> bool:
+    try:
+        return zipfile.is_zipfile(path)
+    except zipfile.BadZipFile:  # which this function of all raises where the end of a file is damaged
+        return False
 
 
 def why_unreadable(path: str, error: Exception) -> str:
     """Say what is wrong with a file that `read_checkpoint` cannot read, as the end of the sentence "It is …"."""
     if isinstance(error, OSError) and error.strerror:
         return f"out of reach: {error.strerror}"
-    if (kind := _kind_of_archive(path) if zipfile.is_zipfile(path) else _kind_of_file(Path(path))) is not None:
+    if (kind := _kind_of_archive(path) if _is_zip(path) else _kind_of_file(Path(path))) is not None:
         return kind
     text = str(error)
     if refused := _REFUSED.search(text):
@@ -45,6 +51,8 @@ def why_unreadable(path: str, error: Exception) -> str:
 
 
 def _kind_of_archive(path: str) -> str | None:
+    if (part := damaged_part(path)) is not None:
+        return f"damaged: the checksum of its part {part[:_MAX_REASON]!r} is wrong. Copy or download it again"
     with zipfile.ZipFile(path) as archive:
         names = [Path(name).name for name in archive.namelist()]
     if "constants.pkl" in names:
@@ -70,12 +78,17 @@ def damaged_part(path: str) -> str | None:
 
     torch reads a file without comparing checksums, and can write one without them.
     """
-    if not zipfile.is_zipfile(path):
+    if not _is_zip(path):
         return None
-    with zipfile.ZipFile(path) as archive:
-        parts = [part for part in archive.infolist() if part.file_size and part.compress_type == zipfile.ZIP_STORED]
-        wrong = [part.filename for part in parts if not _is_whole(archive, part)]
-    return wrong[0] if wrong and len(wrong) < len(parts) else None
+    try:
+        with zipfile.ZipFile(path) as archive:
+            stored = [
+                part for part in archive.infolist() if part.file_size and part.compress_type == zipfile.ZIP_STORED
+            ]
+            wrong = [part.filename for part in stored if not _is_whole(archive, part)]
+    except Exception:  # noqa: BLE001  # zipfile trusts the bytes of a directory
+        return "directory"
+    return wrong[0] if wrong and len(wrong) < len(stored) else None
 
 
 def _is_whole(archive: zipfile.ZipFile, part: zipfile.ZipInfo) -> bool:
@@ -83,7 +96,7 @@ def _is_whole(archive: zipfile.ZipFile, part: zipfile.ZipInfo) -> bool:
         with archive.open(part) as content:
             while content.read(_CHUNK):
                 pass
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError):
+    except Exception:  # noqa: BLE001  # as above
         return False
     return True
 

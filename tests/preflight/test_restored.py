@@ -340,6 +340,7 @@ def test_rows_are_named_by_files_beside_the_checkpoint(tmp_path: Path) -> None:
     assert rows_read(tmp_path, named)[SPEAKERS] == ["x", "y"]  # the checkpoint's own config goes first
 
 
+@pytest.mark.filterwarnings("default")  # as users run it
 @pytest.mark.parametrize(
     "config",
     [
@@ -353,10 +354,13 @@ def test_rows_are_named_by_files_beside_the_checkpoint(tmp_path: Path) -> None:
         {5: 5, "model_args": {"speakers_file": 10**600}, "characters": {"characters": 10**600}},
     ],
 )
-def test_names_that_do_not_fit_the_table_are_unknown(tmp_path: Path, config: Any) -> None:
+def test_names_that_do_not_fit_the_table_are_unknown(
+    tmp_path: Path, config: Any, recwarn: pytest.WarningsRecorder
+) -> None:
     (tmp_path / "speakers.json").write_text(json.dumps({"p1": 5, "p2": 0}))
     (tmp_path / "language_ids.json").write_text("[1, 2]")
     assert rows_read(tmp_path, config) == {}
+    assert list(recwarn) == []
 
 
 # --- hostile files ----------------------------------------------------------------------------------------------------
@@ -406,7 +410,7 @@ HOSTILE: dict[str, tuple[Callable[[Path], Any], str]] = {
     "zeros": (lambda path: path.write_bytes(bytes(5_000)), "it is damaged, or of another kind"),
     "a recording": (lambda path: path.write_bytes(b"RIFF\0\0\0\0WAVEfmt "), "it is damaged, or of another kind"),
     "cut": (_cut, "it is cut off or damaged"),
-    "flipped": (_flip, "it is damaged, or of another kind"),
+    "flipped": (_flip, r"it is damaged: the checksum of its part 'start/data\.pkl' is wrong"),
     "another archive": (_archive, "a zip archive of something else than weights"),
     "TorchScript": (_script, "it is a TorchScript file"),
     "safetensors": (lambda path: safetensors.torch.save_file(WEIGHTS, path), "it is a safetensors file"),
