@@ -17,6 +17,9 @@ from coqui_scl_plugin.preflight.report import some
 from coqui_scl_plugin.utils.checkpoint import damaged_part, read_checkpoint, why_unreadable, with_present_names
 from coqui_scl_plugin.utils.log_level import log_level
 
+_MODELS = ("vits", "scl_vits")
+_ENCODERS = "speaker_encoder"
+"""Beginning of the names of encoders, and of the loss, which a run makes anew."""
 _GENERATOR = ("text_encoder.", "posterior_encoder.", "flow.", "duration_predictor.", "waveform_decoder.")
 _KINDS = {
     "a vocoder": ("model_g.", "model_disc.", "generator.", "conv_pre.", "resblocks."),
@@ -140,7 +143,7 @@ def _why_not_vits(state: Mapping[str, Any]) -> str | None:
                     "saves them. Remove that from the names"
                 )
     model = config.get("model") if isinstance(config, Mapping) else None
-    if isinstance(model, str):
+    if isinstance(model, str) and model not in _MODELS:
         return f"its config says that it is of the model {_short(model)} ({_shown(weights)})"
     kinds = [kind for kind, starts in _KINDS.items() if any(name.startswith(starts) for name in weights)]
     kind = kinds[0] if kinds else "something else"
@@ -185,7 +188,8 @@ def check_usable(model: Vits, weights: Mapping[str, Any], restored: Restored) ->
     """
     own, anew = model.state_dict(), getattr(model.config, "reinit_layers", None) or ()
     given = with_present_names(weights)
-    names = [name for name in own if name in given and not any(layer in name for layer in anew)]
+    names = [name for name in own if name in given and not name.startswith(_ENCODERS)]
+    names = [name for name in names if not any(layer in name for layer in anew)]
     for wrong, change in _WRONGS:
         found = {name: said for name in names if (said := wrong(own[name], given[name])) is not None}
         if found:
