@@ -248,7 +248,11 @@ def _resized(
     )
     if before is None or now is None:
         whose = "the checkpoint" if before is None else "the model"
-        return warning(f"{found} Which {kind}s the rows of {whose} stand for is unknown.", "Keep the number of rows.")
+        return warning(
+            f"{found} Which {kind}s the rows of {whose} stand for is unknown.",
+            "To keep rows, put the config.json of the checkpoint or a file of names beside it (docs/restoring.md), and "
+            "set scl.restore.match_rows to true.",
+        )
     known = set(before) & set(now)
     found += f" No row survives, though {len(known)} of {len(set(now))} {kind}s are known to the checkpoint"
     added, gone = set(now) - known, set(before) - known
