@@ -25,6 +25,12 @@ class EvaluationSetError(ConfigError):
     check = "evaluation-set"
 
 
+class RestoreError(ConfigError):
+    """A checkpoint whose weights the model cannot take; the check `restored-weights` reports it."""
+
+    check = "restored-weights"
+
+
 class PluginError(SclError, RuntimeError):
     """A plugin that does not load, or registers a name that is taken. The message names its distribution."""
 

@@ -270,6 +270,19 @@ class FreezeConfig(StrictConfig):
 
 
 @dataclass
+class RestoreConfig(StrictConfig):
+    """What a run takes from the checkpoint that it starts from (`--restore_path`)."""
+
+    match_rows: bool = field(
+        default=False,
+        metadata={
+            "help": "Carry the row of each speaker, language and character to its new place in the table, and start "
+            "new rows at the mean of the known. False: restore rows by position, as Coqui does."
+        },
+    )
+
+
+@dataclass
 class PreflightConfig(StrictConfig):
     """The checks before step 1."""
 
@@ -332,6 +345,7 @@ class SclConfig(StrictConfig):
     segment: SegmentConfig = field(default_factory=SegmentConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     freeze: FreezeConfig = field(default_factory=FreezeConfig)
+    restore: RestoreConfig = field(default_factory=RestoreConfig)
     preflight: PreflightConfig = field(default_factory=PreflightConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
 

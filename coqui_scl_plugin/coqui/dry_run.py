@@ -5,17 +5,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from trainer.generic_utils import set_partial_state_dict
 
 from coqui_scl_plugin.consistency.build import build_consistency
 from coqui_scl_plugin.consistency.reach import ModuleReach
 from coqui_scl_plugin.consistency.term import SpeakerConsistency
+from coqui_scl_plugin.coqui.restored import read_restored, restore
 from coqui_scl_plugin.coqui.run_facts import (
     collect_facts,
     few_samples_alone,
     fields_of,
     name_optimizers,
-    read_restored,
     report_freezing,
     undisturbed,
 )
@@ -27,7 +26,6 @@ from coqui_scl_plugin.preflight.checks import Stage, can_run, run_checks
 from coqui_scl_plugin.preflight.facts import ConfigFacts, DataFacts, Restored, RunFacts, TrainerFacts
 from coqui_scl_plugin.preflight.generator import measured_reach
 from coqui_scl_plugin.preflight.report import PreflightReport
-from coqui_scl_plugin.utils.checkpoint import read_checkpoint
 
 
 class PreparedRun:
@@ -85,8 +83,9 @@ class PreparedRun:
         """The optimizers of the model, after it has its encoders and the weights of the checkpoint."""
         self.model.parts.take_consistency(self.consistency)
         optimizers = self.model.get_optimizer()
-        if self._restore_path:
-            _restore(self.model, self._restore_path)
+        if self._restored is not None:
+            with self.model.parts.carrying_rows(self._restored):
+                restore(self.model, self._restored)
         return optimizers
 
     def _build_model(self) -> None:
@@ -97,7 +96,9 @@ class PreparedRun:
 
     @functools.cached_property
     def _restored(self) -> Restored | None:
-        return read_restored(self._restore_path, continues=False) if self._restore_path else None
+        if not self._restore_path:
+            return None
+        return read_restored(self._restore_path, continues=False, match_rows=self.config.scl.restore.match_rows)
 
     @functools.cached_property
     def _data_facts(self) -> DataFacts:
@@ -137,8 +138,3 @@ class PreparedRun:
         if stage == "config":
             return self._config_facts
         return self._data_facts if stage == "data" else self._run_facts
-
-
-def _restore(model: SclVits, path: str) -> None:
-    weights = read_checkpoint(path)["model"]
-    model.load_state_dict(set_partial_state_dict(model.state_dict(), weights, model.config))

@@ -1,6 +1,7 @@
 """The parts that this package adds to a stock `Vits`: the consistency term, module rules, and frozen encoders."""
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -10,9 +11,11 @@ from TTS.tts.models.vits import Vits
 from coqui_scl_plugin.config import SclConfig
 from coqui_scl_plugin.consistency.build import build_consistency
 from coqui_scl_plugin.consistency.term import SpeakerConsistency
+from coqui_scl_plugin.coqui.match_rows import CarriedTable, carry_rows
 from coqui_scl_plugin.coqui.vits_config import SclVitsConfig, rules_from_flags
 from coqui_scl_plugin.freeze import FrozenPolicy
 from coqui_scl_plugin.freeze.module_rules import ModuleRules
+from coqui_scl_plugin.preflight.facts import Restored
 from coqui_scl_plugin.preflight.report import PreflightReport
 
 CONSISTENCY = "speaker_encoder_loss"
@@ -40,6 +43,10 @@ class VitsParts:
         self.skipped_checks = tuple(config.scl.preflight.skip)  # copied, since --continue_path reads the config again
         self.checked: PreflightReport | None = None
         """The results of checks that a command ran before the run folder was made."""
+        self.restored: Restored | None = None
+        """The checkpoint that the trainer continues or starts from."""
+        self.carried: dict[str, CarriedTable] = {}
+        """Tables that take the place of a state dict's own while the checkpoint is loaded."""
         self.optimizers_made = False
         """Whether the model is being trained, so that the rules apply."""
         rules_from_flags(config, dict(model.named_children()))
@@ -125,6 +132,23 @@ class VitsParts:
         self.module_rules.apply(step, training=training)
 
     # --- checkpoints ----------------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def carrying_rows(self, restored: Restored) -> Iterator[None]:
+        """Within the block, load the tables of a checkpoint with each row at its place, if `restore.match_rows`."""
+        self.carried = carry_rows(self.model, restored) if restored.matches_rows else {}
+        try:
+            yield
+        finally:
+            self.carried = {}
+
+    def with_carried_rows(self, state: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a state dict with the tables whose rows are carried by name.
+
+        Coqui's trainer loads a checkpoint once as it is, and if that fails again with all that fits by size: whichever
+        it is, the tables are those of `carry_rows`.
+        """
+        return {**state, **{name: table.weight for name, table in self.carried.items()}}
 
     def without_frozen_encoders(self, state: Mapping[str, Any]) -> dict[str, Any]:
         """Return a state dict without the tensors of frozen encoders, which checkpoints neither hold nor restore."""

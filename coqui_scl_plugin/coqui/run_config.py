@@ -10,6 +10,8 @@ from coqui_scl_plugin.coqui.vits_config import SclVitsConfig
 from coqui_scl_plugin.errors import ConfigError
 from coqui_scl_plugin.utils.shown import named, shown
 
+_MAX_SHOWN = 200
+
 
 def read_config(path: str) -> dict[str, Any]:
     """Read the config file as a mapping: JSON, with comments as Coqui allows, or YAML. Raises ConfigError."""
@@ -47,5 +49,13 @@ def resolved_config(data: Mapping[str, Any], overrides: Sequence[str]) -> SclVit
 
 def check_checkpoint_exists(path: str) -> None:
     """Check that a path, unless it is a URL, is a file. Raises ConfigError."""
-    if "://" not in path and not Path(path).is_file():
-        raise ConfigError(f"--restore_path {path}: there is no such file.")
+    if "://" in path:
+        return
+    try:
+        is_file, is_folder = Path(path).is_file(), Path(path).is_dir()
+    except OSError as error:  # such as a name that is too long
+        raise ConfigError(f"--restore_path {path[:_MAX_SHOWN]}: {error.strerror}.") from error
+    if is_folder:
+        raise ConfigError(f"--restore_path {path} is a folder: name a checkpoint in it, such as best_model.pth.")
+    if not is_file:
+        raise ConfigError(f"--restore_path {path[:_MAX_SHOWN]}: there is no such file.")

@@ -10,7 +10,6 @@ import random
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,18 +22,16 @@ from coqui_scl_plugin.consistency.gradient_probe import GradientProbe, probe_gra
 from coqui_scl_plugin.consistency.reach import ModuleReach, gradient_norms, joint_gradient
 from coqui_scl_plugin.consistency.term import SpeakerConsistency
 from coqui_scl_plugin.coqui.parts import VitsParts
+from coqui_scl_plugin.coqui.row_names import rows_of_model
 from coqui_scl_plugin.coqui.samples import Sample, Samples, data_loader, dataset_that_fits, small_batch
 from coqui_scl_plugin.coqui.vits_batch import generate_pair, segment_seconds
 from coqui_scl_plugin.coqui.vits_config import SclVitsConfig
 from coqui_scl_plugin.coqui.vits_modules import is_used_in_speech, makes_training_waveform
-from coqui_scl_plugin.encoders.loading.files import UNREADABLE
-from coqui_scl_plugin.errors import ConfigError
 from coqui_scl_plugin.freeze.report import FreezeReport, encoder_row, module_rows
-from coqui_scl_plugin.preflight.facts import ConfigFacts, Restored, RunFacts, TrainerFacts
+from coqui_scl_plugin.preflight.facts import ConfigFacts, RunFacts, TrainerFacts
 from coqui_scl_plugin.references.cache import ReferenceCache
 from coqui_scl_plugin.references.recordings import recordings_of
 from coqui_scl_plugin.references.sources import ReferenceBatch
-from coqui_scl_plugin.utils.checkpoint import read_checkpoint
 
 _OPTIMIZER_NAMES = ("discriminator", "generator")
 _DISCRIMINATOR = "disc"
@@ -110,6 +107,7 @@ def collect_facts(parts: VitsParts, known: TrainerFacts, data: DataAccess) -> Ru
         **fields_of(known) | {"consistency": consistency},
         frozen_encoders=parts.frozen_encoders(),
         model_sizes=_model_sizes(parts),
+        rows=rows_of_model(model),
         speakers=manager.speaker_names if manager is not None and args.use_speaker_embedding else None,
         d_vectors=manager.embeddings if manager is not None and args.use_d_vector_file else None,
         segment_seconds=segment_seconds(model),
@@ -152,9 +150,9 @@ def _follow(
     ]
 
 
-def _model_sizes(parts: VitsParts) -> dict[str, int]:
+def _model_sizes(parts: VitsParts) -> dict[str, Sequence[int]]:
     state = parts.model.state_dict()
-    return {name: tensor.numel() for name, tensor in state.items() if not name.startswith("speaker_encoder")}
+    return {name: tuple(tensor.shape) for name, tensor in state.items() if not name.startswith("speaker_encoder")}
 
 
 def _has_lstm_of_coqui(consistency: SpeakerConsistency | None) -> bool:
@@ -166,23 +164,6 @@ def name_optimizers(optimizers: Sequence[torch.optim.Optimizer]) -> dict[str, to
     """Return the trainer's optimizers by name."""
     names = [*_OPTIMIZER_NAMES, *(f"optimizer {index}" for index in range(len(_OPTIMIZER_NAMES), len(optimizers)))]
     return dict(zip(names, optimizers, strict=False))
-
-
-def read_restored(path: str, *, continues: bool) -> Restored | None:
-    """Read the checkpoint that a run continues or starts from; None if it is not a local file. Raises ConfigError."""
-    if not Path(path).is_file():
-        return None
-    try:
-        state = read_checkpoint(path)
-    except UNREADABLE as error:
-        raise ConfigError(f"--restore_path {path} is not a readable checkpoint: {error}.") from error
-    if not isinstance(state, dict) or not {"model", "step", "epoch"} <= state.keys():
-        raise ConfigError(
-            f"--restore_path {path} is not a checkpoint of Coqui's trainer (it lacks model, step or epoch)."
-        )
-    sizes = {name: value.numel() for name, value in state["model"].items() if isinstance(value, Tensor)}
-    has_state = any(optimizer.get("state") for optimizer in state.get("optimizer") or [])
-    return Restored(str(path), sizes, continues_optimizers=continues and has_state)
 
 
 @contextlib.contextmanager

@@ -1,5 +1,6 @@
 """The start of a run, between the setup of Coqui's trainer and step 1: checks, references, records and reports."""
 
+import contextlib
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,14 @@ from trainer import Trainer
 from coqui_scl_plugin.consistency.reach import reach_dicts, reach_table
 from coqui_scl_plugin.consistency.term import SpeakerConsistency
 from coqui_scl_plugin.coqui.distributed import is_main_process
+from coqui_scl_plugin.coqui.match_rows import describe
 from coqui_scl_plugin.coqui.parts import VitsParts
+from coqui_scl_plugin.coqui.restored import check_usable, read_restored
 from coqui_scl_plugin.coqui.run_facts import (
     DataAccess,
     collect_facts,
     few_samples_alone,
     name_optimizers,
-    read_restored,
     report_freezing,
     undisturbed,
 )
@@ -25,11 +27,40 @@ from coqui_scl_plugin.coqui.samples import small_batch
 from coqui_scl_plugin.coqui.vits_config import SclVitsConfig
 from coqui_scl_plugin.freeze.report import FreezeReport
 from coqui_scl_plugin.preflight.checks import STAGES, run_checks
-from coqui_scl_plugin.preflight.facts import Restored, RunFacts, TrainerFacts
+from coqui_scl_plugin.preflight.facts import RunFacts, TrainerFacts
 from coqui_scl_plugin.preflight.generator import measured_reach
 from coqui_scl_plugin.preflight.report import PreflightReport
 from coqui_scl_plugin.references.cache import ReferenceCache
 from coqui_scl_plugin.references.recordings import recordings_of
+from coqui_scl_plugin.utils.checkpoint import read_checkpoint
+
+
+def prepare_restore(parts: VitsParts, trainer: Trainer, loading: contextlib.ExitStack) -> None:
+    """Judge the checkpoint that the trainer is about to load, and carry rows of its tables by name if asked for.
+
+    Args:
+        parts: Parts of the model.
+        trainer: The trainer, which has made the run folder and loads next.
+        loading: Closed when it has loaded.
+
+    Raises:
+        ConfigError: the trainer cannot load it. A run folder that holds nothing yet is removed.
+    """
+    path = trainer.args.restore_path
+    if not path:
+        return
+    try:
+        match_rows = _config_of(parts, trainer).scl.restore.match_rows
+        parts.restored = read_restored(str(path), continues=trainer.continue_run, match_rows=match_rows)
+        if parts.restored is None:
+            return
+        check_usable(parts.model, read_checkpoint(parts.restored.path)["model"], parts.restored)
+        loading.enter_context(parts.carrying_rows(parts.restored))
+    except BaseException:
+        _discard_empty_run(trainer)
+        raise
+    if parts.restored.matches_rows and is_main_process(trainer):
+        Console().print(describe(parts.carried, parts.restored.path), highlight=False, markup=False)
 
 
 def prepare_run(parts: VitsParts, trainer: Trainer) -> FreezeReport:
@@ -49,7 +80,7 @@ def prepare_run(parts: VitsParts, trainer: Trainer) -> FreezeReport:
     )
     try:
         with undisturbed(config):
-            facts, checks = _check(parts, _trainer_facts(config, trainer), data)
+            facts, checks = _check(parts, _trainer_facts(parts, config, trainer), data)
     except BaseException:
         _discard_empty_run(trainer)
         raise
@@ -70,7 +101,7 @@ def _config_of(parts: VitsParts, trainer: Trainer) -> SclVitsConfig:
     return config if isinstance(config, SclVitsConfig) else parts.model.config
 
 
-def _trainer_facts(config: SclVitsConfig, trainer: Trainer) -> TrainerFacts:
+def _trainer_facts(parts: VitsParts, config: SclVitsConfig, trainer: Trainer) -> TrainerFacts:
     return TrainerFacts(
         config=config,
         optimizers=name_optimizers(trainer.optimizer),
@@ -78,7 +109,7 @@ def _trainer_facts(config: SclVitsConfig, trainer: Trainer) -> TrainerFacts:
         eval_samples=trainer.eval_samples,
         has_eval_loader=trainer.eval_loader is not None,
         step=trainer.total_steps_done,
-        restored=_restored(trainer),
+        restored=parts.restored,
         needs_all_gradients=_needs_all_gradients(trainer),
     )
 
@@ -103,11 +134,6 @@ def _needs_all_gradients(trainer: Trainer) -> bool:
     clips = trainer.config.grad_clip  # for several optimizers, Coqui accepts only a list
     all_clipped = isinstance(clips, list) and min(clips, default=0.0) > 0.0
     return bool(trainer.use_accelerate or (trainer.use_amp_scaler and not all_clipped))
-
-
-def _restored(trainer: Trainer) -> Restored | None:
-    path = trainer.args.restore_path
-    return read_restored(str(path), continues=trainer.continue_run) if path else None
 
 
 def _batch_of(parts: VitsParts, config: SclVitsConfig, trainer: Trainer) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """A training run: the step, the term added to the loss, the guards, and the similarity at each evaluation."""
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from trainer import Trainer
 from coqui_scl_plugin.consistency.term import ConsistencyTerm
 from coqui_scl_plugin.coqui.distributed import is_main_process
 from coqui_scl_plugin.coqui.parts import VitsParts
-from coqui_scl_plugin.coqui.run_start import prepare_run
+from coqui_scl_plugin.coqui.run_start import prepare_restore, prepare_run
 from coqui_scl_plugin.coqui.vits_batch import listen, reconstruct_batch, reference_batch
 from coqui_scl_plugin.encoders.audio import ResampledAudio
 from coqui_scl_plugin.freeze import Drift, DriftGuard
@@ -35,11 +36,21 @@ class TrainingRun:
         """The trainer's count of steps, from 0."""
         self.monitor: SimilarityMonitor | None = None
         """None before `begin`, and if the section is off."""
+        self._loading = contextlib.ExitStack()
+        """Open while the trainer loads a checkpoint."""
         self._gradient_guard = GradientGuard()
         self._gradient_check_due = False
         self._watch: EncoderWatch | None = None
         self._trainer: Trainer | None = None
         self._target: str | None = None
+
+    def expect_restore(self, trainer: Trainer) -> None:
+        """Judge the checkpoint that the trainer loads between this and `begin`, and carry rows of its tables.
+
+        Raises:
+            ConfigError: the trainer cannot load it. A run folder that holds nothing yet is removed.
+        """
+        prepare_restore(self.parts, trainer, self._loading)
 
     def begin(self, trainer: Trainer) -> None:
         """Check the run, embed its references, report what trains, and start to guard the encoders.
@@ -47,6 +58,7 @@ class TrainingRun:
         Raises:
             PreflightError: a check failed. A run folder that holds nothing yet is removed.
         """
+        self._loading.close()
         self.step = trainer.total_steps_done
         report = prepare_run(self.parts, trainer)
         scl, consistency = self.parts.scl, self.parts.consistency

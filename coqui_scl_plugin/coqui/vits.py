@@ -78,7 +78,7 @@ class SclVits(Vits):
 
     def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
         """Load a state dict, also with former keys. A frozen encoder keeps its weights, even if a run trained it."""
-        state = self.parts.as_named_now(self.parts.without_frozen_encoders(state_dict))
+        state = self.parts.as_named_now(self.parts.without_frozen_encoders(self.parts.with_carried_rows(state_dict)))
         return super().load_state_dict(state, *args, **kwargs)
 
     # --- steps ----------------------------------------------------------------------------------------------------
@@ -104,6 +104,15 @@ class SclVits(Vits):
         self.training_run.report_similarity()
 
     # --- callbacks ------------------------------------------------------------------------------------------------
+
+    def on_init_start(self, trainer: Trainer) -> None:
+        """Judge the checkpoint that the trainer is about to load, and carry rows of its tables if the config says so.
+
+        Raises:
+            ConfigError: the trainer cannot load it. A run folder that holds nothing yet is removed.
+        """
+        super().on_init_start(trainer)
+        self.training_run.expect_restore(trainer)
 
     def on_init_end(self, trainer: Trainer) -> None:
         """Check before step 1 that the run will do what its config says, and start to guard the encoders.

@@ -7,7 +7,16 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from coqui_scl_plugin.errors import ConfigError, HoldoutError, SclError
-from coqui_scl_plugin.preflight import encoders, environment, generator, recordings, settings, speakers, steps
+from coqui_scl_plugin.preflight import (
+    encoders,
+    environment,
+    generator,
+    recordings,
+    restored,
+    settings,
+    speakers,
+    steps,
+)
 from coqui_scl_plugin.preflight.facts import ConfigFacts
 from coqui_scl_plugin.preflight.report import Finding, NotMeasuredError, PreflightReport, Result, result_of
 from coqui_scl_plugin.utils.suggest import did_you_mean
@@ -59,9 +68,11 @@ CHECKS = (
     Check("known-speakers", speakers.check_known_speakers),
     Check("evaluation-set", recordings.check_evaluation_set),
     Check("test-sentences", speakers.check_test_sentences),
-    Check("discriminator", settings.check_discriminator),
-    Check("restored-weights", settings.check_restored_weights),
-    Check("optimizer-state", settings.check_optimizer_state),
+    Check("discriminator", restored.check_discriminator),
+    Check("restored-weights", restored.check_restored_weights),
+    Check("tables", restored.check_tables),
+    Check("restored-config", restored.check_restored_config),
+    Check("optimizer-state", restored.check_optimizer_state),
     Check("trains", settings.check_trains),
     Check("unfreeze", settings.check_unfreeze),
     Check("policies", encoders.check_policies),

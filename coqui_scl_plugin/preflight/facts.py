@@ -1,7 +1,7 @@
 """The facts that the checks judge: a run that has not begun. A new fact is a field of the first class that knows it."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -20,10 +20,18 @@ class Restored:
     """The checkpoint that a run starts from."""
 
     path: str
-    sizes: Mapping[str, int]
-    """Elements of each of its tensors, by name."""
+    sizes: Mapping[str, Sequence[int]]
+    """Size of each of its tensors, such as `(4, 32)`, by name."""
     continues_optimizers: bool = False
     """Whether the run goes on with the optimizer state that it holds."""
+    matches_rows: bool = False
+    """Whether rows of tables are restored by the name that they stand for (`scl.restore.match_rows`)."""
+    rows: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """What each row of a table stands for, by the table's name; only of tables of which it is known."""
+    config: Mapping[str, Any] = field(default_factory=dict)
+    """The config that it was trained with; empty if it is not known."""
+    damaged: str | None = None
+    """A part of the file whose checksum is wrong."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,8 +95,10 @@ class RunFacts(TrainerFacts):
 
     frozen_encoders: Mapping[str, nn.Module]
     """The encoders that nothing may write to, by the name that messages call them."""
-    model_sizes: Mapping[str, int]
-    """Elements of each tensor of the model's state dict."""
+    model_sizes: Mapping[str, Sequence[int]]
+    """Size of each tensor of the model's state dict, such as `(4, 32)`."""
+    rows: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """What each row of the model's tables stands for, by the table's name."""
     speakers: Sequence[str] | None
     """The speakers for which the model has an embedding; None where it has no such table."""
     d_vectors: Mapping[str, Mapping[str, Any]] | None

@@ -1,14 +1,10 @@
-"""Checks of the config against itself, and of the checkpoint that a run starts from."""
+"""Checks of the config against itself, and of what trains."""
 
 from coqui_scl_plugin.config import SclConfig
 from coqui_scl_plugin.monitoring.target import alias_of, is_calibrated, target_similarity
 from coqui_scl_plugin.preflight.facts import RunFacts
 from coqui_scl_plugin.preflight.report import Finding, warning
 from coqui_scl_plugin.utils.suggest import did_you_mean
-
-_DISCRIMINATOR = "disc."
-_MIN_RESTORED_SHARE = 0.5
-"""Share of the generator's weights."""
 
 
 def check_weight(facts: RunFacts) -> list[Finding]:
@@ -80,54 +76,6 @@ def check_stock_loss(facts: RunFacts) -> list[Finding]:
             "The config names Coqui's own model vits with use_speaker_encoder_as_loss. coqui-scl train trains it as "
             f"scl_vits, which is checked here; with python -m TTS.bin.train_tts, {harm}, and the loss teaches nothing.",
             'Write "model": "scl_vits".',
-        )
-    ]
-
-
-def check_discriminator(facts: RunFacts) -> list[Finding]:
-    """The restored checkpoint contains a discriminator."""
-    restored = facts.restored
-    wanted = [name for name in facts.model_sizes if name.startswith(_DISCRIMINATOR)]
-    if restored is None or not wanted or any(name.startswith(_DISCRIMINATOR) for name in restored.sizes):
-        return []
-    return [
-        Finding(
-            f"{restored.path} has no discriminator weights ({_DISCRIMINATOR}*): a discriminator with random "
-            "weights misleads a trained generator, whose voice falls apart before it recovers.",
-            "Start from a full training checkpoint, not one for inference.",
-        )
-    ]
-
-
-def check_restored_weights(facts: RunFacts) -> list[Finding]:
-    """The restored checkpoint fits the generator; Coqui silently skips weights that do not fit."""
-    if facts.restored is None:
-        return []
-    own = {name: size for name, size in facts.model_sizes.items() if not name.startswith(_DISCRIMINATOR)}
-    fits = sum(size for name, size in own.items() if facts.restored.sizes.get(name) == size)
-    share = fits / max(1, sum(own.values()))
-    misfits = [name for name, size in own.items() if facts.restored.sizes.get(name) != size]
-    if share < _MIN_RESTORED_SHARE:
-        found = (
-            f"Of the generator's weights, {share:.0%} are in {facts.restored.path} with the same name and size; the "
-            f"others start from random numbers. The first of them is {misfits[0]}."
-        )
-        return [Finding(found, "Set model_args to the architecture of the checkpoint, or omit --restore_path.")]
-    return []
-
-
-def check_optimizer_state(facts: RunFacts) -> list[Finding]:
-    """A continued run has the state of its optimizers; Coqui silently drops a state that does not fit."""
-    if facts.restored is None or not facts.restored.continues_optimizers:
-        return []
-    lost = [name for name, optimizer in facts.optimizers.items() if not optimizer.state]
-    if not lost:
-        return []
-    return [
-        Finding(
-            f"The run continues without the state of the optimizer of the {' and the '.join(lost)}: the state in the "
-            "checkpoint does not fit, for example because scl.freeze.modules or a freeze flag has changed since.",
-            "Continue with the config of the run, or start a new run with --restore_path.",
         )
     ]
 

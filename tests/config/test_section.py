@@ -28,6 +28,7 @@ DEFAULTS = {
     "segment": {"min_seconds": 0.0, "detach_posterior": False},
     "augment": {"gain_db": 0.0, "equaliser_db": 0.0, "noise_snr_db": None, "room_seconds": 0.0, "speed": 0.0},
     "freeze": {"modules": [], "check_every": 100, "on_drift": "raise"},
+    "restore": {"match_rows": False},
     "preflight": {"skip": []},
     "evaluation": {"max_seconds": 5.0, "training_rise": 0.02, "holdout_rise": 0.01},
 }
@@ -88,6 +89,7 @@ FULL = {
         "check_every": 11,
         "on_drift": "warn",
     },
+    "restore": {"match_rows": True},
     "preflight": {"skip": ["gradient", "weight"]},
     "evaluation": {"max_seconds": 2.5, "training_rise": 0.1, "holdout_rise": -0.05},
 }

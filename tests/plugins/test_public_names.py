@@ -9,10 +9,10 @@ PUBLIC = {
     "coqui_scl_plugin": "SclConfig SclVits SclVitsConfig available build_encoder build_loss hookimpl __version__",
     "coqui_scl_plugin.config": "SECTION StrictConfig LossConfig EncoderConfig ReferenceConfig SegmentConfig "
     "ModuleRuleConfig FreezeConfig PreflightConfig EvaluationConfig SclConfig check_section check_loss check_config "
-    "AugmentConfig",
+    "AugmentConfig RestoreConfig",
     "coqui_scl_plugin.hookspecs": "GROUP hookspec hookimpl scl_losses scl_encoders scl_freeze_policies",
     "coqui_scl_plugin.errors": "SclError ConfigError HoldoutError EvaluationSetError PluginError EncoderError "
-    "PreflightError GradientError DriftError",
+    "PreflightError GradientError DriftError RestoreError",
     "coqui_scl_plugin.cli": "main app",
 }
 

@@ -3,7 +3,6 @@
 import dataclasses
 import importlib.metadata
 import io
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,10 +17,9 @@ from coqui_scl_plugin.consistency.build import build_consistency
 from coqui_scl_plugin.consistency.gradient_probe import GradientProbe
 from coqui_scl_plugin.consistency.reach import ModuleReach
 from coqui_scl_plugin.consistency.term import SpeakerConsistency
-from coqui_scl_plugin.coqui.run_facts import read_restored
 from coqui_scl_plugin.errors import ConfigError, PreflightError
 from coqui_scl_plugin.preflight import checks, encoders, environment, generator, recordings, settings, speakers
-from coqui_scl_plugin.preflight.facts import Restored, RunFacts
+from coqui_scl_plugin.preflight.facts import RunFacts
 from coqui_scl_plugin.preflight.report import Finding, NotMeasuredError, PreflightReport, result_of, warning
 
 PARAMETER = nn.Parameter(torch.zeros(2))
@@ -116,7 +114,7 @@ def test_a_local_build_of_torch_is_the_version_that_it_is_built_from(monkeypatch
     assert environment.outside([Requirement("torch >= 2.9, < 2.15")]) == []
 
 
-# --- optimizers and checkpoints ---------------------------------------------------------------------------------------
+# --- optimizers -------------------------------------------------------------------------------------------------------
 
 
 def test_an_optimizer_with_nothing_that_trains() -> None:
@@ -125,40 +123,6 @@ def test_an_optimizer_with_nothing_that_trains() -> None:
     assert "The whole generator is frozen" in found(settings.check_trains(run))
     run = facts(optimizers={"discriminator": optimizer(PARAMETER), "generator": optimizer(frozen, PARAMETER)})
     assert settings.check_trains(run) == []
-
-
-def test_an_optimizer_whose_state_was_not_restored() -> None:
-    restored = Restored("run/checkpoint_5.pth", {}, continues_optimizers=True)
-    run = facts(
-        restored=restored,
-        optimizers={"discriminator": optimizer(PARAMETER, steps=1), "generator": optimizer(PARAMETER)},
-    )
-    said = found(settings.check_optimizer_state(run))
-    assert "the optimizer of the generator:" in said
-    assert "scl.freeze.modules" in said
-    whole = dataclasses.replace(run, optimizers={"generator": optimizer(PARAMETER, steps=1)})
-    assert settings.check_optimizer_state(whole) == []
-    fine_tuned = dataclasses.replace(run, restored=dataclasses.replace(restored, continues_optimizers=False))
-    assert settings.check_optimizer_state(fine_tuned) == []
-
-
-def test_a_checkpoint_that_fits_the_generator_in_part() -> None:
-    run = facts(model_sizes={"flow.a": 6, "flow.b": 4, "disc.a": 90})
-    for sizes, share in (({"flow.a": 6, "disc.a": 90}, None), ({"flow.b": 4, "flow.a": 5, "disc.a": 90}, "40%")):
-        findings = settings.check_restored_weights(dataclasses.replace(run, restored=Restored("a.pth", sizes)))
-        assert (findings == []) if share is None else (f"{share} are in a.pth" in found(findings))
-        assert settings.check_discriminator(dataclasses.replace(run, restored=Restored("a.pth", sizes))) == []
-    assert settings.check_restored_weights(run) == []
-
-
-def test_a_checkpoint_is_read_by_name_and_size(tmp_path: Path) -> None:
-    path = tmp_path / "checkpoint.pth"
-    model = {"flow.a": torch.zeros(2, 3), "note": 5}
-    for state, continues in (({0: {}}, True), ({}, False)):
-        torch.save({"model": model, "step": 1, "epoch": 0, "optimizer": [{"state": state}]}, path)
-        assert read_restored(str(path), continues=True) == Restored(str(path), {"flow.a": 6}, continues)
-        assert read_restored(str(path), continues=False) == Restored(str(path), {"flow.a": 6})
-    assert read_restored("https://example.org/checkpoint.pth", continues=False) is None
 
 
 @pytest.mark.parametrize(
