@@ -10,6 +10,7 @@ from trainer import Trainer
 from coqui_scl_plugin.consistency.reach import reach_dicts, reach_table
 from coqui_scl_plugin.consistency.term import SpeakerConsistency
 from coqui_scl_plugin.coqui.distributed import is_main_process
+from coqui_scl_plugin.coqui.listing import list_datasets
 from coqui_scl_plugin.coqui.parts import VitsParts
 from coqui_scl_plugin.coqui.run_facts import (
     DataAccess,
@@ -74,6 +75,7 @@ def _trainer_facts(config: SclVitsConfig, trainer: Trainer) -> TrainerFacts:
     return TrainerFacts(
         config=config,
         optimizers=name_optimizers(trainer.optimizer),
+        list_datasets=lambda: [listing for listing in list_datasets(config) if listing.error is None],
         train_samples=trainer.train_samples,
         eval_samples=trainer.eval_samples,
         has_eval_loader=trainer.eval_loader is not None,

@@ -14,7 +14,7 @@ from TTS.tts.datasets import load_tts_samples
 from TTS.tts.models.vits import Vits
 
 from coqui_scl_plugin.coqui.vits_config import SclVitsConfig
-from coqui_scl_plugin.errors import ConfigError, EvaluationSetError
+from coqui_scl_plugin.errors import ConfigError, EvaluationSetError, PreflightError
 from coqui_scl_plugin.utils.log_level import log_level
 
 Samples = list[dict[str, Any]]
@@ -53,11 +53,10 @@ def _reading(config: SclVitsConfig) -> Iterator[None]:
         if not Path(dataset.path).is_dir():
             raise ConfigError(f"datasets.{index}.path = {dataset.path!r}: there is no such folder.")
     try:
-        with log_level(logging.ERROR, "TTS"):
-            yield
+        yield
     except ConfigError:
         raise
-    except (OSError, LookupError, AssertionError, ValueError, TypeError) as error:
+    except Exception as error:
         folders = ", ".join(str(Path(dataset.path) / dataset.meta_file_train) for dataset in config.datasets)
         raise ConfigError(
             f"datasets: no samples could be read from {folders}: {str(error).strip() or repr(error)}."
@@ -70,7 +69,8 @@ def _check_split(config: SclVitsConfig) -> None:
     for index, dataset in enumerate(config.datasets):
         if dataset.meta_file_val:
             continue
-        samples, _ = load_tts_samples(BaseTTSConfig(datasets=[dataset]), eval_split=False)
+        with log_level(logging.ERROR, "TTS"):  # what Coqui warns of is shown when all samples are listed
+            samples, _ = load_tts_samples(BaseTTSConfig(datasets=[dataset]), eval_split=False)
         speakers = {sample["speaker_name"] for sample in samples}
         wanted, spare = int(share if share > 1 else len(samples) * share), len(samples) - len(speakers)
         if share <= 1 and config.eval_split_max_size:
@@ -108,7 +108,15 @@ def dataset_that_fits(model: Vits, config: SclVitsConfig, samples: Sequence[Samp
         spread = samples[:: max(1, len(samples) // _MIN_SPREAD_SAMPLES)]
         return data_loader(model, config, spread, use_weighted_sampler=False).dataset
     except RuntimeError:  # No samples left
+        pass
+    try:
         return data_loader(model, config, samples, use_weighted_sampler=False).dataset
+    except RuntimeError as error:
+        raise PreflightError(
+            f"Coqui can use none of the {len(samples)} samples: {str(error).strip().rstrip('.')}. Their recordings must "
+            "be wav, flac or mp3 by name and content, and their lengths within min_audio_len, max_audio_len, "
+            "min_text_len and max_text_len."
+        ) from error
 
 
 def small_batch(model: Vits, config: SclVitsConfig, samples: Sequence[Sample]) -> dict[str, Any]:

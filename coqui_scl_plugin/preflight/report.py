@@ -14,6 +14,7 @@ from coqui_scl_plugin.utils.atomic import replacing
 
 FILE_NAME = "preflight.json"
 _MAX_LISTED_NAMES = 5
+_MAX_SHOWN = 100
 
 Status = Literal["passed", "warning", "failed", "skipped", "not run"]
 
@@ -35,7 +36,18 @@ def some(names: Iterable[str]) -> str:
     """
     ordered = sorted(names)
     more = f" and {len(ordered) - _MAX_LISTED_NAMES} more" if len(ordered) > _MAX_LISTED_NAMES else ""
-    return ", ".join(map(repr, ordered[:_MAX_LISTED_NAMES])) + more
+    return ", ".join(map(shown, ordered[:_MAX_LISTED_NAMES])) + more
+
+
+def shown(value: str, *, quoted: bool = True) -> str:
+    """Return a value as messages show it: its repr, without the middle of long ones.
+
+    >>> shown("a"), len(shown("a" * 999))
+    ("'a'", 100)
+    """
+    text = repr(value) if quoted else value
+    half = _MAX_SHOWN // 2
+    return text if len(text) <= _MAX_SHOWN else f"{text[: half - 2]} … {text[1 - half :]}"
 
 
 class NotMeasuredError(Exception):
