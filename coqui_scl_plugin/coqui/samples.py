@@ -51,7 +51,8 @@ def _reading(config: SclVitsConfig) -> Iterator[None]:
         raise ConfigError(f"datasets = []: name at least one, e.g. {example}.")
     for index, dataset in enumerate(config.datasets):
         if not Path(dataset.path).is_dir():
-            raise ConfigError(f"datasets.{index}.path = {dataset.path!r}: there is no such folder.")
+            hint = " Coqui does not expand '~'." if str(dataset.path).startswith("~") else ""
+            raise ConfigError(f"datasets.{index}.path = {dataset.path!r}: there is no such folder.{hint}")
     try:
         yield
     except ConfigError:
@@ -113,8 +114,8 @@ def dataset_that_fits(model: Vits, config: SclVitsConfig, samples: Sequence[Samp
         return data_loader(model, config, samples, use_weighted_sampler=False).dataset
     except RuntimeError as error:
         raise PreflightError(
-            f"Coqui can use none of the {len(samples)} samples: {str(error).strip().rstrip('.')}. Their recordings must "
-            "be wav, flac or mp3 by name and content, and their lengths within min_audio_len, max_audio_len, "
+            f"Coqui can use none of the {len(samples)} samples: {str(error).strip().rstrip('.')}. Their recordings "
+            "must be wav, flac or mp3 by name and content, and their lengths within min_audio_len, max_audio_len, "
             "min_text_len and max_text_len."
         ) from error
 

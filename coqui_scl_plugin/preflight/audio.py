@@ -123,7 +123,7 @@ _DEFECTS: tuple[tuple[Callable[[Sound], bool], str, str, bool], ...] = (
         False,
     ),
     (
-        lambda sound: _SILENCE <= sound.peak and abs(sound.mean) > _OFFSET,
+        lambda sound: sound.peak >= _SILENCE and abs(sound.mean) > _OFFSET,
         f"have a constant offset (the mean of their samples is beyond {_OFFSET:g})",
         "Remove it, e.g. with ffmpeg -i IN -af highpass=f=20 OUT.wav.",
         False,

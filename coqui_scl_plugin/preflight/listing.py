@@ -90,6 +90,10 @@ def _by_parts(folder: str, parts: int) -> Callable[[str], str]:
     return lambda cell: os.path.join(folder, *cell.split("_")[:parts], f"{cell}.wav")  # noqa: PTH118
 
 
+def _in_wavs(ending: str = "") -> Callable[[str], str]:
+    return lambda cell: f"wavs/{cell.strip()}{ending}"
+
+
 def _mozilla_de(cell: str) -> str:
     return f"BATCH_{cell.strip().split('_')[0]}_FINAL/{cell.strip()}"
 
@@ -110,7 +114,7 @@ LAYOUTS: Mapping[str, Layout] = {
         "|", "wav_filename", "transcript", _within(), speaker="client_id", missing="left out", takes_ignored=True
     ),
     "tweb": Layout("\t", 0, 1, _within(ending=".wav")),
-    "mozilla": Layout("|", 1, 0, lambda cell: os.path.join("wavs", cell.strip())),  # noqa: PTH118
+    "mozilla": Layout("|", 1, 0, _in_wavs()),
     "mozilla_de": _pipes(1, _mozilla_de, encoding="iso-8859-1"),
     "ljspeech": _pipes(2, _within("wavs", ".wav")),
     "ljspeech_test": _pipes(2, _within("wavs", ".wav")),
@@ -121,11 +125,7 @@ LAYOUTS: Mapping[str, Layout] = {
     "kss": _pipes(2, _within()),
     "baker": _pipes(1, _within("clips_22"), exact=True),
     "bel_tts_formatter": _pipes(1, _within()),
-    "custom_turkish": _pipes(
-        1,
-        lambda cell: os.path.join("wavs", f"{cell.strip()}.wav"),
-        missing="left out",  # noqa: PTH118
-    ),
+    "custom_turkish": _pipes(1, _in_wavs(".wav"), missing="left out"),
     "brspeech": _pipes(2, _within(), speaker=3, begin_of_header="wav_filename", takes_ignored=True),
     "common_voice": Layout("\t", 1, 2, _within("clips"), speaker=0, begin_of_header="client_id", takes_ignored=True),
     "libri_tts": Layout("\t", 0, 2, _by_parts("", 2), missing="ends", takes_ignored=True, speaker_of=_first_part),

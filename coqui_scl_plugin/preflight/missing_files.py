@@ -7,9 +7,9 @@ from pathlib import Path
 
 
 def why_missing(path: Path) -> str:
-    """Return why a recording that does not exist has the wrong name, as far as its folder shows; else nothing.
+    r"""Return why a recording that does not exist has the wrong name, as far as its folder shows; else nothing.
 
-    >>> why_missing(Path("data/a\\\\b.wav"))
+    >>> why_missing(Path("data/a\\b.wav"))
     'their names hold backslashes, which separate folders on Windows alone'
     """
     name, text = path.name, str(path)

@@ -55,7 +55,7 @@ def check_recordings(facts: DataFacts) -> list[Finding]:
 
 _PROBLEMS: Mapping[Problem, tuple[str, str]] = {
     "gone": ("do not exist", "Correct the list of samples, or its paths."),
-    "folder": ("are folders, not files", "Name files."),
+    "folder": ("are folders or devices, not files", "Name files."),
     "unreadable": ("may not be read by this user", "Change their permissions."),
     "no audio": ("are not readable audio", "Repair or remove them."),
     "empty": ("are empty", "Record them again, or remove them."),

@@ -68,7 +68,7 @@ def read_table(content: bytes, layout: Layout) -> Table:
         columns, rows = len(header), rows[1:]
     else:
         named = [row for row in rows if layout.begin_of_header and row.source.startswith(layout.begin_of_header)]
-        rows = [row for row in rows if row not in named] if named else rows
+        rows = [row for row in rows if not row.source.startswith(layout.begin_of_header)] if named else rows
         counts = Counter(len(row.cells) for row in (named or rows))
         columns = counts.most_common(1)[0][0] if counts else 0
         header = named[0].cells if named else None

@@ -28,8 +28,8 @@ def _findings_of(texts: Texts, limit: float) -> list[Finding]:
             f"text_cleaner, and Coqui drops them, so that {what} of the text is left: {_counted(texts)}."
         )
         change = (
-            "Add them to the config's characters.characters, choose another text_cleaner, or start from a model of this "
-            "language."
+            "Add them to the config's characters.characters, choose another text_cleaner, or start from a model of "
+            "this language."
         )
         findings.append(Finding(found, change, is_error=left < _MIN_LEFT))
     if texts.emptied and lost < texts.characters:
