@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import dataclasses
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,13 +18,14 @@ _COQUI = "TTS"
 
 def list_datasets(config: SclVitsConfig) -> list[Listing]:
     """List what Coqui's formatters make of each metadata file of the data sets whose folder exists."""
-    listings = []
+    listings, has_table = [], bool(config.use_speaker_embedding or config.model_args.use_speaker_embedding)
     for index, dataset in enumerate(config.datasets):
         if not Path(dataset.path).is_dir():
             continue
         for key in ("meta_file_train", "meta_file_val"):
             if key == "meta_file_train" or dataset[key]:
-                listings.append(_list(f"datasets.{index}.{key}", dataset, dataset[key]))
+                listing = _list(f"datasets.{index}.{key}", dataset, dataset[key])
+                listings.append(dataclasses.replace(listing, has_speaker_table=has_table))
     return listings
 
 

@@ -13,8 +13,11 @@ from TTS.tts.configs.shared_configs import BaseTTSConfig
 from TTS.tts.datasets import load_tts_samples
 from TTS.tts.models.vits import Vits
 
+from coqui_scl_plugin.coqui.listing import list_datasets
 from coqui_scl_plugin.coqui.vits_config import SclVitsConfig
 from coqui_scl_plugin.errors import ConfigError, EvaluationSetError, PreflightError
+from coqui_scl_plugin.preflight.facts import ConfigFacts
+from coqui_scl_plugin.preflight.metadata import check_metadata
 from coqui_scl_plugin.utils.log_level import log_level
 
 Samples = list[dict[str, Any]]
@@ -55,9 +58,12 @@ def _reading(config: SclVitsConfig) -> Iterator[None]:
             raise ConfigError(f"datasets.{index}.path = {dataset.path!r}: there is no such folder.{hint}")
     try:
         yield
-    except ConfigError:
-        raise
     except Exception as error:
+        findings = check_metadata(ConfigFacts(config=config, list_datasets=lambda: list_datasets(config)))
+        if causes := [f"{finding.found} {finding.change}" for finding in findings if finding.is_error]:
+            raise ConfigError("\n".join(causes)) from error
+        if isinstance(error, ConfigError):
+            raise
         folders = ", ".join(str(Path(dataset.path) / dataset.meta_file_train) for dataset in config.datasets)
         raise ConfigError(
             f"datasets: no samples could be read from {folders}: {str(error).strip() or repr(error)}."

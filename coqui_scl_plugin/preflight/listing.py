@@ -25,6 +25,8 @@ class Listing:
     warnings: Sequence[str] = ()
     """What Coqui warned of."""
     ignored_speakers: Sequence[str] = ()
+    has_speaker_table: bool = True
+    """Whether the model has a table of speakers, for which Coqui strips their names."""
 
     @property
     def path(self) -> Path:
@@ -79,6 +81,18 @@ class Layout:
     def least_columns(self) -> int:
         """The number of columns that a line needs, in files without named columns."""
         return 1 + max(column for column in (self.file, self.text, self.speaker) if isinstance(column, int))
+
+
+SEARCHED: Mapping[str, str] = {
+    "vctk": "txt/SPEAKER/*.txt and wav48_silence_trimmed/SPEAKER/*_mic1.flac",
+    "vctk_old": "txt/SPEAKER/*.txt and wav48/SPEAKER/*.wav",
+    "synpaflex": "wav/*.wav and txt/*.txt",
+    "open_bible": "META_FILE/SPEAKER/*.txt and *.flac",
+    "mailabs": "by_book/male or by_book/female, SPEAKER/BOOK/metadata.csv and wavs/*.wav",
+    "sam_accenture": "voice_over_recordings/META_FILE and vo_voice_quality_transformation/*.wav",
+    "libri_tts": "*trans.tsv and SPEAKER/CHAPTER/*.wav",
+}
+"""What formatters look for in a data set's folder if the metadata file does not name it, by the formatter's name."""
 
 
 def _within(folder: str = "", ending: str = "") -> Callable[[str], str]:

@@ -1,17 +1,20 @@
 """The check of the metadata files: what they hold against what Coqui's formatters read of them."""
 
+import dataclasses
 import difflib
 import itertools
 import os
 import re
+import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from coqui_scl_plugin.preflight.facts import ConfigFacts
-from coqui_scl_plugin.preflight.listing import LAYOUTS, Layout, Listing
+from coqui_scl_plugin.preflight.headers import ENDINGS
+from coqui_scl_plugin.preflight.listing import LAYOUTS, SEARCHED, Column, Layout, Listing
 from coqui_scl_plugin.preflight.missing_files import why_missing
-from coqui_scl_plugin.preflight.report import Finding, shown, some, warning
+from coqui_scl_plugin.preflight.report import Finding, agree, number, shown, some, warning
 from coqui_scl_plugin.preflight.tables import Row, Table, TableError, is_unpaired, read_table
 
 MAX_LOST_SHARE = 0.01
@@ -19,6 +22,9 @@ MAX_LOST_SHARE = 0.01
 _EXAMINED = 20
 """Recordings that do not exist of which the reason is looked for."""
 _MAX_LINES = 5
+_MIN_LISTED = 0.4
+"""Share of the recordings in a folder that a formatter that searches it lists at least; half of VCTK's, for example."""
+_SPACES = "have spaces or line ends around them"
 _TABLES = (".csv", ".txt", ".tsv")
 _SEPARATORS = {"\t": "tabs", ",": "commas", ";": "semicolons", "|": "'|'"}
 _EXPLAINED = re.compile(r"Missing column in line|files not found|files skipped|does not exist|doesn't exist")
@@ -28,24 +34,57 @@ _EXPLAINED = re.compile(r"Missing column in line|files not found|files skipped|d
 def check_metadata(facts: ConfigFacts) -> list[Finding]:
     """Coqui's formatters read every row of the metadata files, as it is meant, and every recording exists."""
     listings = facts.list_datasets()
-    findings = [finding for listing in listings for finding in _findings_of(listing)]
+    has_table = bool(facts.config.use_speaker_embedding or facts.config.model_args.use_speaker_embedding)
+    findings = [finding for listing in listings for finding in _findings_of(listing, has_table=has_table)]
     return findings + _recordings_in_both(listings)
 
 
-def _findings_of(listing: Listing) -> list[Finding]:
-    layout = LAYOUTS.get(listing.formatter.lower())
-    findings = _table_findings(listing, layout) if layout is not None and listing.file else []
-    findings += _warnings_of(listing, explained=bool(layout) and bool(listing.file))
+def _findings_of(listing: Listing, *, has_table: bool) -> list[Finding]:
+    name = listing.formatter.lower()
+    layout = LAYOUTS.get(name) if listing.file or name not in SEARCHED else None
+    findings = _table_findings(listing, layout) if layout is not None else []
+    findings += _warnings_of(listing, explained=layout is not None)
     if listing.error is not None and not any(finding.is_error for finding in findings):
-        reason = shown(str(listing.error).strip().rstrip(".") or repr(listing.error), quoted=False)
+        reason = shown(str(listing.error).strip().rstrip(".") or repr(listing.error), quoted=False, limit=200)
         found = f"{listing.place}: Coqui's formatter {listing.formatter!r} reads no recording from it: {reason}."
         findings.append(Finding(found, _what_to_check(listing)))
-    return findings
+    findings = findings or _of_names(listing)
+    severe = has_table  # Coqui's table of speakers has their names without spaces, and its batches have not
+    return [
+        dataclasses.replace(f, is_error=severe) if _SPACES in f.found else f for f in findings + _of_folder(listing)
+    ]
 
 
 def _what_to_check(listing: Listing) -> str:
     key = listing.key.rpartition(".")[0]
-    return f"Check {key}.formatter and {key}.path, and that the folder has what this formatter looks for."
+    looks = SEARCHED.get(listing.formatter.lower())
+    what = f": {looks}" if looks else " what this formatter looks for"
+    return f"Check {key}.formatter and {key}.path, and that the folder has{what}."
+
+
+def _of_names(listing: Listing) -> list[Finding]:
+    """Find names of speakers with spaces or line ends around them, as the formatter returns them."""
+    names = {str(sample["speaker_name"]) for sample in listing.samples or () if "speaker_name" in sample}
+    if not (spaced := {name for name in names if name != name.strip()}):
+        return []
+    found = f"{listing.place}: {_spaced_names(spaced)}, as the formatter {listing.formatter!r} reads them."
+    return [Finding(found, "Use another formatter, or one of your own that strips them.")]
+
+
+def _spaced_names(names: Collection[str]) -> str:
+    return f"{number(len(names), 'name')} of speakers {agree(len(names), _SPACES)}, which Coqui's table does not: {some(names)}"
+
+
+def _of_folder(listing: Listing) -> list[Finding]:
+    """Find that a formatter that searches the folder lists only a small part of its recordings."""
+    if listing.formatter.lower() not in SEARCHED or not listing.samples or listing.key.endswith("_val"):
+        return []
+    files = (file for _, _, files in os.walk(listing.folder) for file in files)
+    there = sum(file.rpartition(".")[2].lower() in ENDINGS for file in files)
+    if len(listing.samples) >= _MIN_LISTED * there:
+        return []
+    found = f"{listing.place}: {len(listing.samples)} of the {there} recordings in the folder are listed."
+    return [warning(found, _what_to_check(listing))]
 
 
 def _warnings_of(listing: Listing, *, explained: bool) -> list[Finding]:
@@ -67,7 +106,10 @@ def _warnings_of(listing: Listing, *, explained: bool) -> list[Finding]:
 
 def _table_findings(listing: Listing, layout: Layout) -> list[Finding]:
     path = listing.path
-    if not path.is_file():
+    if not listing.file:
+        found = f"{listing.key} is empty: the formatter {listing.formatter!r} reads the recordings from that file."
+        return [Finding(found, f"Name it, relative to {listing.folder}.")]
+    if not os.path.isfile(path):  # noqa: PTH113  # Path raises for names that are too long
         near = [name.name for name in sorted(path.parent.glob("*")) if name.suffix in _TABLES]
         there = f" Files there: {some(near)}." if near else ""
         return [Finding(f"{listing.place}: there is no such file.", f"Correct {listing.key}.{there}")]
@@ -76,7 +118,7 @@ def _table_findings(listing: Listing, layout: Layout) -> list[Finding]:
     except OSError as error:
         return [Finding(f"{listing.place} cannot be read: {error.strerror}.", "Make it readable.")]
     except TableError as error:
-        return [Finding(f"{listing.place} {error}.", "Save it as UTF-8 without a byte order mark.")]
+        return [Finding(f"{listing.place} {error}.", "Save it as UTF-8 text, without a byte order mark.")]
     findings = _of_header(listing, layout, table)
     if any(finding.is_error for finding in findings) and not table.has_byte_order_mark:
         return findings  # its columns are others than they seem
@@ -101,7 +143,7 @@ def _of_rows(listing: Listing, layout: Layout, table: Table) -> list[Finding]:
         *_of_repeated(listing, layout, table, whole),
         *_of_ignored(listing, layout, table, whole),
     ]
-    return findings or _of_count(listing, layout, table)
+    return findings if findings or table.has_byte_order_mark else _of_count(listing, layout, table)
 
 
 def _of_count(listing: Listing, layout: Layout, table: Table) -> list[Finding]:
@@ -123,12 +165,11 @@ def lines_of(rows: Iterable[Row]) -> str:
 
 def _of_header(listing: Listing, layout: Layout, table: Table) -> list[Finding]:
     """Find that the file does not begin, or is not split, as the formatter expects it."""
-    begins = ""
-    if table.has_byte_order_mark:
-        begins = " The file begins with a byte order mark (BOM), which becomes a part of the first name."
+    mark = "begins with a byte order mark (BOM), which becomes a part of the first name."
+    begins = f" The file {mark}" if table.has_byte_order_mark else ""
     if not layout.has_named_columns:
         return _of_split(listing, layout, table) + (
-            [Finding(f"{listing.place}.{begins}", "Save it as UTF-8 without BOM.")] if begins else []
+            [Finding(f"{listing.place} {mark}", "Save it as UTF-8 without BOM.")] if begins else []
         )
     header = list(table.header or ())
     missing = [name for name in layout.wanted if name not in header]
@@ -194,7 +235,7 @@ def _of_quotes(listing: Listing, table: Table, unpaired: Sequence[Row]) -> list[
     swallowed = sum(row.last_line - row.line for row in unpaired)
     found = (
         f'{listing.place} has {table.lines} rows, {len(table.rows)} are read: an unpaired quote (") in '
-        f"{lines_of(unpaired)} swallows what follows it" + (f", {swallowed} lines." if swallowed else ".")
+        f"{lines_of(unpaired)} swallows {f'the {swallowed} lines' if swallowed else 'the columns'} after it."
     )
     return [Finding(found, "Remove the quote, or write the text within quotes and each quote in it twice.")]
 
@@ -202,23 +243,26 @@ def _of_quotes(listing: Listing, table: Table, unpaired: Sequence[Row]) -> list[
 def _of_columns(listing: Listing, layout: Layout, table: Table, odd: Sequence[Row]) -> list[Finding]:
     if not odd:
         return []
-    counted = "; ".join(f"line {row.line} has {_columns(len(row.cells))}" for row in odd[:_MAX_LINES])
-    more = f"; {len(odd) - _MAX_LINES} more lines are such" if len(odd) > _MAX_LINES else ""
+    counted = ", ".join(f"line {row.line} has {number(len(row.cells), 'column')}" for row in odd[:_MAX_LINES])
+    more = f", and {len(odd) - _MAX_LINES} more lines are such" if len(odd) > _MAX_LINES else ""
     whole = f"the header has {table.columns}" if table.header is not None else f"most lines have {table.columns}"
     change = "Give each line all columns"
     if table.header is not None:
         change += f", {shown(layout.separator.join(table.header), quoted=False)}"
     if any(len(row.cells) > table.columns for row in odd):
         change += f"; a {_name(layout.separator)} within a text begins another column, so remove it"
-    return [Finding(f"{listing.place}: {counted}{more}; {whole}.", f"{change}.")]
+    return [Finding(f"{listing.place}: {counted}{more}, {whole}.", f"{change}.")]
 
 
 def _name(separator: str) -> str:
     return {"\t": "tab"}.get(separator, f"'{separator}'")
 
 
-def _columns(count: int) -> str:
-    return f"{count} column{'s' if count != 1 else ''}"
+def _column(table: Table, column: Column) -> str:
+    """Name a column for messages."""
+    if isinstance(column, int):
+        return str(table.header[column]) if table.header is not None else f"number {column + 1}"
+    return str(column)
 
 
 def _of_empty_lines(listing: Listing, layout: Layout, table: Table) -> list[Finding]:
@@ -237,27 +281,27 @@ def _of_speakers(listing: Listing, layout: Layout, table: Table, rows: Sequence[
     names = [(row, table.cell(row, layout.speaker) or "") for row in rows]
     findings = []
     if without := [row for row, name in names if not name.strip()]:
-        found = f"{listing.place}: {lines_of(without)} {_has(without)} no speaker."
-        findings.append(Finding(found, f"Name the speaker of each row in the column {layout.speaker}."))
+        found = f"{listing.place}: {lines_of(without)} {agree(len(without), 'have no speaker')}."
+        findings.append(Finding(found, f"Name the speaker of each row in the column {_column(table, layout.speaker)}."))
     if spaced := [(row, name) for row, name in names if name.strip() and name != name.strip()]:
         found = (
-            f"{listing.place}: {len({name for _, name in spaced})} names of speakers have spaces around them, which "
-            f"Coqui takes for a part of the name in one place and not in others: {some({name for _, name in spaced})} "
-            f"in {lines_of(row for row, _ in spaced)}."
+            f"{listing.place}: {_spaced_names({name for _, name in spaced})} in {lines_of(row for row, _ in spaced)}."
         )
         findings.append(Finding(found, "Remove the spaces."))
+    forms: dict[str, set[str]] = defaultdict(set)
+    for _, name in names:
+        forms[unicodedata.normalize("NFC", name).casefold().strip()].add(name.strip())
+    if alike := [sorted(several) for several in forms.values() if len(several) > 1]:
+        found = f"{listing.place}: names that differ in case or Unicode form alone count as speakers: {some(alike[0])}."
+        findings.append(warning(found, "Spell each speaker in one way."))
     return findings
-
-
-def _has(rows: Sequence[Row]) -> str:
-    return "has" if len(rows) == 1 else "have"
 
 
 def _of_texts(listing: Listing, layout: Layout, table: Table, rows: Sequence[Row]) -> list[Finding]:
     empty = [row for row in rows if not (table.cell(row, layout.text) or "").strip()]
     if not empty:
         return []
-    found = f"{listing.place}: {lines_of(empty)} {_has(empty)} no text."
+    found = f"{listing.place}: {lines_of(empty)} {agree(len(empty), 'have no text')}."
     return [Finding(found, "Write the text, or remove the row.", is_error=len(empty) > MAX_LOST_SHARE * len(rows))]
 
 
@@ -289,7 +333,7 @@ def _of_files(listing: Listing, layout: Layout, table: Table, rows: Sequence[Row
     rows = [row for row in rows if not _is_left_out(listing, layout, table, row)]
     findings = []
     if nameless := [row for row in rows if not (table.cell(row, layout.file) or "").strip()]:
-        found = f"{listing.place}: {lines_of(nameless)} {_has(nameless)} no name of a recording."
+        found = f"{listing.place}: {lines_of(nameless)} {agree(len(nameless), 'have no name of a recording')}."
         findings.append(Finding(found, "Name the recording of each row, or remove the row."))
     named = list(_paths(listing, layout, table, rows))
     root = Path(listing.folder)
@@ -311,13 +355,9 @@ def _of_missing(listing: Listing, layout: Layout, named: Sequence[tuple[Row, str
     if not missing:
         return []
     reasons = reasons_of(path for _, _, path in missing)
-    count = (
-        f"{len(missing)} of {len(named)} recordings"
-        if len(missing) < len(named)
-        else f"None of the {len(named)} recordings"
-    )
+    part = f"{len(missing)} of {len(named)} recordings {agree(len(missing), 'do not exist')}"
     found = (
-        f"{listing.place}: {count} {'do not exist' if len(missing) < len(named) else 'exists'}: "
+        f"{listing.place}: {part if len(missing) < len(named) else f'None of the {len(named)} recordings exists'}: "
         f"{some(name for _, name, _ in missing)} ({lines_of(row for row, _, _ in missing)}){reasons}."
     )
     ends = layout.missing == "ends"
@@ -345,8 +385,8 @@ def _of_repeated(listing: Listing, layout: Layout, table: Table, rows: Sequence[
         if names:
             first = min(names)
             found = (
-                f"{listing.place}: {len(names)} recordings have several {what}: {some(names)}, the first of them in "
-                f"{lines_of(several[first].values())}."
+                f"{listing.place}: {number(len(names), 'recording')} {agree(len(names), f'have several {what}')}: "
+                f"{some(names)}, the first of them in {lines_of(several[first].values())}."
             )
             findings.append(warning(found, "Keep one row of each."))
     return findings

@@ -1,5 +1,7 @@
 """Why recordings that a data set names do not exist."""
 
+# ruff: noqa: PTH110, PTH113, PTH118  # Path raises for names that are too long, os.path does not
+
 import os
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
@@ -17,9 +19,11 @@ def why_missing(path: Path) -> str:
         return "their names hold backslashes, which separate folders on Windows alone"
     if "~" in path.parts:
         return "their names begin with ~, which Coqui does not expand"
-    if any(part != part.strip() for part in path.parts) and Path(*(part.strip() for part in path.parts)).exists():
+    if any(part != part.strip() for part in path.parts) and os.path.exists(
+        os.path.join(*(part.strip() for part in path.parts))
+    ):
         return "their names have spaces around them, those of the files do not"
-    if name.endswith(".wav") and Path(name[:-4]).suffix and path.with_name(name[:-4]).exists():
+    if name.endswith(".wav") and Path(name[:-4]).suffix and os.path.exists(str(path)[:-4]):
         return "the formatter appends '.wav' to names that have an ending"
     return _same_but_for(path) or _elsewhere(path)
 
@@ -28,7 +32,7 @@ def _same_but_for(path: Path) -> str:
     """Compare a path, folder by folder, with the names that there are."""
     folder, reasons = Path(path.anchor), set()
     for part in path.parts[1 if path.anchor else 0 :]:
-        if (folder / part).exists():
+        if os.path.exists(folder / part):
             folder /= part
             continue
         for reason, form in _FORMS.items():
@@ -55,7 +59,7 @@ def _elsewhere(path: Path) -> str:
     if others := [name for name in _names_in(path.parent) if Path(name).stem.casefold() == stem]:
         return f"there are files with another ending, such as {others[0][:100]!r}"
     for folder in (*(path.parent / name for name in _USUAL_FOLDERS), path.parent.parent):
-        if (folder / path.name).is_file():
+        if os.path.isfile(folder / path.name):
             return f"there are such files in {folder}"
     return ""
 

@@ -9,7 +9,7 @@ from coqui_scl_plugin.errors import PreflightError
 from coqui_scl_plugin.preflight.facts import DataFacts, RunFacts, Sample
 from coqui_scl_plugin.preflight.headers import ENDINGS, Header, Problem
 from coqui_scl_plugin.preflight.metadata import MAX_LOST_SHARE, reasons_of
-from coqui_scl_plugin.preflight.report import Finding, some, warning
+from coqui_scl_plugin.preflight.report import Finding, agree, some, warning
 
 _MIN_SEGMENT_SECONDS = 0.1
 _MANY_LEFT_OUT = 0.5
@@ -70,7 +70,7 @@ _PROBLEMS: Mapping[Problem, tuple[str, str]] = {
 def by_cause(headers: Iterable[Header], total: int, what: str) -> str:
     """Say how many of the recordings have a defect, and name the first of them."""
     paths = [header.path for header in headers]
-    return f"{len(paths)} of {total} recordings {what}: {some(paths)}"
+    return f"{len(paths)} of {total} recordings {agree(len(paths), what)}: {some(paths)}"
 
 
 def _unusable(facts: DataFacts) -> list[Finding]:
@@ -147,7 +147,9 @@ def check_sample_rate(facts: DataFacts) -> list[Finding]:
         if header.rate != rate:
             wrong[header.rate].append(header.path)
     if wrong:
-        listed = "; ".join(f"{len(files)} have {own} Hz: {some(files)}" for own, files in sorted(wrong.items()))
+        listed = "; ".join(
+            f"{len(files)} {agree(len(files), 'have')} {own} Hz: {some(files)}" for own, files in sorted(wrong.items())
+        )
         findings.append(
             Finding(
                 f"audio.sample_rate = {rate}, but {sum(map(len, wrong.values()))} of {len(headers)} recordings have "

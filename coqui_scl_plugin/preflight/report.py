@@ -39,15 +39,37 @@ def some(names: Iterable[str]) -> str:
     return ", ".join(map(shown, ordered[:_MAX_LISTED_NAMES])) + more
 
 
-def shown(value: str, *, quoted: bool = True) -> str:
+_ONE_OF_SEVERAL = {"do": "does", "are": "is", "have": "has", "end": "ends", "hold": "holds"}
+
+
+def agree(count: int, phrase: str) -> str:
+    """Return a phrase that begins with a verb, in the singular if it is about one thing.
+
+    >>> agree(1, "are empty"), agree(2, "are empty"), agree(1, "cannot be read")
+    ('is empty', 'are empty', 'cannot be read')
+    """
+    verb, space, rest = phrase.partition(" ")
+    return f"{_ONE_OF_SEVERAL.get(verb, verb) if count == 1 else verb}{space}{rest}"
+
+
+def number(count: int, noun: str) -> str:
+    """Return a number with its noun.
+
+    >>> number(1, "line"), number(0, "line")
+    ('1 line', '0 lines')
+    """
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def shown(value: str, *, quoted: bool = True, limit: int = _MAX_SHOWN) -> str:
     """Return a value as messages show it: its repr, without the middle of long ones.
 
     >>> shown("a"), len(shown("a" * 999))
     ("'a'", 100)
     """
     text = repr(value) if quoted else value
-    half = _MAX_SHOWN // 2
-    return text if len(text) <= _MAX_SHOWN else f"{text[: half - 2]} … {text[1 - half :]}"
+    half = limit // 2
+    return text if len(text) <= limit else f"{text[: half - 2]} … {text[1 - half :]}"
 
 
 class NotMeasuredError(Exception):

@@ -294,12 +294,12 @@ DEFECTS = {
     ),
     "recordings that are gone": Case(
         data("ljspeech_gone.csv", formatter="ljspeech") | {"args": {"use_speaker_embedding": False}},
-        {"recordings": failed("1 of 1 recordings", "gone.wav", "do not exist")},
+        {"recordings": failed("1 of 1 recordings", "gone.wav", "does not exist")},
     ),
     "recordings to evaluate with that are gone": Case(
         data("ljspeech.csv", formatter="ljspeech", meta_file_val="ljspeech_gone.csv")
         | {"args": {"use_speaker_embedding": False}},
-        {"recordings": failed("1 of 7 recordings", "gone.wav", "do not exist")},
+        {"recordings": failed("1 of 7 recordings", "gone.wav", "does not exist")},
     ),
     "a recording that is no audio": Case(
         data("broken.csv"), {"recordings": failed("broken/0.wav", "not readable audio")}
@@ -323,7 +323,7 @@ DEFECTS = {
     ),
     "recordings of two rates": Case(
         data("two_rates.csv"),
-        {"sample-rate": failed("16000", "1 of 19 recordings", "1 have 22050 Hz", "fast/0.wav", "TTS.bin.resample")},
+        {"sample-rate": failed("16000", "1 of 19 recordings", "1 has 22050 Hz", "fast/0.wav", "TTS.bin.resample")},
     ),
     "short recordings": Case(data("short.csv"), {"segment-length": warned("short/0.wav", "min_audio_len = 4096")}),
     "recordings shorter than the window": Case(
@@ -359,7 +359,7 @@ DEFECTS = {
         {"recordings": failed("share the name 'toy#", "dataset_name")},
     ),
     "names of speakers with a space": Case(
-        data("spaced.csv"), {"metadata": failed("3 names of speakers", "spaces around them", "'a '", "lines 2, 3, 4")}
+        data("spaced.csv"), {"metadata": failed("3 names of speakers", "spaces or line ends", "'a '", "lines 2, 3, 4")}
     ),
     "test sentences of an unknown speaker": Case(
         {"test_sentences": [[SENTENCE, "a"], [SENTENCE, "A"]], "test_delay_epochs": 0},
