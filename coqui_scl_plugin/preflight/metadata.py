@@ -1,6 +1,5 @@
 """The check of the metadata files: what they hold against what Coqui's formatters read of them."""
 
-import dataclasses
 import difflib
 import itertools
 import os
@@ -24,7 +23,6 @@ _EXAMINED = 20
 _MAX_LINES = 5
 _MIN_LISTED = 0.4
 """Share of the recordings in a folder that a formatter that searches it lists at least; half of VCTK's, for example."""
-_SPACES = "have spaces or line ends around them"
 _TABLES = (".csv", ".txt", ".tsv")
 _SEPARATORS = {"\t": "tabs", ",": "commas", ";": "semicolons", "|": "'|'"}
 _EXPLAINED = re.compile(r"Missing column in line|files not found|files skipped|does not exist|doesn't exist")
@@ -34,12 +32,11 @@ _EXPLAINED = re.compile(r"Missing column in line|files not found|files skipped|d
 def check_metadata(facts: ConfigFacts) -> list[Finding]:
     """Coqui's formatters read every row of the metadata files, as it is meant, and every recording exists."""
     listings = facts.list_datasets()
-    has_table = bool(facts.config.use_speaker_embedding or facts.config.model_args.use_speaker_embedding)
-    findings = [finding for listing in listings for finding in _findings_of(listing, has_table=has_table)]
+    findings = [finding for listing in listings for finding in _findings_of(listing)]
     return findings + _recordings_in_both(listings)
 
 
-def _findings_of(listing: Listing, *, has_table: bool) -> list[Finding]:
+def _findings_of(listing: Listing) -> list[Finding]:
     name = listing.formatter.lower()
     layout = LAYOUTS.get(name) if listing.file or name not in SEARCHED else None
     findings = _table_findings(listing, layout) if layout is not None else []
@@ -48,11 +45,7 @@ def _findings_of(listing: Listing, *, has_table: bool) -> list[Finding]:
         reason = shown(str(listing.error).strip().rstrip(".") or repr(listing.error), quoted=False, limit=200)
         found = f"{listing.place}: Coqui's formatter {listing.formatter!r} reads no recording from it: {reason}."
         findings.append(Finding(found, _what_to_check(listing)))
-    findings = findings or _of_names(listing)
-    severe = has_table  # Coqui's table of speakers has their names without spaces, and its batches have not
-    return [
-        dataclasses.replace(f, is_error=severe) if _SPACES in f.found else f for f in findings + _of_folder(listing)
-    ]
+    return [*(findings or _of_names(listing)), *_of_folder(listing)]
 
 
 def _what_to_check(listing: Listing) -> str:
@@ -67,12 +60,15 @@ def _of_names(listing: Listing) -> list[Finding]:
     names = {str(sample["speaker_name"]) for sample in listing.samples or () if "speaker_name" in sample}
     if not (spaced := {name for name in names if name != name.strip()}):
         return []
-    found = f"{listing.place}: {_spaced_names(spaced)}, as the formatter {listing.formatter!r} reads them."
-    return [Finding(found, "Use another formatter, or one of your own that strips them.")]
+    where = f"as the formatter {listing.formatter!r} reads them"
+    return [_of_spaces(listing, spaced, where, "Use another formatter, or one of your own that strips them.")]
 
 
-def _spaced_names(names: Collection[str]) -> str:
-    return f"{number(len(names), 'name')} of speakers {agree(len(names), _SPACES)}, which Coqui's table does not: {some(names)}"
+def _of_spaces(listing: Listing, names: Collection[str], where: str, change: str) -> Finding:
+    what = agree(len(names), "have spaces or line ends around them")
+    table = ", which Coqui's table of speakers does not have" if listing.has_speaker_table else ""
+    found = f"{listing.place}: {number(len(names), 'name')} of speakers {what}{table}: {some(names)}, {where}."
+    return Finding(found, change, is_error=listing.has_speaker_table)
 
 
 def _of_folder(listing: Listing) -> list[Finding]:
@@ -128,7 +124,9 @@ def _table_findings(listing: Listing, layout: Layout) -> list[Finding]:
 
 
 def _of_rows(listing: Listing, layout: Layout, table: Table) -> list[Finding]:
-    unpaired, odd, whole = [], [], []
+    unpaired: list[Row] = []
+    odd: list[Row] = []
+    whole: list[Row] = []
     for row in table.rows:
         swallows = layout.has_named_columns and is_unpaired(row, layout.separator)
         kind = unpaired if swallows else odd if len(row.cells) != table.columns else whole
@@ -284,10 +282,8 @@ def _of_speakers(listing: Listing, layout: Layout, table: Table, rows: Sequence[
         found = f"{listing.place}: {lines_of(without)} {agree(len(without), 'have no speaker')}."
         findings.append(Finding(found, f"Name the speaker of each row in the column {_column(table, layout.speaker)}."))
     if spaced := [(row, name) for row, name in names if name.strip() and name != name.strip()]:
-        found = (
-            f"{listing.place}: {_spaced_names({name for _, name in spaced})} in {lines_of(row for row, _ in spaced)}."
-        )
-        findings.append(Finding(found, "Remove the spaces."))
+        where = f"in {lines_of(row for row, _ in spaced)}"
+        findings.append(_of_spaces(listing, {name for _, name in spaced}, where, "Remove the spaces."))
     forms: dict[str, set[str]] = defaultdict(set)
     for _, name in names:
         forms[unicodedata.normalize("NFC", name).casefold().strip()].add(name.strip())

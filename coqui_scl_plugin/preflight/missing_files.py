@@ -19,9 +19,8 @@ def why_missing(path: Path) -> str:
         return "their names hold backslashes, which separate folders on Windows alone"
     if "~" in path.parts:
         return "their names begin with ~, which Coqui does not expand"
-    if any(part != part.strip() for part in path.parts) and os.path.exists(
-        os.path.join(*(part.strip() for part in path.parts))
-    ):
+    stripped = [part.strip() for part in path.parts]
+    if stripped != list(path.parts) and os.path.exists(os.path.join(*stripped)):
         return "their names have spaces around them, those of the files do not"
     if name.endswith(".wav") and Path(name[:-4]).suffix and os.path.exists(str(path)[:-4]):
         return "the formatter appends '.wav' to names that have an ending"
