@@ -55,13 +55,13 @@ def check_recordings(facts: DataFacts) -> list[Finding]:
 
 _PROBLEMS: Mapping[Problem, tuple[str, str]] = {
     "gone": ("do not exist", "Correct the list of samples, or its paths."),
-    "folder": ("are folders or devices, not files", "Name files."),
+    "folder": ("do not name a file, but a folder or a device", "Name files."),
     "unreadable": ("may not be read by this user", "Change their permissions."),
     "no audio": ("are not readable audio", "Repair or remove them."),
     "empty": ("are empty", "Record them again, or remove them."),
     "ending": (
-        f"have an ending that Coqui does not read, so that it leaves them out (it takes {', '.join(ENDINGS)} by the "
-        "name's ending)",
+        f"have an ending that Coqui leaves out of the training ({{endings}}; it reads {', '.join(ENDINGS)} by the name's "
+        "ending)",
         "Convert them, e.g. with ffmpeg -i IN OUT.wav, and name the new files in the metadata.",
     ),
 }
@@ -86,8 +86,8 @@ def _unusable(facts: DataFacts) -> list[Finding]:
         if not (concerned := by_problem[problem]):
             continue
         reasons = reasons_of(Path(header.path) for header in concerned) if problem == "gone" else ""
-        endings = f" ({', '.join(sorted({header.ending for header in concerned}))})" if problem == "ending" else ""
-        found = f"{by_cause(concerned, len(headers), what + endings)}{reasons}."
+        endings = ", ".join(sorted({header.ending for header in concerned}))
+        found = f"{by_cause(concerned, len(headers), what.format(endings=endings))}{reasons}."
         findings.append(Finding(found, change, is_error=_stops(facts, lost, len(headers))))
     if facts.train_samples is not None and not facts.train_samples:
         findings.append(Finding("There is no recording to train on.", "Add recordings, or lower eval_split_size."))
@@ -248,10 +248,16 @@ def _nothing_to_evaluate_with(facts: RunFacts, error: Exception, change: str) ->
     """Say why Coqui can use none of the samples to evaluate with."""
     samples = facts.eval_samples or ()
     found = f"None of the {len(samples)} samples to evaluate with can be used: "
-    problems = {header.problem for header in facts.headers.of(samples)} - {""}
-    if len(_usable(facts, samples)) == 0 and problems:
-        return Finding(f"{found}they {' or '.join(_PROBLEMS[problem][0] for problem in sorted(problems))}.", change)
+    if not _usable(facts, samples):
+        return Finding(f"{found}they {_problems_of(facts, samples)}.", change)
     return Finding(
         f"{found}{str(error).strip().rstrip('.')}.",
         f"{change} Their lengths must be within min_audio_len and max_audio_len.",
     )
+
+
+def _problems_of(facts: RunFacts, samples: Iterable[Sample]) -> str:
+    """Say, of samples none of which can be used, why."""
+    headers = facts.headers.of(samples)
+    endings = ", ".join(sorted({header.ending for header in headers}))
+    return " or ".join(_PROBLEMS[key][0].format(endings=endings) for key in sorted({h.problem for h in headers}))

@@ -3,7 +3,7 @@
 import unicodedata
 
 from coqui_scl_plugin.preflight.facts import RunFacts, Texts
-from coqui_scl_plugin.preflight.report import Finding, some, warning
+from coqui_scl_plugin.preflight.report import Finding, agree, number, some, warning
 
 _MIN_LEFT = 0.5
 """Of the characters of a data set in one language: with less, what is spoken is not what is read."""
@@ -33,13 +33,15 @@ def _findings_of(texts: Texts, limit: float) -> list[Finding]:
         )
         findings.append(Finding(found, change, is_error=left < _MIN_LEFT))
     if texts.emptied and lost < texts.characters:
-        found = f"Of {len(texts.emptied)} texts of the {of}, nothing is left after text_cleaner: {some(texts.emptied)}."
+        count = number(len(texts.emptied), "text")
+        found = f"Of {count} of the {of}, nothing is left after text_cleaner: {some(texts.emptied)}."
         findings.append(warning(found, "Write what is spoken there, or remove these recordings."))
     if texts.overlong:
+        count = len(texts.overlong)
         found = (
-            f"{len(texts.overlong)} texts of the {of} have at most max_text_len = {limit:g} characters but more tokens "
-            f"than that: {some(texts.overlong)}. Coqui takes another recording in place of each, and the run ends once "
-            "it did so too often."
+            f"{number(count, 'text')} of the {of} {agree(count, 'have')} at most max_text_len = {limit:g} characters but "
+            f"more tokens than that: {some(texts.overlong)}. Coqui takes another recording in place of each, and the run "
+            "ends once it did so too often."
         )
         findings.append(warning(found, f"Set max_text_len to at least {texts.longest}, or shorten these texts."))
     return findings
