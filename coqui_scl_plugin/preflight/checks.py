@@ -86,9 +86,9 @@ CHECKS = (
     Check("eval-mode", encoders.check_eval_mode),
     Check("references", encoders.check_references, "speech", needs=("metadata", "recordings", "audio", "speakers")),
     Check("target", settings.check_target, "speech", needs=("references",)),
-    Check("gradient", encoders.check_gradient, "speech", needs=(*_BATCH, "references")),
+    Check("gradient", encoders.check_gradient, "speech", needs=(*_BATCH, "references"), explained_by=("alphabet",)),
     Check("reach", generator.check_reach, "speech", needs=("gradient",)),
-    Check("holdout", encoders.check_holdout, "speech", needs=_BATCH),
+    Check("holdout", encoders.check_holdout, "speech", needs=_BATCH, explained_by=("alphabet",)),
 )
 """In the order in which they are run."""
 

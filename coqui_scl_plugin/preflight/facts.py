@@ -34,6 +34,8 @@ class Texts:
 
     dataset: str
     language: str
+    count: int
+    """How many there are."""
     characters: int
     """Their characters that are not spaces."""
     unknown: Mapping[str, int]

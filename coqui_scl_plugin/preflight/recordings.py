@@ -60,8 +60,8 @@ _PROBLEMS: Mapping[Problem, tuple[str, str]] = {
     "no audio": ("are not readable audio", "Repair or remove them."),
     "empty": ("are empty", "Record them again, or remove them."),
     "ending": (
-        f"have an ending that Coqui leaves out of the training ({{endings}}; it reads {', '.join(ENDINGS)} by the name's "
-        "ending)",
+        "have an ending that Coqui leaves out of the training ({endings}; by the name's ending, it reads "
+        f"{', '.join(ENDINGS)})",
         "Convert them, e.g. with ffmpeg -i IN OUT.wav, and name the new files in the metadata.",
     ),
 }

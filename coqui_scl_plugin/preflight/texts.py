@@ -9,6 +9,8 @@ _MIN_LEFT = 0.5
 """Of the characters of a data set in one language: with less, what is spoken is not what is read."""
 _SMALL_SHARE = 0.01
 """Up to this share of the characters may be unknown without a word: rare signs, such as quotation marks."""
+_MAX_OVERLONG = 0.1
+"""Up to this share of the texts, other recordings may take their place without the run's end within an epoch."""
 _MAX_CHARACTERS = 20
 
 
@@ -37,13 +39,14 @@ def _findings_of(texts: Texts, limit: float) -> list[Finding]:
         found = f"Of {count} of the {of}, nothing is left after text_cleaner: {some(texts.emptied)}."
         findings.append(warning(found, "Write what is spoken there, or remove these recordings."))
     if texts.overlong:
-        count = len(texts.overlong)
+        long = number(len(texts.overlong), "text")
         found = (
-            f"{number(count, 'text')} of the {of} {agree(count, 'have')} at most max_text_len = {limit:g} characters but "
-            f"more tokens than that: {some(texts.overlong)}. Coqui takes another recording in place of each, and the run "
-            "ends once it did so too often."
+            f"{long} of the {of} {agree(len(texts.overlong), 'have')} at most max_text_len = {limit:g} characters but "
+            f"more tokens than that: {some(texts.overlong)}. Coqui takes another recording in place of each, and the "
+            "run ends once it did so too often."
         )
-        findings.append(warning(found, f"Set max_text_len to at least {texts.longest}, or shorten these texts."))
+        change = f"Set max_text_len to at least {texts.longest}, or shorten these texts."
+        findings.append(Finding(found, change, is_error=len(texts.overlong) > _MAX_OVERLONG * texts.count))
     return findings
 
 
