@@ -55,4 +55,6 @@ def _of_group(
         longest = max(longest, tokens)
     letters = {character: count for character, count in counts.items() if not character.isspace()}
     unknown = {character: count for character, count in letters.items() if character not in alphabet}
-    return Texts(dataset, language, len(group), sum(letters.values()), unknown, emptied, overlong, longest)
+    return Texts(
+        dataset, language, len(group), sum(letters.values()), unknown, tuple(emptied), tuple(overlong), longest
+    )
