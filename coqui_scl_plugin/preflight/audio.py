@@ -74,7 +74,7 @@ def _of_headers(headers: Sequence[Header]) -> list[Finding]:
         findings.append(Finding(f"{found}.", "Convert them to mono, e.g. with ffmpeg -i IN -ac 1 OUT.wav."))
     if cut := [header for header in headers if header.is_cut]:
         found = by_cause(cut, len(headers), "end before the length that their header gives")
-        findings.append(Finding(f"{found}.", "Copy them again: their texts go on.", is_error=False))
+        findings.append(Finding(f"{found}.", "Copy them again: their texts say more than is heard.", is_error=False))
     return findings
 
 

@@ -74,7 +74,7 @@ CHECKS = (
     Check("d-vectors", speakers.check_d_vectors, explained_by=_DROPPED),
     Check("known-speakers", speakers.check_known_speakers, explained_by=_DROPPED),
     Check("evaluation-set", recordings.check_evaluation_set, explained_by=(*_DROPPED, "recordings")),
-    Check("alphabet", texts.check_alphabet),
+    Check("alphabet", texts.check_alphabet, explained_by=_DROPPED),
     Check("test-sentences", speakers.check_test_sentences, explained_by=_DROPPED),
     Check("discriminator", settings.check_discriminator),
     Check("restored-weights", settings.check_restored_weights),

@@ -21,6 +21,11 @@ MAX_LOST_SHARE = 0.01
 _EXAMINED = 20
 """Recordings that do not exist of which the reason is looked for."""
 _MAX_LINES = 5
+_NAMES = frozenset(
+    ("audio_file", "file", "file_name", "filename", "wav_filename", "path")
+    + ("text", "transcript", "sentence", "speaker_name", "speaker")
+)
+"""What columns are called: a line with two of these is a header."""
 _MIN_LISTED = 0.4
 """Share of the recordings in a folder that a formatter that searches it lists at least; half of VCTK's, for example."""
 _TABLES = (".csv", ".txt", ".tsv")
@@ -201,7 +206,15 @@ def _separator(cells: Sequence[str], layout: Layout) -> str | None:
 
 
 def _of_split(listing: Listing, layout: Layout, table: Table) -> list[Finding]:
-    if not table.rows or table.columns >= layout.least_columns:
+    if not table.rows:
+        return []
+    if table.header is None and len(_NAMES & {cell.strip().casefold() for cell in table.rows[0].cells}) > 1:
+        found = (
+            f"{listing.place}: line {table.rows[0].line} names columns, but the formatter {listing.formatter!r} reads "
+            "it as a recording."
+        )
+        return [Finding(found, "Remove that line, or choose the formatter that fits the file.")]
+    if table.columns >= layout.least_columns:
         return []
     separator = _SEPARATORS[layout.separator]
     found = (

@@ -7,6 +7,8 @@ import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+_ENDINGS = (".wav", ".flac", ".mp3", ".ogg", ".m4a")
+
 
 def why_missing(path: Path) -> str:
     r"""Return why a recording that does not exist has the wrong name, as far as its folder shows; else nothing.
@@ -22,7 +24,7 @@ def why_missing(path: Path) -> str:
     stripped = [part.strip() for part in path.parts]
     if stripped != list(path.parts) and os.path.exists(os.path.join(*stripped)):
         return "their names have spaces around them, those of the files do not"
-    if name.endswith(".wav") and Path(name[:-4]).suffix and os.path.exists(str(path)[:-4]):
+    if name.endswith(".wav") and Path(name[:-4]).suffix.lower() in _ENDINGS:
         return "the formatter appends '.wav' to names that have an ending"
     return _same_but_for(path) or _elsewhere(path)
 

@@ -94,6 +94,7 @@ CASES = {
     "beyond 1": Case(
         {"audio": failed("1 of 20", "7.wav", "[-1, 1]")}, replace_audio(7, lambda x: 40 * x, subtype="FLOAT")
     ),
+    "an empty text": Case({"metadata": failed("line 5 has no text")}, change_row(3, 1, "")),
     "another alphabet": Case(
         {"alphabet": failed("100.0%", "language 'ru'", "nothing of the text is left", "'а' (60)")},
         other_text("азбука как ни"),

@@ -141,6 +141,11 @@ ERRORS: Mapping[str, tuple[str | bytes, str, tuple[str, ...]]] = {
     "ljspeech, two columns": ("0|a\n1|b\n", "ljspeech", ("reads 3 columns", "line 1 has 2")),
     "ljspeech, tabs": (LJSPEECH.replace("|", "\t"), "ljspeech", ("reads 3 columns", "separated by tabs")),
     "common_voice, no speaker": (COMMON_VOICE + "\t0.wav\ttext\n", "common_voice", ("line 8 has no speaker", "client")),
+    "ljspeech, a header": (
+        "path|raw|text\n" + LJSPEECH,
+        "ljspeech",
+        ("line 1 names columns", "reads it as"),
+    ),
     "baker, a column more": ("0.wav|x\n1.wav|x|y\n2.wav|z\n", "baker", ("line 2 has 3 columns", "most lines have 2")),
     "libri_tts, a recording that is gone": ("1_2_3\tx\ty\n", "libri_tts", ("'1_2_3'", "listing ends there")),
     "custom_turkish, a recording that is gone": ("0|x\n9|x\n", "custom_turkish", ("1 of 2 recordings", "'9'")),
