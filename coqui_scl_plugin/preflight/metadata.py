@@ -21,10 +21,8 @@ MAX_LOST_SHARE = 0.01
 _EXAMINED = 20
 """Recordings that do not exist of which the reason is looked for."""
 _MAX_LINES = 5
-_NAMES = frozenset(
-    ("audio_file", "file", "file_name", "filename", "wav_filename", "path")
-    + ("text", "transcript", "sentence", "speaker_name", "speaker")
-)
+_FILES = ("audio_file", "file", "file_name", "filename", "wav_filename", "path")
+_NAMES = frozenset((*_FILES, "text", "transcript", "sentence", "speaker_name", "speaker"))
 """What columns are called: a line with two of these is a header."""
 _MIN_LISTED = 0.4
 """Share of the recordings in a folder that a formatter that searches it lists at least; half of VCTK's, for example."""

@@ -93,6 +93,11 @@ ERRORS: Mapping[str, tuple[str | bytes, str, tuple[str, ...]]] = {
         "coqui",
         ("5 rows, 3 are read", "line 3", "2 lines"),
     ),
+    "an unpaired quote after a paired one": (
+        row(1, '1.wav|a 7" disc|"b\n'),
+        "coqui",
+        ("6 rows, 2 are read", "line 3", "4 lines"),
+    ),
     "an unpaired quote before a long table": (
         row(1, f'1.wav|"{"x" * 140_000}|b\n'),
         "coqui",

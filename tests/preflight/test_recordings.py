@@ -144,6 +144,14 @@ def test_a_file_that_coqui_leaves_out_or_fails_on(name: str, tmp_path: Path) -> 
     assert audio.check_audio(run) == recordings.check_sample_rate(run) == []
 
 
+def test_a_file_that_this_user_may_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = run_with([write(tmp_path, "closed.wav")])
+    monkeypatch.setattr(headers.os, "access", lambda path, mode: "closed" not in path)
+    (finding,) = recordings.check_recordings(run)
+    assert "1 of 21 recordings may not be read by this user" in finding.found
+    assert "permissions" in finding.change
+
+
 def test_files_with_one_cause_are_one_finding(tmp_path: Path) -> None:
     files = [write(tmp_path, f"{take}.{ending}") for take, ending in enumerate(("ogg", "ogg", "aiff"))]
     (tmp_path / "x.wav").write_text("x")
