@@ -9,6 +9,7 @@ import torch
 from coqui_scl_plugin.consistency.build import build_consistency
 from coqui_scl_plugin.consistency.reach import ModuleReach
 from coqui_scl_plugin.consistency.term import SpeakerConsistency
+from coqui_scl_plugin.coqui.listing import list_datasets, warnings_of_coqui
 from coqui_scl_plugin.coqui.restored import read_restored, restore
 from coqui_scl_plugin.coqui.run_facts import (
     collect_facts,
@@ -25,6 +26,7 @@ from coqui_scl_plugin.freeze.report import FreezeReport
 from coqui_scl_plugin.preflight.checks import Stage, can_run, run_checks
 from coqui_scl_plugin.preflight.facts import ConfigFacts, DataFacts, Restored, RunFacts, TrainerFacts
 from coqui_scl_plugin.preflight.generator import measured_reach
+from coqui_scl_plugin.preflight.listing import Listing
 from coqui_scl_plugin.preflight.report import PreflightReport
 
 
@@ -57,6 +59,7 @@ class PreparedRun:
             config=config,
             written=written,
             names_stock_loss=names_stock_loss,
+            list_datasets=self._list_datasets,
             list_samples=lambda: self.samples,
             read_checkpoint=lambda: self._restored,
             load_encoders=lambda: self.consistency,
@@ -65,7 +68,11 @@ class PreparedRun:
     @functools.cached_property
     def samples(self) -> tuple[Samples, Samples]:
         """The training and the evaluation samples. Raises what Coqui raises."""
-        return list_samples(self.config)
+        with warnings_of_coqui():  # the check `metadata` reports them
+            return list_samples(self.config)
+
+    def _list_datasets(self) -> list[Listing]:
+        return list_datasets(self.config)
 
     @functools.cached_property
     def consistency(self) -> SpeakerConsistency | None:

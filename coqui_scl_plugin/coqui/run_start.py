@@ -11,6 +11,7 @@ from trainer import Trainer
 from coqui_scl_plugin.consistency.reach import reach_dicts, reach_table
 from coqui_scl_plugin.consistency.term import SpeakerConsistency
 from coqui_scl_plugin.coqui.distributed import is_main_process
+from coqui_scl_plugin.coqui.listing import list_datasets
 from coqui_scl_plugin.coqui.match_rows import describe
 from coqui_scl_plugin.coqui.parts import VitsParts
 from coqui_scl_plugin.coqui.restored import check_usable, read_restored
@@ -105,6 +106,7 @@ def _trainer_facts(parts: VitsParts, config: SclVitsConfig, trainer: Trainer) ->
     return TrainerFacts(
         config=config,
         optimizers=name_optimizers(trainer.optimizer),
+        list_datasets=lambda: [listing for listing in list_datasets(config) if listing.error is None],
         train_samples=trainer.train_samples,
         eval_samples=trainer.eval_samples,
         has_eval_loader=trainer.eval_loader is not None,

@@ -13,8 +13,11 @@ from TTS.tts.configs.shared_configs import BaseTTSConfig
 from TTS.tts.datasets import load_tts_samples
 from TTS.tts.models.vits import Vits
 
+from coqui_scl_plugin.coqui.listing import list_datasets
 from coqui_scl_plugin.coqui.vits_config import SclVitsConfig
-from coqui_scl_plugin.errors import ConfigError, EvaluationSetError
+from coqui_scl_plugin.errors import ConfigError, EvaluationSetError, PreflightError
+from coqui_scl_plugin.preflight.facts import ConfigFacts
+from coqui_scl_plugin.preflight.metadata import check_metadata
 from coqui_scl_plugin.utils.log_level import log_level
 from coqui_scl_plugin.utils.shown import shown
 
@@ -52,13 +55,16 @@ def _reading(config: SclVitsConfig) -> Iterator[None]:
         raise ConfigError(f"datasets = []: name at least one, e.g. {example}.")
     for index, dataset in enumerate(config.datasets):
         if not Path(dataset.path).is_dir():
-            raise ConfigError(f"datasets.{index}.path = {shown(dataset.path)}: there is no such folder.")
+            hint = " Coqui does not expand '~'." if str(dataset.path).startswith("~") else ""
+            raise ConfigError(f"datasets.{index}.path = {shown(dataset.path)}: there is no such folder.{hint}")
     try:
-        with log_level(logging.ERROR, "TTS"):
-            yield
-    except ConfigError:
-        raise
-    except (OSError, LookupError, AssertionError, ValueError, TypeError) as error:
+        yield
+    except Exception as error:
+        findings = check_metadata(ConfigFacts(config=config, list_datasets=lambda: list_datasets(config)))
+        if causes := [f"{finding.found} {finding.change}" for finding in findings if finding.is_error]:
+            raise ConfigError("\n".join(causes)) from error
+        if isinstance(error, ConfigError):
+            raise
         folders = ", ".join(str(Path(dataset.path) / dataset.meta_file_train) for dataset in config.datasets)
         raise ConfigError(
             f"datasets: no samples could be read from {folders}: {str(error).strip() or repr(error)}."
@@ -71,7 +77,8 @@ def _check_split(config: SclVitsConfig) -> None:
     for index, dataset in enumerate(config.datasets):
         if dataset.meta_file_val:
             continue
-        samples, _ = load_tts_samples(BaseTTSConfig(datasets=[dataset]), eval_split=False)
+        with log_level(logging.ERROR, "TTS"):  # what Coqui warns of is shown when all samples are listed
+            samples, _ = load_tts_samples(BaseTTSConfig(datasets=[dataset]), eval_split=False)
         speakers = {sample["speaker_name"] for sample in samples}
         wanted, spare = int(share if share > 1 else len(samples) * share), len(samples) - len(speakers)
         if share <= 1 and config.eval_split_max_size:
@@ -109,7 +116,15 @@ def dataset_that_fits(model: Vits, config: SclVitsConfig, samples: Sequence[Samp
         spread = samples[:: max(1, len(samples) // _MIN_SPREAD_SAMPLES)]
         return data_loader(model, config, spread, use_weighted_sampler=False).dataset
     except RuntimeError:  # No samples left
+        pass
+    try:
         return data_loader(model, config, samples, use_weighted_sampler=False).dataset
+    except RuntimeError as error:
+        raise PreflightError(
+            f"Coqui can use none of the {len(samples)} samples: {str(error).strip().rstrip('.')}. Their recordings "
+            "must be wav, flac or mp3 by name and content, and their lengths within min_audio_len, max_audio_len, "
+            "min_text_len and max_text_len."
+        ) from error
 
 
 def small_batch(model: Vits, config: SclVitsConfig, samples: Sequence[Sample]) -> dict[str, Any]:

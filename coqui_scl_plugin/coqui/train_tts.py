@@ -56,8 +56,10 @@ def train(arguments: Sequence[str]) -> None:
     setup_logger("TTS", level=logging.INFO, stream=sys.stdout, formatter=ConsoleFormatter())
     run = PreparedRun(config, parsed.restore_path, written=data, names_stock_loss=names_stock_loss(data))
     # before a run folder is made; if anything fails, all that coqui-scl preflight finds is found
-    if not run.check("config", "data").passed:
-        run.check("model", "speech").raise_failures()
+    checked = run.check("config", "data")
+    if not run.check("model").passed:
+        run.check("speech").raise_failures()
+    run.model.parts.checked = checked
     if data.get("model") == "vits":
         sys.stderr.write(f"{path}: a vits config, trained as {config.model}.\n")
     del parsed.skip
@@ -87,7 +89,6 @@ def _leave_to_coqui(model: Any, arguments: Sequence[str], skip: Sequence[str]) -
 
 def _train(args: TrainTTSArgs, run: PreparedRun) -> None:
     """Train as `TTS.bin.train_tts.main` does, with the samples, the model and the encoders of the checks."""
-    run.model.parts.checked = run.report
     train_samples, eval_samples = run.samples
     trainer = Trainer(
         args, run.model.config, run.config.output_path, model=run.model, train_samples=train_samples,

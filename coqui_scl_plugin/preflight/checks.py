@@ -8,14 +8,17 @@ from typing import Any, Literal, get_args
 
 from coqui_scl_plugin.errors import ConfigError, HoldoutError, SclError
 from coqui_scl_plugin.preflight import (
+    audio,
     encoders,
     environment,
     generator,
+    metadata,
     recordings,
     restored,
     settings,
     speakers,
     steps,
+    texts,
 )
 from coqui_scl_plugin.preflight.facts import ConfigFacts
 from coqui_scl_plugin.preflight.report import Finding, NotMeasuredError, PreflightReport, Result, result_of
@@ -36,6 +39,8 @@ class Check:
     stage: Stage = "model"
     needs: tuple[str, ...] = ()
     """Ids of earlier checks without which it cannot be run."""
+    explained_by: tuple[str, ...] = ()
+    """Ids of earlier checks that, if they failed, are the cause of what this one finds, which is then not reported."""
     can_be_skipped: bool = True
     """False for a step without which there is nothing more to check."""
 
@@ -45,11 +50,12 @@ class Check:
         return (self.run.__doc__ or "").strip().partition("\n")[0]
 
 
-def _step(id_: str, run: Callable[[Any], list[Finding]], stage: Stage, needs: tuple[str, ...] = ()) -> Check:
-    return Check(id_, run, stage, needs, can_be_skipped=False)
+def _step(id_: str, run: Callable[[Any], list[Finding]], stage: Stage, explained_by: tuple[str, ...] = ()) -> Check:
+    return Check(id_, run, stage, explained_by=explained_by, can_be_skipped=False)
 
 
-_BATCH = ("ffmpeg", "recordings", "d-vectors", "known-speakers")
+_BATCH = ("ffmpeg", "metadata", "recordings", "audio", "d-vectors", "known-speakers")
+_DROPPED = ("metadata",)
 
 CHECKS = (
     Check("ffmpeg", environment.check_ffmpeg, "config"),
@@ -57,20 +63,23 @@ CHECKS = (
     Check("weight", settings.check_weight, "config"),
     _step("checkpoint", steps.check_checkpoint, "config"),
     _step("encoders", steps.check_encoders, "config"),
-    _step("samples", steps.check_samples, "config"),
+    Check("metadata", metadata.check_metadata, "config"),
+    _step("samples", steps.check_samples, "config", explained_by=_DROPPED),
     Check("recordings", recordings.check_recordings, "data"),
+    Check("audio", audio.check_audio, "data"),
     Check("sample-rate", recordings.check_sample_rate, "data"),
     _step("model", steps.check_model, "data"),
     Check("stock-loss", settings.check_stock_loss),
     Check("segment-length", recordings.check_segment_length),
-    Check("speakers", speakers.check_speakers),
-    Check("d-vectors", speakers.check_d_vectors),
-    Check("known-speakers", speakers.check_known_speakers),
-    Check("evaluation-set", recordings.check_evaluation_set),
-    Check("test-sentences", speakers.check_test_sentences),
+    Check("speakers", speakers.check_speakers, explained_by=_DROPPED),
+    Check("d-vectors", speakers.check_d_vectors, explained_by=_DROPPED),
+    Check("known-speakers", speakers.check_known_speakers, explained_by=_DROPPED),
+    Check("evaluation-set", recordings.check_evaluation_set, explained_by=(*_DROPPED, "recordings")),
+    Check("alphabet", texts.check_alphabet, explained_by=_DROPPED),
+    Check("test-sentences", speakers.check_test_sentences, explained_by=_DROPPED),
     Check("discriminator", restored.check_discriminator),
     Check("restored-weights", restored.check_restored_weights),
-    Check("tables", restored.check_tables),
+    Check("tables", restored.check_tables, explained_by=_DROPPED),
     Check("restored-config", restored.check_restored_config),
     Check("optimizer-state", restored.check_optimizer_state),
     Check("trains", settings.check_trains),
@@ -78,11 +87,11 @@ CHECKS = (
     Check("policies", encoders.check_policies),
     Check("optimizers", encoders.check_optimizers),
     Check("eval-mode", encoders.check_eval_mode),
-    Check("references", encoders.check_references, "speech", needs=("recordings", "speakers")),
+    Check("references", encoders.check_references, "speech", needs=("metadata", "recordings", "audio", "speakers")),
     Check("target", settings.check_target, "speech", needs=("references",)),
-    Check("gradient", encoders.check_gradient, "speech", needs=(*_BATCH, "references")),
+    Check("gradient", encoders.check_gradient, "speech", needs=(*_BATCH, "references"), explained_by=("alphabet",)),
     Check("reach", generator.check_reach, "speech", needs=("gradient",)),
-    Check("holdout", encoders.check_holdout, "speech", needs=_BATCH),
+    Check("holdout", encoders.check_holdout, "speech", needs=_BATCH, explained_by=("alphabet",)),
 )
 """In the order in which they are run."""
 
@@ -136,7 +145,12 @@ def run_checks(
         if unmet := _unmet((*_STEP_BEFORE[stage], *check.needs), report):
             report.results.append(_not_run(check, f"It needs {', '.join(unmet)}."))
         else:
-            report.results += _results_of(check, facts, skip=check.can_be_skipped and check.id in skipped)
+            results = _results_of(check, facts, skip=check.can_be_skipped and check.id in skipped)
+            causes = _unmet(check.explained_by, report)
+            if causes and any(result.status in ("failed", "warning") for result in results):
+                unexplained = _not_run(check, f"It needs {', '.join(causes)}.")
+                results = [dataclasses.replace(unexplained, error=results[0].error)]
+            report.results += results
     report.results.sort(key=lambda result: IDS.index(result.id))
     return report
 

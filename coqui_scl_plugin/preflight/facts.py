@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from coqui_scl_plugin.consistency.gradient_probe import GradientProbe
 from coqui_scl_plugin.consistency.reach import ModuleReach
 from coqui_scl_plugin.consistency.term import SpeakerConsistency
+from coqui_scl_plugin.preflight.headers import Headers
+from coqui_scl_plugin.preflight.listing import Listing
 from coqui_scl_plugin.references.sources import ReferenceBatch
 
 Sample = Mapping[str, Any]
@@ -34,6 +36,26 @@ class Restored:
     """A part of the file whose checksum is wrong."""
 
 
+@dataclass(frozen=True)
+class Texts:
+    """The texts of one data set in one language, after the model's cleaner."""
+
+    dataset: str
+    language: str
+    count: int
+    """How many there are."""
+    characters: int
+    """Their characters that are not spaces."""
+    unknown: Mapping[str, int]
+    """How often each character occurs that the model's alphabet lacks, and that Coqui therefore drops."""
+    emptied: Sequence[str] = ()
+    """Names of recordings of whose text nothing is left."""
+    overlong: Sequence[str] = ()
+    """Names of recordings of which max_text_len accepts the characters and not the tokens."""
+    longest: int = 0
+    """The most tokens of a text."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class ConfigFacts:
     """The facts that are known before the data is read."""
@@ -46,6 +68,8 @@ class ConfigFacts:
     """Whether the config names Coqui's own model, with stock's own loss on."""
     step: int = 0
     """The first training step."""
+    list_datasets: Callable[[], Sequence[Listing]] = lambda: ()
+    """Lists what Coqui's formatters make of each metadata file, as it is before samples are split."""
     list_samples: Callable[[], object] = lambda: None
     """Lists the samples as Coqui does. Raises what Coqui raises."""
     load_encoders: Callable[[], object] = lambda: None
@@ -67,6 +91,8 @@ class DataFacts(ConfigFacts):
     """The term with its encoders; None where the section is off, or an encoder cannot be loaded."""
     restored: Restored | None = None
     """The checkpoint that the run starts from; None without one, or where it cannot be read."""
+    headers: Headers = field(default_factory=Headers)
+    """The headers of the recordings, each read once."""
     build_model: Callable[[], object] = lambda: None
     """Builds the model and its optimizers, and restores the checkpoint. Raises what Coqui raises."""
 
@@ -119,5 +145,7 @@ class RunFacts(TrainerFacts):
     """Embeds what references, prototypes and calibration need. Raises PreflightError if the data does not suffice."""
     probe_gradients: Callable[[], Mapping[str, Sequence[GradientProbe]]]
     """Probes the gradient of the loss through each training encoder, by alias."""
+    read_texts: Callable[[], Sequence[Texts]] = lambda: ()
+    """Reads the texts as the model will, by data set and language; none where they become phonemes."""
     measure_reach: Callable[[], Sequence[ModuleReach]]
     """Follows that gradient into each module of the generator; empty if none arrives at the waveform."""

@@ -1,19 +1,21 @@
-"""Checks of the recordings: files, sample rates, lengths, and the evaluation set."""
+"""Checks of the recordings as files: names, existence, endings, sample rates and lengths; and the evaluation set."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import soundfile
+from coqui_scl_plugin.errors import PreflightError
+from coqui_scl_plugin.preflight.facts import DataFacts, RunFacts, Sample
+from coqui_scl_plugin.preflight.headers import ENDINGS, Header, Problem
+from coqui_scl_plugin.preflight.metadata import MAX_LOST_SHARE, reasons_of
+from coqui_scl_plugin.preflight.report import Finding, agree, some, warning
 
-from coqui_scl_plugin.errors import ConfigError, PreflightError
-from coqui_scl_plugin.preflight.facts import RunFacts, Sample
-from coqui_scl_plugin.preflight.report import Finding, some, warning
-from coqui_scl_plugin.references.recordings import recordings_of
-
-_MAX_HEADERS = 500
-"""Recordings whose headers are read, evenly spread over the data set."""
 _MIN_SEGMENT_SECONDS = 0.1
+_MANY_LEFT_OUT = 0.5
+"""Of the samples to train on. min_audio_len and its like are there to leave some out."""
+_AFFECTED_BATCHES = 0.1
+"""Up to this share of the batches may be cut short or padded by short recordings without a warning."""
 
 
 def shared_names(samples: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -35,7 +37,7 @@ def check_names(samples: Sequence[Mapping[str, Any]]) -> None:
         raise PreflightError(f"{sentence} {_OWN_NAMES}")
 
 
-def check_recordings(facts: RunFacts) -> list[Finding]:
+def check_recordings(facts: DataFacts) -> list[Finding]:
     """Recordings are listed where they are needed, exist, can be read and used, and have unique names."""
     consistency = facts.consistency
     if consistency is not None and consistency.needs_recordings and facts.train_samples is None:
@@ -48,70 +50,111 @@ def check_recordings(facts: RunFacts) -> list[Finding]:
             )
         ]
     shared = [Finding(sentence, _OWN_NAMES) for sentence in shared_names(facts.all_samples)]
-    return shared + _unusable(facts)
+    return [*shared, *_unusable(facts), *_left_out_by_length(facts)]
 
 
-def _unusable(facts: RunFacts) -> list[Finding]:
-    """Find recordings that do not exist or cannot be read, and a data set that Coqui would skip as a whole."""
-    findings, samples = [], facts.train_samples
-    wanted = facts.consistency is not None and facts.consistency.uses_recordings  # else Coqui skips them
-    gone = {str(s["audio_file"]) for s in facts.all_samples if not Path(s["audio_file"]).is_file()}
-    if gone:
-        found = f"{len(gone)} recordings of the data set do not exist: {some(gone)}."
-        findings.append(Finding(found, "Correct the list of samples, or its paths.", is_error=wanted))
-    broken = {str(s["audio_file"]) for s in _spread(facts.all_samples) if not _is_audio(s)} - gone
-    if broken:
-        found = f"{len(broken)} of the inspected recordings are empty or are not readable audio: {some(broken)}."
-        findings.append(Finding(found, "Repair or remove them.", is_error=wanted))
-    if samples is not None and not samples:
+_PROBLEMS: Mapping[Problem, tuple[str, str]] = {
+    "gone": ("do not exist", "Correct the list of samples, or its paths."),
+    "folder": ("do not name a file, but a folder or a device", "Name files."),
+    "unreadable": ("may not be read by this user", "Change their permissions."),
+    "no audio": ("are not readable audio", "Repair or remove them."),
+    "empty": ("are empty", "Record them again, or remove them."),
+    "ending": (
+        "have an ending that Coqui leaves out of the training ({endings}; by the name's ending, it reads "
+        f"{', '.join(ENDINGS)})",
+        "Convert them, e.g. with ffmpeg -i IN OUT.wav, and name the new files in the metadata.",
+    ),
+}
+
+
+def by_cause(headers: Iterable[Header], total: int, what: str) -> str:
+    """Say how many of the recordings have a defect, and name the first of them."""
+    paths = [header.path for header in headers]
+    return f"{len(paths)} of {total} recordings {agree(len(paths), what)}: {some(paths)}"
+
+
+def _unusable(facts: DataFacts) -> list[Finding]:
+    """Find recordings that Coqui cannot use, by cause, in one finding for errors and one for warnings."""
+    headers = facts.headers.once(facts.all_samples)
+    by_problem: dict[Problem, list[Header]] = defaultdict(list)
+    for header in headers:
+        if header.problem:
+            by_problem[header.problem].append(header)
+    lost = sum(map(len, by_problem.values()))
+    findings = []
+    for problem, (what, change) in _PROBLEMS.items():
+        if not (concerned := by_problem[problem]):
+            continue
+        reasons = reasons_of(Path(header.path) for header in concerned) if problem == "gone" else ""
+        endings = ", ".join(sorted({header.ending for header in concerned}))
+        found = f"{by_cause(concerned, len(headers), what.format(endings=endings))}{reasons}."
+        findings.append(Finding(found, change, is_error=_stops(facts, lost, len(headers))))
+    if facts.train_samples is not None and not facts.train_samples:
         findings.append(Finding("There is no recording to train on.", "Add recordings, or lower eval_split_size."))
-    headers = list(_headers(samples or ()))
-    if headers and not any(_fits(facts, sample, round(length * rate)) for sample, rate, length in headers):
-        found = f"None of the {len(headers)} samples to train on that were inspected has an accepted length."
-        change = "Set min_audio_len, max_audio_len (in samples), min_text_len and max_text_len to what the data has."
-        findings.append(Finding(found, change))
     return findings
 
 
-def _is_audio(sample: Sample) -> bool:
-    try:
-        return recordings_of([sample])[0].seconds > 0.0
-    except ConfigError:
-        return False
+def _stops(facts: DataFacts, lost: int, total: int) -> bool:
+    """Tell whether recordings that cannot be used stop a run: with the loss on, all but a few; else Coqui skips them.
+
+    References of the whole recording cannot do without any of them.
+    """
+    if lost == total:
+        return True
+    loss = facts.consistency
+    return loss is not None and (loss.uses_recordings or lost > MAX_LOST_SHARE * total)
 
 
-def _fits(facts: RunFacts, sample: Sample, frames: int) -> bool:
+def _usable(facts: DataFacts, samples: Iterable[Sample]) -> list[tuple[Sample, Header]]:
+    """Return the samples that Coqui can read, with their headers."""
+    kept = list(samples)
+    return [(sample, header) for sample, header in zip(kept, facts.headers.of(kept), strict=True) if not header.problem]
+
+
+def _left_out_by_length(facts: DataFacts) -> list[Finding]:
+    """Find that the limits of the config leave out most of what is trained on."""
+    usable = _usable(facts, facts.train_samples or ())
+    out = [(sample, header) for sample, header in usable if not _fits(facts, sample, header.frames)]
+    if not usable or len(out) < _MANY_LEFT_OUT * len(usable):
+        return []
+    change = "Set min_audio_len, max_audio_len (in samples), min_text_len and max_text_len to what the data has"
+    frames, texts = [header.frames for _, header in usable], [len(sample["text"]) for sample, _ in usable]
+    has = (
+        f": recordings of {min(frames)} to {max(frames)} samples, and texts of {min(texts)} to {max(texts)} characters."
+    )
+    if len(out) == len(usable):
+        return [Finding(f"None of the {len(usable)} samples to train on has an accepted length.", change + has)]
+    found = (
+        f"{len(out)} of the {len(usable)} samples to train on are left out for the length of their recording or text: "
+        f"{some(header.path for _, header in out)}."
+    )
+    return [warning(found, change + has)]
+
+
+def _fits(facts: DataFacts, sample: Sample, frames: int) -> bool:
     """Tell whether Coqui accepts a sample of this length."""
     config = facts.config
     fits = config.min_audio_len <= frames <= config.max_audio_len
     return bool(fits and config.min_text_len <= len(sample["text"]) <= config.max_text_len)
 
 
-def _spread(samples: Sequence[Sample]) -> Sequence[Sample]:
-    """Return up to about `_MAX_HEADERS` of the samples."""
-    return samples[:: max(1, len(samples) // _MAX_HEADERS)]
-
-
-def _headers(samples: Sequence[Sample]) -> Iterator[tuple[Sample, int, float]]:
-    """Yield sample, rate in Hz and seconds of up to `_MAX_HEADERS` recordings whose header soundfile can read."""
-    for sample in _spread(samples):
-        try:
-            info = soundfile.info(sample["audio_file"])
-        except soundfile.SoundFileError:  # another format, or broken, which the data loader will say
-            continue
-        yield sample, int(info.samplerate), float(info.duration)
-
-
-def check_sample_rate(facts: RunFacts) -> list[Finding]:
+def check_sample_rate(facts: DataFacts) -> list[Finding]:
     """Recordings have the sample rate of the config, and no encoder expects a higher rate than the model's."""
     rate, findings = facts.config.audio.sample_rate, []
-    wrong = {str(sample["audio_file"]): own for sample, own, _ in _headers(facts.all_samples) if own != rate}
+    headers = [header for header in facts.headers.once(facts.all_samples) if header.rate]
+    wrong: dict[int, list[str]] = defaultdict(list)
+    for header in headers:
+        if header.rate != rate:
+            wrong[header.rate].append(header.path)
     if wrong:
-        file, own = next(iter(wrong.items()))
+        listed = "; ".join(
+            f"{len(files)} {agree(len(files), 'have')} {own} Hz: {some(files)}" for own, files in sorted(wrong.items())
+        )
         findings.append(
             Finding(
-                f"audio.sample_rate = {rate}, but {len(wrong)} of the inspected recordings have another rate: {file} "
-                f"has {own} Hz. Coqui does not resample: they would play too fast or too slow, also for the encoders.",
+                f"audio.sample_rate = {rate}, but {sum(map(len, wrong.values()))} of {len(headers)} recordings have "
+                f"another rate ({listed}). Coqui does not resample: they would play too fast or too slow, also for the "
+                "encoders.",
                 "Resample them (python -m TTS.bin.resample), or set audio.sample_rate.",
             )
         )
@@ -141,30 +184,39 @@ def check_segment_length(facts: RunFacts) -> list[Finding]:
                 f"Raise {key} to at least {_MIN_SEGMENT_SECONDS} s, or set scl.window.seconds to 2.",
             )
         )
-    lengths = [
-        (str(sample["audio_file"]), length)
-        for sample, rate, length in _headers(facts.train_samples or ())
-        if _fits(facts, sample, round(length * rate))
+    fitting = [
+        header for sample, header in _usable(facts, facts.train_samples or ()) if _fits(facts, sample, header.frames)
     ]
-    if below := [file for file, length in lengths if length < window]:
-        findings.append(
-            warning(
-                f"{len(below)} of the inspected recordings are shorter than scl.window.seconds = {window:g}; in a "
-                f"batch with one of them, the loss hears all items for only as long: {some(below)}.",
-                f"Exclude them (min_audio_len = {round(window * facts.config.audio.sample_rate)}), or shorten the "
-                "window.",
-            )
+    for length, what in (
+        (
+            window,
+            f"scl.window.seconds = {window:g}; in a batch with one of them, the loss hears all items for only as long",
+        ),
+        (seconds, f"a slice of {seconds:.2f} s, and are padded with zeros"),
+    ):
+        short = [header.path for header in fitting if header.seconds < length]
+        if (share := _affected_batches(facts, len(short), len(fitting))) <= _AFFECTED_BATCHES:
+            continue
+        least = f"min_audio_len = {round(length * facts.config.audio.sample_rate)}"
+        change = f"Exclude them ({least}), or shorten the window." if length == window else f"Exclude them: {least}."
+        found = (
+            f"{len(short)} of {len(fitting)} recordings, in about {share:.0%} of the batches, are shorter than {what}"
         )
-    short = [file for file, length in lengths if length < seconds]
-    if short:
-        findings.append(
-            warning(
-                f"{len(short)} of the inspected recordings are shorter than a slice of {seconds:.2f} s, and are padded "
-                f"with zeros: {some(short)}.",
-                f"Exclude them: min_audio_len = {round(seconds * facts.config.audio.sample_rate)}.",
-            )
-        )
+        findings.append(warning(f"{found}: {some(short)}.", change))
     return findings
+
+
+def _affected_batches(facts: DataFacts, short: int, total: int) -> float:
+    """Estimate the share of batches with a short recording: Coqui sorts by length, and shuffles within groups."""
+    if not short:
+        return 0.0
+    size = max(1, facts.config.batch_size)
+    group = size * max(1, facts.config.batch_group_size)
+    if group <= size:
+        return min(1.0, -(-short // size) / -(-total // size))
+    whole, rest = divmod(short, group)
+    within = 1.0 - (1.0 - rest / group) ** size
+    return min(1.0, (whole + within) * group / total)
 
 
 def check_evaluation_set(facts: RunFacts) -> list[Finding]:
@@ -179,8 +231,7 @@ def check_evaluation_set(facts: RunFacts) -> list[Finding]:
     try:
         batches = facts.count_eval_batches()
     except RuntimeError as error:  # Coqui: `No samples left`
-        found = f"None of the {len(facts.eval_samples)} samples to evaluate with can be used: {error}"
-        return [Finding(found, f"{change} Their lengths must be within min_audio_len and max_audio_len.")]
+        return [_nothing_to_evaluate_with(facts, error, change)]
     except AssertionError as error:  # Coqui's sampler, of a speaker that it was given a multiplier for
         found = f"Coqui's weighted sampler fails on the {len(facts.eval_samples)} samples to evaluate with: {error}."
         return [Finding(found, "Set weighted_sampler_multipliers only for values that occur in both sets.")]
@@ -191,3 +242,22 @@ def check_evaluation_set(facts: RunFacts) -> list[Finding]:
         )
         return [Finding(found, change)]
     return []
+
+
+def _nothing_to_evaluate_with(facts: RunFacts, error: Exception, change: str) -> Finding:
+    """Say why Coqui can use none of the samples to evaluate with."""
+    samples = facts.eval_samples or ()
+    found = f"None of the {len(samples)} samples to evaluate with can be used: "
+    if not _usable(facts, samples):
+        return Finding(f"{found}they {_problems_of(facts, samples)}.", change)
+    return Finding(
+        f"{found}{str(error).strip().rstrip('.')}.",
+        f"{change} Their lengths must be within min_audio_len and max_audio_len.",
+    )
+
+
+def _problems_of(facts: RunFacts, samples: Iterable[Sample]) -> str:
+    """Say, of samples none of which can be used, why."""
+    headers = facts.headers.of(samples)
+    endings = ", ".join(sorted({header.ending for header in headers}))
+    return " or ".join(_PROBLEMS[key][0].format(endings=endings) for key in sorted({h.problem for h in headers}))

@@ -14,6 +14,7 @@ from coqui_scl_plugin.utils.atomic import replacing
 
 FILE_NAME = "preflight.json"
 _MAX_LISTED_NAMES = 5
+_MAX_SHOWN = 100
 
 Status = Literal["passed", "warning", "failed", "skipped", "not run"]
 
@@ -35,7 +36,40 @@ def some(names: Iterable[str]) -> str:
     """
     ordered = sorted(names)
     more = f" and {len(ordered) - _MAX_LISTED_NAMES} more" if len(ordered) > _MAX_LISTED_NAMES else ""
-    return ", ".join(map(repr, ordered[:_MAX_LISTED_NAMES])) + more
+    return ", ".join(map(shown, ordered[:_MAX_LISTED_NAMES])) + more
+
+
+_ONE_OF_SEVERAL = {"do": "does", "are": "is", "have": "has", "end": "ends", "hold": "holds"}
+
+
+def agree(count: int, phrase: str) -> str:
+    """Return a phrase that begins with a verb, in the singular if it is about one thing.
+
+    >>> agree(1, "are empty"), agree(2, "are empty"), agree(1, "cannot be read")
+    ('is empty', 'are empty', 'cannot be read')
+    """
+    verb, space, rest = phrase.partition(" ")
+    return f"{_ONE_OF_SEVERAL.get(verb, verb) if count == 1 else verb}{space}{rest}"
+
+
+def number(count: int, noun: str) -> str:
+    """Return a number with its noun.
+
+    >>> number(1, "line"), number(0, "line")
+    ('1 line', '0 lines')
+    """
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def shown(value: str, *, quoted: bool = True, limit: int = _MAX_SHOWN) -> str:
+    """Return a value as messages show it: its repr, without the middle of long ones.
+
+    >>> shown("a"), len(shown("a" * 999))
+    ("'a'", 100)
+    """
+    text = repr(value) if quoted else value
+    half = limit // 2
+    return text if len(text) <= limit else f"{text[: half - 2]} … {text[1 - half :]}"
 
 
 class NotMeasuredError(Exception):
@@ -100,13 +134,14 @@ class PreflightReport:
 
     @property
     def errors(self) -> list[Exception]:
-        """The errors that checks ended with."""
+        """The errors that checks ended with, also of checks whose findings an earlier one explains."""
         return [result.error for result in self.results if result.error is not None]
 
     @property
     def exit_status(self) -> int:
         """The exit status of a command: 0 if the run may start, 2 if the config or a file cannot be used, else 1."""
-        return max((getattr(result.error, "exit_status", 1) for result in self.of("failed")), default=0)
+        statuses = [1, *(getattr(error, "exit_status", 1) for error in self.errors)]
+        return 0 if self.passed else max(statuses)
 
     @property
     def passed(self) -> bool:

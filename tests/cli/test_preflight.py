@@ -86,7 +86,7 @@ SILENT = {
     "sound, with centroids of many speakers": Case(
         data("many.csv") | scl(loss={"name": "angular_margin", "params": {"prototypes": "centroid"}})
     ),
-    "sound, with recordings of another table to evaluate with": Case(data(meta_file_val="one_speaker.csv")),
+    "sound, with recordings of another table to evaluate with": Case(data(meta_file_val="apart.csv")),
     "sound, with another encoder held out": Case(scl("ge2e", holdout=[{"name": "dvector"}])),
     "sound, with speech of another utterance": Case(data("many.csv") | scl(reference={"source": "cross_utterance"})),
     "sound, lopsided but sampled by speaker": Case(
@@ -268,14 +268,12 @@ DEFECTS = {
         {"eval_split_size": 0.01}, {"evaluation-set": failed("eval_split_size = 0.01", "would be empty", "0.056")}
     ),
     "nothing to evaluate with": Case(
-        data(meta_file_val="gone.csv"), {"evaluation-set": failed("evaluation set is empty", "meta_file_val")}
+        data(meta_file_val="gone.csv"),
+        {"metadata": failed("datasets.0.meta_file_val", "gone.csv", "None of the 2 recordings exists", "'gone/0.wav'")},
     ),
     "nothing that is long enough": Case(
         {"min_audio_len": 160_000},
-        {
-            "evaluation-set": failed("None of the 3 samples", "min_audio_len"),
-            "recordings": failed("None of the 15 samples to train on", "min_audio_len"),
-        },
+        {"recordings": failed("None of the 15 samples to train on", "min_audio_len", "16000 to 17600 samples")},
     ),
     "nothing that is long enough to evaluate with": Case(
         data(meta_file_val="fifteen.csv") | {"min_audio_len": 8_000},
@@ -291,25 +289,17 @@ DEFECTS = {
         {"evaluation-set": failed("3 samples", "one batch", "weighted sampler")},
     ),
     "a multiplier for a speaker that is not evaluated with": Case(
-        data(meta_file_val="one_speaker.csv")
-        | WEIGHTED
-        | {"weighted_sampler_multipliers": {"speaker_name": {"b": 2.0}}},
+        data(meta_file_val="apart.csv") | WEIGHTED | {"weighted_sampler_multipliers": {"speaker_name": {"b": 2.0}}},
         {"evaluation-set": failed("weighted sampler fails", "b not in ['a']", "weighted_sampler_multipliers")},
     ),
     "recordings that are gone": Case(
         data("ljspeech_gone.csv", formatter="ljspeech") | {"args": {"use_speaker_embedding": False}},
-        {
-            "recordings": failed("gone.wav", "do not exist"),
-            "evaluation-set": failed("None of the 3 samples"),
-        },
+        {"recordings": failed("1 of 1 recordings", "gone.wav", "does not exist")},
     ),
     "recordings to evaluate with that are gone": Case(
         data("ljspeech.csv", formatter="ljspeech", meta_file_val="ljspeech_gone.csv")
         | {"args": {"use_speaker_embedding": False}},
-        {
-            "recordings": failed("gone.wav", "do not exist"),
-            "evaluation-set": failed("None of the 6 samples"),
-        },
+        {"recordings": failed("1 of 7 recordings", "gone.wav", "does not exist")},
     ),
     "a recording that is no audio": Case(
         data("broken.csv"), {"recordings": failed("broken/0.wav", "not readable audio")}
@@ -332,7 +322,8 @@ DEFECTS = {
         data("two_of_three.csv") | scl(loss=MARGIN), {"speakers": warned("by 'a'", "21% of the batches")}
     ),
     "recordings of two rates": Case(
-        data("two_rates.csv"), {"sample-rate": failed("16000", "fast/0.wav has 22050 Hz", "TTS.bin.resample")}
+        data("two_rates.csv"),
+        {"sample-rate": failed("16000", "1 of 19 recordings", "1 has 22050 Hz", "fast/0.wav", "TTS.bin.resample")},
     ),
     "short recordings": Case(data("short.csv"), {"segment-length": warned("short/0.wav", "min_audio_len = 4096")}),
     "recordings shorter than the window": Case(
@@ -368,7 +359,7 @@ DEFECTS = {
         {"recordings": failed("share the name 'toy#", "dataset_name")},
     ),
     "names of speakers with a space": Case(
-        data("spaced.csv"), {"known-speakers": failed("3 of 3 speakers", "Nearest to 'a ': 'a'", "spelled")}
+        data("spaced.csv"), {"metadata": failed("3 names of speakers", "spaces or line ends", "'a '", "lines 2, 3, 4")}
     ),
     "test sentences of an unknown speaker": Case(
         {"test_sentences": [[SENTENCE, "a"], [SENTENCE, "A"]], "test_delay_epochs": 0},

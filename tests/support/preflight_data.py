@@ -28,7 +28,10 @@ def write_speech(folder: Path) -> None:
     for file, speaker in many:
         _write(folder / file, 1.0, seed=zlib.crc32(speaker.encode()))
     _write(folder / "fast" / "0.wav", 1.0, seed=1, rate=22_050)
-    _write(folder / "short" / "0.wav", 0.15, seed=1)
+    for take in range(2):
+        _write(folder / "short" / f"{take}.wav", 0.15, seed=1)
+    for take in range(6):
+        _write(folder / "apart" / f"{take}.wav", 1.0 + 0.02 * take, seed=ord("a"))
     (folder / "broken").mkdir()
     (folder / "broken" / "0.wav").write_bytes(b"no audio")
 
@@ -37,6 +40,7 @@ def write_speech(folder: Path) -> None:
         "metadata": rows,
         "many": many,
         "one_speaker": [row for row in rows if row[1] == "a"],
+        "apart": [(f"apart/{take}.wav", "a") for take in range(6)],
         "lopsided": [(f"a/{take % 6}.wav", "a") for take in range(99)] + [("b/0.wav", "b")],
         "two_of_three": [(f"a/{take}.wav", "a") for take in range(6)] + [(f"b/{take}.wav", "b") for take in range(3)],
         "prefixed": [(file, f"VCTK_{speaker}") for file, speaker in rows],
@@ -44,7 +48,7 @@ def write_speech(folder: Path) -> None:
         "gone": [("gone/0.wav", "a"), ("gone/1.wav", "b")],
         "two_rates": [*rows, ("fast/0.wav", "a")],
         "short": [*rows, ("short/0.wav", "a")],
-        "fifteen": [("short/0.wav", "a"), ("short/0.wav", "b")],
+        "fifteen": [("short/0.wav", "a"), ("short/1.wav", "b")],
         "broken": [*rows, ("broken/0.wav", "a")],
     }
     for name, table in tables.items():
