@@ -10,6 +10,7 @@ from trainer.generic_utils import set_partial_state_dict
 from coqui_scl_plugin.consistency.build import build_consistency
 from coqui_scl_plugin.consistency.reach import ModuleReach
 from coqui_scl_plugin.consistency.term import SpeakerConsistency
+from coqui_scl_plugin.coqui.config_facts import coqui_tools
 from coqui_scl_plugin.coqui.run_facts import (
     collect_facts,
     few_samples_alone,
@@ -58,6 +59,7 @@ class PreparedRun:
         self._config_facts = ConfigFacts(
             config=config,
             written=written,
+            coqui=coqui_tools(),
             names_stock_loss=names_stock_loss,
             list_samples=lambda: self.samples,
             read_checkpoint=lambda: self._restored,

@@ -12,6 +12,7 @@ from TTS.config import read_json_with_comments
 
 from coqui_scl_plugin.coqui.vits_config import SclVitsConfig
 from coqui_scl_plugin.errors import ConfigError
+from coqui_scl_plugin.preflight.config_types import fit
 
 
 def read_config(path: str) -> dict[str, Any]:
@@ -54,7 +55,9 @@ def names_stock_loss(data: Mapping[str, Any]) -> bool:
 def resolved_config(data: Mapping[str, Any], overrides: Sequence[str]) -> SclVitsConfig:
     """Return the config with overrides applied, and a stock config with the section it implies. Raises ConfigError."""
     config = SclVitsConfig()
-    config.from_dict({**data, "model": "scl_vits"})
+    # values of a wrong type are left out, for the check `values` names each; Coqpit would lose a whole section
+    kept, _ = fit(data, config)
+    config.from_dict({**kept, "model": "scl_vits"})
     if unknown := config.parse_known_args(list(overrides), relaxed_parser=True):
         raise ConfigError(f"{unknown[0]}: unknown option. To override a value of the config, write --coqpit.KEY VALUE.")
     return config

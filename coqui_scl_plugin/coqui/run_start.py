@@ -9,6 +9,7 @@ from trainer import Trainer
 
 from coqui_scl_plugin.consistency.reach import reach_dicts, reach_table
 from coqui_scl_plugin.consistency.term import SpeakerConsistency
+from coqui_scl_plugin.coqui.config_facts import coqui_tools
 from coqui_scl_plugin.coqui.distributed import is_main_process
 from coqui_scl_plugin.coqui.parts import VitsParts
 from coqui_scl_plugin.coqui.run_facts import (
@@ -73,6 +74,7 @@ def _config_of(parts: VitsParts, trainer: Trainer) -> SclVitsConfig:
 def _trainer_facts(config: SclVitsConfig, trainer: Trainer) -> TrainerFacts:
     return TrainerFacts(
         config=config,
+        coqui=coqui_tools(),
         optimizers=name_optimizers(trainer.optimizer),
         train_samples=trainer.train_samples,
         eval_samples=trainer.eval_samples,

@@ -7,7 +7,22 @@ from typing import Any, Literal, get_args
 
 from coqui_scl_plugin.consistency.gradient_probe import describe_error
 from coqui_scl_plugin.errors import ConfigError, SclError
-from coqui_scl_plugin.preflight import encoders, environment, generator, recordings, settings, speakers, steps
+from coqui_scl_plugin.preflight import (
+    architecture,
+    conditioning,
+    config_keys,
+    config_values,
+    encoders,
+    environment,
+    files,
+    generator,
+    recordings,
+    sampler,
+    settings,
+    speakers,
+    steps,
+    text,
+)
 from coqui_scl_plugin.preflight.facts import ConfigFacts
 from coqui_scl_plugin.preflight.report import Finding, NotMeasuredError, PreflightReport, Result, result_of
 from coqui_scl_plugin.utils.suggest import did_you_mean
@@ -40,24 +55,34 @@ def _step(id_: str, run: Callable[[Any], list[Finding]], stage: Stage, needs: tu
     return Check(id_, run, stage, needs, can_be_skipped=False)
 
 
+_MODEL = ("values", "architecture", "files", "text", "languages", "conditioning")
 _BATCH = ("ffmpeg", "recordings", "d-vectors", "known-speakers")
 
 CHECKS = (
     Check("ffmpeg", environment.check_ffmpeg, "config"),
     Check("versions", environment.check_versions, "config"),
-    Check("weight", settings.check_weight, "config"),
+    Check("values", config_values.check_values, "config"),
+    Check("keys", config_keys.check_keys, "config"),
+    Check("twin-keys", config_keys.check_twin_keys, "config"),
+    Check("architecture", architecture.check_architecture, "config", needs=("values",)),
+    Check("files", files.check_files, "config", needs=("values",)),
+    Check("text", text.check_text, "config", needs=("values",)),
+    Check("languages", conditioning.check_languages, "config", needs=("values", "files")),
+    Check("weight", settings.check_weight, "config", needs=("values",)),
     _step("checkpoint", steps.check_checkpoint, "config"),
     _step("encoders", steps.check_encoders, "config"),
-    _step("samples", steps.check_samples, "config"),
+    _step("samples", steps.check_samples, "config", needs=("values",)),
     Check("recordings", recordings.check_recordings, "data"),
     Check("sample-rate", recordings.check_sample_rate, "data"),
-    _step("model", steps.check_model, "data"),
+    Check("conditioning", conditioning.check_conditioning, "data", needs=("values",)),
+    Check("sampler", sampler.check_sampler, "data", needs=("values",)),
+    _step("model", steps.check_model, "data", needs=_MODEL),
     Check("stock-loss", settings.check_stock_loss),
     Check("segment-length", recordings.check_segment_length),
     Check("speakers", speakers.check_speakers),
     Check("d-vectors", speakers.check_d_vectors),
     Check("known-speakers", speakers.check_known_speakers),
-    Check("evaluation-set", recordings.check_evaluation_set),
+    Check("evaluation-set", recordings.check_evaluation_set, needs=("sampler",)),
     Check("test-sentences", speakers.check_test_sentences),
     Check("discriminator", settings.check_discriminator),
     Check("restored-weights", settings.check_restored_weights),

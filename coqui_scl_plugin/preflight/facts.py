@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from coqui_scl_plugin.consistency.gradient_probe import GradientProbe
 from coqui_scl_plugin.consistency.reach import ModuleReach
 from coqui_scl_plugin.consistency.term import SpeakerConsistency
+from coqui_scl_plugin.preflight.coqui_tools import CoquiTools
 from coqui_scl_plugin.references.sources import ReferenceBatch
 
 Sample = Mapping[str, Any]
@@ -38,6 +39,8 @@ class ConfigFacts:
     """Whether the config names Coqui's own model, with stock's own loss on."""
     step: int = 0
     """The first training step."""
+    coqui: CoquiTools | None = None
+    """What checks ask of Coqui; None where they are not to ask."""
     list_samples: Callable[[], object] = lambda: None
     """Lists the samples as Coqui does. Raises what Coqui raises."""
     load_encoders: Callable[[], object] = lambda: None
