@@ -18,6 +18,7 @@ from coqui_scl_plugin.preflight import (
     generator,
     recordings,
     sampler,
+    sentences,
     settings,
     speakers,
     steps,
@@ -55,8 +56,8 @@ def _step(id_: str, run: Callable[[Any], list[Finding]], stage: Stage, needs: tu
     return Check(id_, run, stage, needs, can_be_skipped=False)
 
 
-_MODEL = ("values", "architecture", "files", "text", "languages", "conditioning")
-_BATCH = ("ffmpeg", "recordings", "d-vectors", "known-speakers")
+_MODEL = ("values", "architecture", "files", "text")
+_BATCH = ("ffmpeg", "recordings", "conditioning", "languages", "d-vectors", "known-speakers")
 
 CHECKS = (
     Check("ffmpeg", environment.check_ffmpeg, "config"),
@@ -80,10 +81,10 @@ CHECKS = (
     Check("stock-loss", settings.check_stock_loss),
     Check("segment-length", recordings.check_segment_length),
     Check("speakers", speakers.check_speakers),
-    Check("d-vectors", speakers.check_d_vectors),
-    Check("known-speakers", speakers.check_known_speakers),
+    Check("d-vectors", speakers.check_d_vectors, needs=("conditioning",)),
+    Check("known-speakers", speakers.check_known_speakers, needs=("conditioning",)),
     Check("evaluation-set", recordings.check_evaluation_set, needs=("sampler",)),
-    Check("test-sentences", speakers.check_test_sentences),
+    Check("test-sentences", sentences.check_test_sentences, needs=("conditioning",)),
     Check("discriminator", settings.check_discriminator),
     Check("restored-weights", settings.check_restored_weights),
     Check("optimizer-state", settings.check_optimizer_state),

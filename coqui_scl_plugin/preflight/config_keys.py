@@ -116,9 +116,8 @@ def _unknown_in(kind: str, path: str, section: Any, known: Mapping[str, list[str
         elif name not in known[kind] and name not in _WRITTEN_BY_COQUI and not name.startswith(("_", "//", "#")):
             if kind == "" and name in known[f"{_ARGS}."] and _same_in_args(section, name):
                 continue
-            yield warning(
-                f"{path}{shown(name)}: Coqui has no such key and ignores it.", _advice(kind, path, name, known)
-            )
+            found = f"{path}{shown(name)[1:-1]}: Coqui has no such key and ignores it."
+            yield warning(found, _advice(kind, path, name, known))
 
 
 def _same_in_args(written: Mapping[Any, Any], name: str) -> bool:

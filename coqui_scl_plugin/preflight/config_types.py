@@ -79,6 +79,8 @@ def _fit_section(path: str, values: Any, section: Any, found: list[Misfit]) -> d
     kept, fields = dict(as_mapping(values)), fields_by_name(section)
     for name in fields.keys() & kept.keys():
         key, default = f"{path}{name}", _default_of(fields[name])
+        if key in _NOT_TYPED and isinstance(kept[name], str) and kept[name] == _MISSING:
+            kept[name] = _fit_value(key, kept[name], fields[name].type, default, found)
         is_null = kept[name] is None and (key in _NULLABLE or default is None or default is False or default == "")
         if key not in _NOT_TYPED and not is_null:
             kept[name] = _fit_value(key, kept[name], fields[name].type, default, found)

@@ -45,9 +45,9 @@ def _cleaner(config: Any, coqui: CoquiTools) -> Iterator[Finding]:
 def _phonemes(config: Any, coqui: CoquiTools) -> Iterator[Finding]:
     if not config.phoneme_cache_path:
         found = (
-            f"phoneme_cache_path = {shown(config.phoneme_cache_path)}: with use_phonemes, Coqui needs a folder in it."
+            f"phoneme_cache_path = {shown(config.phoneme_cache_path)}: phoneme_cache_path is needed with use_phonemes."
         )
-        yield Finding(found, 'Name one that it may make, e.g. "phoneme_cache".')
+        yield Finding(found, 'Name a folder that Coqui may make, e.g. "phoneme_cache".')
     known = coqui.phonemizers()
     if config.phonemizer == _MULTI:
         for index, dataset in enumerate(config.datasets):
@@ -58,15 +58,15 @@ def _phonemes(config: Any, coqui: CoquiTools) -> Iterator[Finding]:
                 )
                 yield Finding(found, "Set it, for example to en-us.")
             else:
-                yield from _phonemizer(
-                    known, f"{key}.phonemizer", dataset.phonemizer, f"{key}.language", dataset.language
-                )
+                keys = (f"{key}.phonemizer", f"{key}.language")
+                yield from _phonemizer(known, keys, dataset.phonemizer, dataset.language)
     else:
-        yield from _phonemizer(known, "phonemizer", config.phonemizer, "phoneme_language", config.phoneme_language)
+        yield from _phonemizer(known, ("phonemizer", "phoneme_language"), config.phonemizer, config.phoneme_language)
 
 
-def _phonemizer(known: Phonemizers, key: str, name: Any, language_key: str, language: Any) -> Iterator[Finding]:
-    """Check one phonemizer with its language; without a name, Coqui takes the language's default."""
+def _phonemizer(known: Phonemizers, keys: tuple[str, str], name: Any, language: Any) -> Iterator[Finding]:
+    """Check a phonemizer and its language, which `keys` have; without a name, Coqui takes the language's default."""
+    key, language_key = keys
     if not language:
         found = f"{language_key} = {shown(language)}: with use_phonemes, the phonemizer needs a language."
         yield Finding(found, "Set it, for example to en-us.")
