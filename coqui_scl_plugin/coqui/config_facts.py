@@ -1,6 +1,7 @@
 """What preflight asks of Coqui about a config: its text cleaners and phonemizers, and what it makes of a config."""
 
 import copy
+import functools
 import inspect
 import logging
 import shutil
@@ -15,9 +16,6 @@ from TTS.utils.import_utils import PHONEMIZER_DEPS
 from coqui_scl_plugin.preflight.coqui_tools import CoquiTools, Phonemizers
 from coqui_scl_plugin.utils.log_level import log_level
 
-MULTI = "multi_phonemizer"
-"""The name by which a config asks for a phonemizer for each language."""
-
 
 def coqui_tools() -> CoquiTools:
     """Return the lists and constructors of the Coqui that is installed."""
@@ -30,6 +28,7 @@ def coqui_tools() -> CoquiTools:
     )
 
 
+@functools.cache
 def _phonemizers() -> Phonemizers:
     with log_level(logging.ERROR, "TTS"):
         phonemizers._register_phonemizers()

@@ -58,7 +58,7 @@ def resolved_config(data: Mapping[str, Any], overrides: Sequence[str]) -> SclVit
     # values of a wrong type are left out, for the check `values` names each; Coqpit would lose a whole section
     kept, _ = fit(data, config)
     config.from_dict({**kept, "model": "scl_vits"})
-    if unknown := config.parse_known_args(list(overrides), relaxed_parser=True):
+    if overrides and (unknown := config.parse_known_args(list(overrides), relaxed_parser=True)):
         raise ConfigError(f"{unknown[0]}: unknown option. To override a value of the config, write --coqpit.KEY VALUE.")
     return config
 

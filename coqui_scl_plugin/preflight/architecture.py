@@ -58,9 +58,7 @@ def _spectrogram(args: Any, audio: Any) -> Iterator[Finding]:
             f"model_args.out_channels = {args.out_channels}, but a spectrogram of audio.fft_size = {audio.fft_size} "
             f"has {bins} bins."
         )
-        yield Finding(
-            found, f"Set model_args.out_channels to {bins}, or audio.fft_size to {2 * args.out_channels - 2}."
-        )
+        yield Finding(found, f"Set model_args.out_channels to {bins}, or another audio.fft_size.")
     if audio.win_length > audio.fft_size:
         found = f"audio.win_length = {audio.win_length} is above audio.fft_size = {audio.fft_size}."
         yield Finding(found, "Lower audio.win_length, or raise audio.fft_size (with model_args.out_channels).")

@@ -29,6 +29,21 @@ _NULLABLE = ("grad_clip", "lr_scheduler_gen", "lr_scheduler_disc", "run_descript
 """Keys for which Coqui takes null, though their types say otherwise."""
 _NOT_TYPED = (SECTION, "test_sentences")
 """Keys of which the shape is checked elsewhere."""
+_RANGES = {
+    "audio.num_mels": (10, 2056),
+    "audio.fft_size": (128, 4058),
+    "audio.sample_rate": (512, 100_000),
+    "audio.preemphasis": (0, 1),
+    "audio.min_level_db": (-1000, 10),
+    "audio.ref_level_db": (0, 1000),
+    "audio.power": (1, 5),
+    "audio.griffin_lim_iters": (10, 1000),
+    "audio.max_norm": (0.1, 1000),
+    "audio.mel_fmin": (0, 1000),
+    "audio.mel_fmax": (500, math.inf),
+    "audio.spec_gain": (1, 100),
+}
+"""Numbers outside of which Coqui refuses to read a config, without a word: those of `BaseAudioConfig.check_values`."""
 _UNFIT = object()
 
 
@@ -41,6 +56,8 @@ class Misfit:
     value: Any
     expected: str
     """What it must be, such as `a whole number`."""
+    is_refused: bool = False
+    """Whether Coqui refuses the config because of it, rather than replace the value."""
 
 
 def fields_by_name(section: Any) -> dict[str, "dataclasses.Field[Any]"]:
@@ -77,7 +94,7 @@ def fit(values: Any, section: Any) -> tuple[dict[str, Any], list[Misfit]]:
 
 def _fit_section(path: str, values: Any, section: Any, found: list[Misfit]) -> dict[str, Any]:
     kept, fields = dict(as_mapping(values)), fields_by_name(section)
-    for name in fields.keys() & kept.keys():
+    for name in [name for name in fields if name in kept]:
         key, default = f"{path}{name}", _default_of(fields[name])
         if key in _NOT_TYPED and isinstance(kept[name], str) and kept[name] == _MISSING:
             kept[name] = _fit_value(key, kept[name], fields[name].type, default, found)
@@ -107,6 +124,11 @@ def _fit_value(key: str, value: Any, hint: Any, default: Any, found: list[Misfit
         return _UNFIT if any(item is _UNFIT for item in items) else value
     if not _fits(value, hint, default):
         found.append(Misfit(key, value, expected(hint)))
+        return _UNFIT
+    low, high = _RANGES.get(key, (-math.inf, math.inf))
+    if key in _RANGES and value is not None and not low <= value <= high:
+        span = f"from {low} to {high}" if math.isfinite(high) else f"of at least {low}"
+        found.append(Misfit(key, value, f"{expected(hint)} {span}", is_refused=True))
         return _UNFIT
     return value
 
@@ -188,6 +210,23 @@ def at(section: Any, key: str) -> Any:
     for name in key.split("."):
         if isinstance(section, Sequence) and not isinstance(section, str):
             section = section[int(name)] if name.isdecimal() and int(name) < len(section) else None
+        elif dataclasses.is_dataclass(section):
+            section = getattr(section, name, None)
         else:
-            section = as_mapping(section).get(name)
+            section = section.get(name) if isinstance(section, Mapping) else None
     return section
+
+
+def default_at(section: Any, key: str) -> Any:
+    """Return the default of a dotted key of a config class; that of an item of a list of sections is its class's."""
+    head, _, rest = key.partition(".")
+    field = fields_by_name(section).get(head)
+    if field is None:
+        return None
+    own, default = section_class(field.type), _default_of(field)
+    if own is not None and (typing.get_origin(field.type) or field.type) is list and rest:
+        _, _, name = rest.partition(".")
+        return default_at(own, name) if name else own()
+    if own is not None and rest:
+        return default_at(own, rest)
+    return at(default, rest) if rest else default

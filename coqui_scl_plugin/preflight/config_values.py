@@ -1,13 +1,15 @@
 """Check of single values in Coqui's half of the config: their types, and the numbers that they may be."""
 
+import dataclasses
 import difflib
 import inspect
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
 
-from coqui_scl_plugin.preflight.config_types import Misfit, at, fit, section_class
+from coqui_scl_plugin.preflight.config_types import Misfit, at, default_at, fit
 from coqui_scl_plugin.preflight.coqui_tools import CoquiTools
 from coqui_scl_plugin.preflight.facts import ConfigFacts
 from coqui_scl_plugin.preflight.report import Finding
@@ -15,9 +17,8 @@ from coqui_scl_plugin.utils.shown import shown
 
 _ABOVE_0 = (
     "epochs", "batch_size", "eval_batch_size", "print_step", "plot_step", "save_step", "save_n_checkpoints",
-    "log_model_step", "run_eval_steps", "lr_gen", "lr_disc", "r", "eval_split_max_size", "audio.sample_rate",
-    "audio.hop_length", "audio.win_length", "audio.fft_size", "audio.num_mels", "audio.griffin_lim_iters",
-    "audio.max_norm",
+    "log_model_step", "run_eval_steps", "lr_gen", "lr_disc", "r", "eval_split_max_size",
+    "audio.hop_length", "audio.win_length",
 )  # fmt: skip
 _ARGS_ABOVE_0 = (
     "out_channels", "spec_segment_size", "hidden_channels", "hidden_channels_ffn_text_encoder",
@@ -31,15 +32,15 @@ _NOT_BELOW_0 = (
     "num_loader_workers", "num_eval_loader_workers", "precompute_num_workers", "batch_group_size", "save_best_after",
     "min_audio_len", "max_audio_len", "min_text_len", "max_text_len", "eval_split_size", "kl_loss_alpha",
     "disc_loss_alpha", "gen_loss_alpha", "feat_loss_alpha", "mel_loss_alpha", "dur_loss_alpha",
-    "speaker_encoder_loss_alpha", "training_seed", "grad_clip", "audio.mel_fmin", "audio.mel_fmax", "audio.trim_db",
+    "speaker_encoder_loss_alpha", "training_seed", "grad_clip", "audio.trim_db",
     "model_args.d_vector_dim", "model_args.noise_scale", "model_args.inference_noise_scale",
     "model_args.noise_scale_dp", "model_args.inference_noise_scale_dp", "model_args.num_layers_text_encoder",
     "model_args.num_layers_posterior_encoder", "model_args.num_layers_flow",
 )  # fmt: skip
-_SHARES = ("model_args.dropout_p_text_encoder", "model_args.dropout_p_duration_predictor", "audio.preemphasis")
+_SHARES = ("model_args.dropout_p_text_encoder", "model_args.dropout_p_duration_predictor")
 _MAX_SEED = 2**32 - 1  # of numpy
 _NAMES = {
-    "precision": ("fp16", "bf16", "float16", "bfloat16"),
+    "precision": ("fp16", "bf16"),
     "dashboard_logger": ("tensorboard", "wandb", "mlflow", "aim", "clearml"),
     "model_args.resblock_type_decoder": ("1", "2"),
 }
@@ -60,9 +61,7 @@ def check_values(facts: ConfigFacts) -> list[Finding]:
 
 def _is_overridden(config: Any, key: str) -> bool:
     """Tell whether an option has put another value in the place of the one that was written and is unfit."""
-    default: Any = type(config)()
-    now, own = at(config, key), at(default, key)
-    return now is not None and now != own
+    return bool(at(config, key) != default_at(type(config), key))
 
 
 def _is_about(key: str, wrong: Iterable[str]) -> bool:
@@ -70,14 +69,22 @@ def _is_about(key: str, wrong: Iterable[str]) -> bool:
 
 
 def _misfit(misfit: Misfit, config: Any) -> Finding:
-    found = f"{misfit.key} = {shown(misfit.value)}: must be {misfit.expected}."
-    default = _default_at(config, misfit.key)
-    return Finding(found, f"Correct it: Coqui would only warn, and take its default instead{default}.")
-
-
-def _default_at(config: Any, key: str) -> str:
-    value = at(config(), key)
-    return "" if value is None or section_class(type(value)) is not None else f" ({shown(value)})"
+    key, value = misfit.key, misfit.value
+    head, dot, _ = key.partition(".")
+    default = default_at(config, key)
+    if misfit.is_refused:
+        change = "Correct it: Coqui refuses the config without a word."
+    elif value is None:
+        change = "Give it a value, or remove the key."
+    elif isinstance(value, float) and math.isfinite(value) and misfit.expected.startswith("a whole number"):
+        change = f"Correct it: Coqui would cut it to {shown(int(value))}."
+    elif dot:
+        change = f"Correct it: Coqui would only warn, and take the default of the whole of {head} instead."
+    elif dataclasses.is_dataclass(default):
+        change = "Correct it: Coqui would only warn, and take the defaults of the section instead."
+    else:
+        change = f"Correct it: Coqui would only warn, and take its default instead ({shown(default)})."
+    return Finding(f"{key} = {shown(value)}: must be {misfit.expected}.", change)
 
 
 # --- numbers ----------------------------------------------------------------------------------------------------------
