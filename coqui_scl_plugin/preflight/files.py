@@ -166,9 +166,7 @@ def _encoder(config: Any) -> Iterator[Finding]:
         return
     for name, path in paths.items():
         if not path:
-            found = (
-                f"model_args.{_ENCODER[0]} names a speaker encoder, which Coqui loads with {name}: it names no file."
-            )
+            found = f"model_args.{name} = {shown(path)} names no file, but model_args.{_ENCODER[0]} names an encoder."
             yield Finding(found, f"Set model_args.{name}, or remove both.")
         elif _is_absent(path):
             yield _no_file(f"model_args.{name}", path, "Correct it, or remove both keys speaker_encoder_*_path.")

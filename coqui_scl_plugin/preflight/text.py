@@ -113,6 +113,10 @@ def _tokenizer(config: Any, coqui: CoquiTools) -> Iterator[Finding]:
         ):
             found = f"characters.{lacking[0]} = null: a section characters must name all symbols"
             change = f"Set {' and '.join(f'characters.{key}' for key in lacking)}, or remove the whole section."
+        elif own is not None:
+            found = "The symbols of the section characters (characters, punctuations, pad, eos, bos, blank, phonemes, "
+            found += f"with is_unique = {shown(own.is_unique)}) cannot be used"
+            change = "Correct them; each symbol may occur once."
         else:
             found, change = "Coqui's tokenizer cannot be made of this config", "Correct characters and the phonemizer."
         yield Finding(f"{found}: {type(error).__name__}: {shown_error(error)}.", change)
