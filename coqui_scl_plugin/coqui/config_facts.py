@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from trainer.trainer_utils import get_optimizer, get_scheduler
+from TTS.tts.datasets.formatters import _FORMATTER_REGISTRY
 from TTS.tts.utils.text import cleaners, phonemizers
 from TTS.tts.utils.text.tokenizer import TTSTokenizer
 from TTS.utils.import_utils import PHONEMIZER_DEPS
@@ -20,6 +21,7 @@ from coqui_scl_plugin.utils.log_level import log_level
 def coqui_tools() -> CoquiTools:
     """Return the lists and constructors of the Coqui that is installed."""
     return CoquiTools(
+        formatters=_FORMATTER_REGISTRY.keys(),
         cleaners=[name for name, _ in inspect.getmembers(cleaners, inspect.isfunction) if name.endswith("_cleaners")],
         phonemizers=_phonemizers,
         make_tokenizer=_make_tokenizer,

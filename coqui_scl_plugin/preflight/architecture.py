@@ -15,10 +15,11 @@ _MIN_DILATIONS = {"1": 3, "2": 2}
 def check_architecture(facts: ConfigFacts) -> list[Finding]:
     """The sizes in model_args fit each other and the spectrogram of audio."""
     args, audio = facts.config.model_args, facts.config.audio
-    return [*_hops(args, audio), *_spectrogram(args, audio), *_encoders(args), *_decoder(args)]
+    sizes = [*_spectrogram(args, audio), *_encoders(args), *_decoder(args)]
+    return [*(_hops(args, audio) or _slice(args, audio)), *sizes]
 
 
-def _hops(args: Any, audio: Any) -> Iterator[Finding]:
+def _hops(args: Any, audio: Any) -> list[Finding]:
     """Compare how many samples the decoder makes of a frame with how many a frame of the spectrogram stands for."""
     made, rate, hop = math.prod(args.upsample_rates_decoder), args.encoder_sample_rate, audio.hop_length
     rates, factor = f"model_args.upsample_rates_decoder = {shown(args.upsample_rates_decoder)}", 1
@@ -27,28 +28,37 @@ def _hops(args: Any, audio: Any) -> Iterator[Finding]:
             f"model_args.encoder_sample_rate = {rate} does not divide audio.sample_rate = {audio.sample_rate}: the "
             "lengths of the two spectrograms then differ, and the first step fails."
         )
-        yield Finding(found, "Set it to a divisor of audio.sample_rate, or to null.")
-        return
+        return [Finding(found, "Set it to a divisor of audio.sample_rate, or to null.")]
     if rate:
         factor = audio.sample_rate // rate
-    if hop is None:
-        found = "audio.hop_length = null: Coqui's VITS does not compute it from frame_shift_ms."
-        yield Finding(found, f"Set it to {made}, the product of model_args.upsample_rates_decoder.")
-    elif not rate and made != hop:
+    if not rate and made != hop:
         found = f"audio.hop_length = {hop}, but the product of {rates} is {made}."
-        yield Finding(found, f"They must be equal: set audio.hop_length to {made}, or other rates (and kernels).")
-    elif rate and args.interpolate_z and made != hop:
+        return [Finding(found, f"They must be equal: set audio.hop_length to {made}, or other rates (and kernels).")]
+    if rate and args.interpolate_z and made != hop:
         found = (
             f"audio.hop_length = {hop}, but the product of {rates} is {made}. With interpolate_z, the latents are "
             f"brought to {audio.sample_rate} Hz before they are decoded."
         )
-        yield Finding(found, "Make them equal, or set model_args.interpolate_z to false.")
-    elif rate and not args.interpolate_z and made != hop * factor:
+        return [Finding(found, "Make them equal, or set model_args.interpolate_z to false.")]
+    if rate and not args.interpolate_z and made != hop * factor:
         found = (
             f"The product of {rates} is {made}; without interpolate_z it must be audio.hop_length = {hop} times "
             f"{factor}, the ratio of audio.sample_rate to model_args.encoder_sample_rate: {hop * factor}."
         )
-        yield Finding(found, "Correct the rates (and kernels), or set model_args.interpolate_z to true.")
+        return [Finding(found, "Correct the rates (and kernels), or set model_args.interpolate_z to true.")]
+    return []
+
+
+def _slice(args: Any, audio: Any) -> Iterator[Finding]:
+    """Check that the mel spectrogram of a slice can be computed, which is padded by reflection."""
+    factor = audio.sample_rate // args.encoder_sample_rate if args.encoder_sample_rate else 1
+    samples, padding = args.spec_segment_size * audio.hop_length * factor, (audio.fft_size - audio.hop_length) // 2
+    if samples <= padding:
+        found = (
+            f"model_args.spec_segment_size = {args.spec_segment_size}: a slice of {samples} samples is too short for "
+            f"the mel spectrogram of audio.fft_size = {audio.fft_size}, and the first step fails."
+        )
+        yield Finding(found, "Coqui's default is 32.")
 
 
 def _spectrogram(args: Any, audio: Any) -> Iterator[Finding]:

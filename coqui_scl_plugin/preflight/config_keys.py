@@ -164,7 +164,8 @@ def check_twin_keys(facts: ConfigFacts) -> list[Finding]:
     for name in fields_by_name(config).keys() & fields_by_name(args).keys() - set(_SWITCHES):
         top, own = getattr(config, name), getattr(args, name)
         is_default = not top or top == fields_by_name(config)[name].default
-        if name in written and not is_default and top != own:
+        is_told_elsewhere = name == "d_vector_file" and not own  # by the check `files`, where it matters
+        if name in written and not is_default and top != own and not is_told_elsewhere:
             found = (
                 f"{name} = {shown(top)} at the top level has no effect: Coqui's VITS reads model_args.{name}, which is "
                 f"{shown(own)}."

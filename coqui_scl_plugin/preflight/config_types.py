@@ -27,6 +27,8 @@ _WORDS = {
 }
 _NULLABLE = ("grad_clip", "lr_scheduler_gen", "lr_scheduler_disc", "run_description", "model_args.d_vector_dim")
 """Keys for which Coqui takes null, though their types say otherwise."""
+_NOT_NULL = ("meta_file_train",)
+"""Keys whose default is the empty string, and for which null is not the same."""
 _NOT_TYPED = (SECTION, "test_sentences")
 """Keys of which the shape is checked elsewhere."""
 _RANGES = {
@@ -98,7 +100,9 @@ def _fit_section(path: str, values: Any, section: Any, found: list[Misfit]) -> d
         key, default = f"{path}{name}", _default_of(fields[name])
         if key in _NOT_TYPED and isinstance(kept[name], str) and kept[name] == _MISSING:
             kept[name] = _fit_value(key, kept[name], fields[name].type, default, found)
-        is_null = kept[name] is None and (key in _NULLABLE or default is None or default is False or default == "")
+        is_null = kept[name] is None and (
+            key in _NULLABLE or default is None or default is False or (default == "" and name not in _NOT_NULL)
+        )
         if key not in _NOT_TYPED and not is_null:
             kept[name] = _fit_value(key, kept[name], fields[name].type, default, found)
         if kept[name] is _UNFIT:

@@ -56,6 +56,10 @@ def check_values(facts: ConfigFacts) -> list[Finding]:
             wrong[misfit.key] = misfit
     findings = [_misfit(misfit, type(config)) for misfit in wrong.values()]
     findings += [finding for key, finding in _numbers(config) if not _is_about(key, wrong)]
+    if facts.written is not None:  # the samples of a script may come from elsewhere
+        findings += [
+            f for i, dataset in enumerate(config.datasets) for f in _dataset(f"datasets.{i}", dataset, facts.coqui)
+        ]
     return findings + (_pairs(config) + _training(config, facts.coqui) if not findings else [])
 
 
@@ -137,6 +141,17 @@ def _pairs(config: Any) -> list[Finding]:
             found = f"{key} = {shown(value)}: must be {' or '.join(map(repr, names))}."
             findings.append(Finding(found, "Correct it."))
     return findings
+
+
+def _dataset(key: str, dataset: Any, coqui: CoquiTools | None) -> Iterator[Finding]:
+    if not dataset.path:
+        found = f"{key}.path = {shown(dataset.path)}: must be the folder of the data set."
+        yield Finding(found, "Set it.")
+    name = dataset.formatter
+    if coqui is not None and str(name).lower() not in coqui.formatters:
+        near = difflib.get_close_matches(str(name)[:100], list(coqui.formatters), n=1)
+        hint = f"Did you mean {near[0]!r}?" if near else "It reads the table of the data set; the simplest is 'coqui'."
+        yield Finding(f"{key}.formatter = {shown(name)}: Coqui has no such formatter.", hint)
 
 
 def _training(config: Any, coqui: CoquiTools | None) -> list[Finding]:

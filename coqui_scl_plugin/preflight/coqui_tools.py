@@ -21,6 +21,8 @@ class Phonemizers:
 class CoquiTools:
     """Lists and constructors of Coqui and its trainer."""
 
+    formatters: Collection[str]
+    """Names of its formatters, and of those that were registered."""
     cleaners: Sequence[str]
     """Names of its text cleaners."""
     phonemizers: Callable[[], Phonemizers]

@@ -142,6 +142,9 @@ def changed(changes: list[tuple[tuple[str | int, ...], Any]]) -> tuple[dict[str,
     return data, keys
 
 
+OFTEN = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
+
+
 def check_names(changes: list[Any]) -> None:
     """Assert that a changed config gives no exception but a ConfigError, and that findings are about the changes."""
     data, keys = changed(changes)
@@ -161,13 +164,13 @@ def check_names(changes: list[Any]) -> None:
         assert is_named if check == "keys" else is_named or is_mentioned, (keys, check, text)
 
 
-@settings(max_examples=600, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
+@settings(OFTEN, max_examples=max(500, settings.default.max_examples))
 @given(JUNK_CHANGES)
 def test_any_junk_is_named_by_the_keys_that_were_changed(changes: list[Any]) -> None:
     check_names(changes)
 
 
-@settings(max_examples=1_000, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
+@settings(OFTEN, max_examples=max(1_000, settings.default.max_examples))
 @given(PLAUSIBLE_CHANGES)
 def test_any_values_that_do_not_fit_each_other_are_named(changes: list[Any]) -> None:
     check_names(changes)

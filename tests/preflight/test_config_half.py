@@ -257,6 +257,23 @@ DEFECTS: dict[str, tuple[Changes, str, tuple[str, ...]]] = {
         "architecture",
         ("upsample_initial_channel_decoder = 8", "16"),
     ),
+    "a slice": (args(spec_segment_size=1), "architecture", ("spec_segment_size = 1", "256 samples is too short")),
+    # data sets
+    "a formatter": (
+        {"datasets": [dataset(Path("data"), formatter="ljspeach")]},
+        "values",
+        ("datasets.0.formatter = 'ljspeach'", "'ljspeech'"),
+    ),
+    "a data set without folder": (
+        {"datasets": [{"formatter": "coqui", "path": None}]},
+        "values",
+        ("datasets.0.path = null",),
+    ),
+    "a data set without table": (
+        {"datasets": [dataset(Path("data")) | {"meta_file_train": None}]},
+        "values",
+        ("datasets.0.meta_file_train = null", "a string"),
+    ),
     # files
     "no d-vectors": (
         args(use_d_vector_file=True, use_speaker_embedding=False, d_vector_dim=8),
@@ -356,7 +373,6 @@ def test_a_defect_is_found_once_and_named(name: str) -> None:
         "heads",
         "an even kernel",
         "too few dilations",
-        "a narrow decoder",
     ],
 )
 def test_coqui_cannot_build_what_is_found(name: str) -> None:
