@@ -4,7 +4,6 @@ import copy
 import functools
 import inspect
 import logging
-import shutil
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +15,9 @@ from TTS.utils.import_utils import PHONEMIZER_DEPS
 
 from coqui_scl_plugin.preflight.coqui_tools import CoquiTools, Phonemizers
 from coqui_scl_plugin.utils.log_level import log_level
+
+_INSTALLED_BY = {"espeak": "apt-get install espeak-ng"}
+"""How a phonemizer is installed that comes with no extra of coqui-tts."""
 
 
 def coqui_tools() -> CoquiTools:
@@ -40,8 +42,9 @@ def _phonemizers() -> Phonemizers:
         for name, needs in PHONEMIZER_DEPS.items()
         if name not in languages
     }
-    if not any(map(shutil.which, ("espeak-ng", "espeak"))):
-        absent["espeak"] = "apt-get install espeak-ng"
+    for name, kind in phonemizers.PHONEMIZERS.items():
+        if not kind.is_available():
+            absent[name] = _INSTALLED_BY.get(name, "see its module in TTS.tts.utils.text.phonemizers")
     available = {name: spoken for name, spoken in languages.items() if name not in absent}
     return Phonemizers(available, absent, dict(phonemizers.DEF_LANG_TO_PHONEMIZER))
 

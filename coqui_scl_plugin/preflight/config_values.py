@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import importlib.util
 import inspect
 import math
 from collections.abc import Iterable, Iterator, Sequence
@@ -140,6 +141,10 @@ def _pairs(config: Any) -> list[Finding]:
         if value is not None and value not in names and (key != "precision" or config.mixed_precision):
             found = f"{key} = {shown(value)}: must be {' or '.join(map(repr, names))}."
             findings.append(Finding(found, "Correct it."))
+    logger = config.dashboard_logger
+    if logger in _NAMES["dashboard_logger"] and importlib.util.find_spec(logger) is None:
+        found = f"dashboard_logger = {shown(logger)}: the package {logger} is not installed."
+        findings.append(Finding(found, f"Install it (pip install {logger}), or set dashboard_logger to 'tensorboard'."))
     return findings
 
 

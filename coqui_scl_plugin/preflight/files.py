@@ -15,6 +15,8 @@ from coqui_scl_plugin.utils.shown import shown
 
 _D_VECTORS = "model_args.d_vector_file"
 _STRUCTURE = '{"RECORDING": {"name": "SPEAKER", "embedding": [0.1, …]}, …}'
+_MAX_RUN_NAME = 200
+"""Bytes, to which Coqui's trainer adds the time and a commit; file systems take 255."""
 _ENCODER = ("speaker_encoder_model_path", "speaker_encoder_config_path")
 
 
@@ -51,6 +53,10 @@ def _no_file(key: str, path: Any, change: str) -> Finding:
 
 
 def _folders(config: Any) -> Iterator[Finding]:
+    run = str(config.run_name)
+    if not _is_name(run) or any(len(os.fsencode(part)) > _MAX_RUN_NAME for part in run.split("/")):
+        found = f"run_name = {shown(run)}: no run folder can have this name."
+        yield Finding(found, f"Choose one of at most {_MAX_RUN_NAME} bytes.")
     keys = ["output_path", *(["phoneme_cache_path"] if config.use_phonemes else [])]
     for key in keys:
         path = getattr(config, key)
@@ -62,13 +68,25 @@ def _folders(config: Any) -> Iterator[Finding]:
 
 def _unwritable(folder: Path) -> str:
     """Say why nothing can be written into a folder that exists or is to be made; empty if it can."""
+    if not _is_name(str(folder)):
+        return "no folder can have this name"
     try:
         there = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
-    except (OSError, ValueError) as error:
-        return f"no folder can have this name ({shown_error(error)})"
+    except OSError as error:
+        return f"no folder can have this name ({type(error).__name__})"
+    name = shown(str(there), 200)
     if not there.is_dir():
-        return f"{there} is a file" if there != folder.absolute() else "it is a file"
-    return "" if os.access(there, os.W_OK | os.X_OK) else f"{there} cannot be written to"
+        return f"{name} is a file"
+    return "" if os.access(there, os.W_OK | os.X_OK) else f"{name} cannot be written to"
+
+
+def _is_name(name: str) -> bool:
+    """Tell whether the system can encode a name."""
+    try:
+        os.fsencode(name)
+    except UnicodeEncodeError:
+        return False
+    return "\0" not in name
 
 
 # --- tables of names --------------------------------------------------------------------------------------------------
@@ -113,7 +131,8 @@ def _d_vectors(config: Any) -> Iterator[Finding]:
             yield Finding(f"{_D_VECTORS}: {shown(file, 200)}: {error}.", "coqui-scl embed --export makes such a file.")
             continue
         if twice := entries & names.keys():
-            found = f"{_D_VECTORS}: {some(twice)} are both in {names[min(twice)]} and in {file}, which Coqui refuses."
+            where = " and in ".join(shown(path, 200) for path in (names[min(twice)], file))
+            found = f"{_D_VECTORS}: {some(twice)} are both in {where}, which Coqui refuses."
             yield Finding(found, "Give each entry of datasets its own dataset_name, and compute the files again.")
         names |= dict.fromkeys(entries, file)
     if not args.d_vector_dim:

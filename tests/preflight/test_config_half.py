@@ -275,6 +275,9 @@ DEFECTS: dict[str, tuple[Changes, str, tuple[str, ...]]] = {
         ("datasets.0.meta_file_train = null", "a string"),
     ),
     # files
+    "a run of a long name": ({"run_name": "x" * 300}, "files", ("run_name = 'xxx",)),
+    "a folder of no name": ({"output_path": "a\0b"}, "files", ("output_path = 'a\\x00b'", "no folder")),
+    "a folder of a name that is too long": ({"output_path": "x" * 300}, "files", ("output_path = 'xxx", "no folder")),
     "no d-vectors": (
         args(use_d_vector_file=True, use_speaker_embedding=False, d_vector_dim=8),
         "files",
@@ -346,6 +349,12 @@ DEFECTS: dict[str, tuple[Changes, str, tuple[str, ...]]] = {
         ("datasets.0.language = 'de'", "only 'en'"),
     ),
 }
+
+
+def test_a_logger_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    text = of_config({"dashboard_logger": "wandb"})["values"].text
+    assert "dashboard_logger = 'wandb': the package wandb is not installed" in text
 
 
 @pytest.mark.parametrize("name", SOUND)
