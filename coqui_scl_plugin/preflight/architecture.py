@@ -109,8 +109,8 @@ def _decoder(args: Any) -> Iterator[Finding]:
     for rate, kernel in zip(rates, kernels, strict=False):
         if kernel < rate or (kernel - rate) % 2:
             found = (
-                f"model_args.upsample_kernel_sizes_decoder = {shown(kernels)}: {kernel} for a rate of {rate}, but it "
-                "must be the rate plus an even number, or the decoder makes another length."
+                f"model_args.upsample_kernel_sizes_decoder = {shown(kernels)}: {kernel} for a rate of {rate} in "
+                "upsample_rates_decoder, but it must be the rate plus an even number, or the length is another."
             )
             yield Finding(found, f"Set it to {2 * rate + rate % 2}, for example.")
             return

@@ -165,7 +165,7 @@ def _is_primitive(value: Any, kind: Any, default: Any) -> bool:
     if kind is str:
         return isinstance(value, os.PathLike) or (isinstance(value, str) and value != _MISSING)
     if kind is bool:
-        return isinstance(value, bool) or (value in (0, 1) and isinstance(value, numbers.Number))
+        return isinstance(value, bool)
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         return False
     if isinstance(value, numbers.Integral):

@@ -65,6 +65,8 @@ SOUND: dict[str, Changes] = {
     "twins that agree": {"use_language_embedding": True, "speaker_embedding_channels": 16}
     | args(use_language_embedding=True)
     | {"datasets": [dataset(Path("data"), language="en")]},
+    "twins as Coqui writes them": {"d_vector_dim": 0, "d_vector_file": None, "speakers_file": ""}
+    | args(d_vector_dim=512, d_vector_file=["d.pth"], speakers_file="s.json", use_speaker_embedding=False),
     "twins at their default": {"use_speaker_embedding": False, "d_vector_dim": None, "speaker_embedding_channels": 256},
     "phonemes": phonemes(),
     "phonemes of a language under its former name": phonemes(phoneme_language="en"),
@@ -112,6 +114,7 @@ DEFECTS: dict[str, tuple[Changes, str, tuple[str, ...]]] = {
     "more than Coqui can hold": ({"epochs": 10**5000}, "values", ("epochs = ", "a whole number")),
     "a number for a string": ({"text_cleaner": 3}, "values", ("text_cleaner = 3", "a string")),
     "a string for a truth value": ({"use_phonemes": "no"}, "values", ("use_phonemes = 'no'", "true or false")),
+    "a number for a truth value": ({"use_phonemes": 1}, "values", ("use_phonemes = 1", "true or false")),
     "a string for a section": ({"characters": "abc"}, "values", ("characters = 'abc'", "a section")),
     "a value in a section": (
         args(hidden_channels="x"),
