@@ -9,6 +9,7 @@ import torch
 from coqui_scl_plugin.consistency.build import build_consistency
 from coqui_scl_plugin.consistency.reach import ModuleReach
 from coqui_scl_plugin.consistency.term import SpeakerConsistency
+from coqui_scl_plugin.coqui.config_facts import coqui_tools
 from coqui_scl_plugin.coqui.listing import list_datasets, warnings_of_coqui
 from coqui_scl_plugin.coqui.restored import read_restored, restore
 from coqui_scl_plugin.coqui.run_facts import (
@@ -58,6 +59,7 @@ class PreparedRun:
         self._config_facts = ConfigFacts(
             config=config,
             written=written,
+            coqui=coqui_tools(),
             names_stock_loss=names_stock_loss,
             list_datasets=self._list_datasets,
             list_samples=lambda: self.samples,

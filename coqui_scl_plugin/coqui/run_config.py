@@ -8,6 +8,7 @@ from typing import Any
 from coqui_scl_plugin.config import read_config_file
 from coqui_scl_plugin.coqui.vits_config import SclVitsConfig
 from coqui_scl_plugin.errors import ConfigError
+from coqui_scl_plugin.preflight.config_types import fit
 from coqui_scl_plugin.utils.shown import named, shown
 
 _MAX_SHOWN = 200
@@ -40,8 +41,10 @@ def names_stock_loss(data: Mapping[str, Any]) -> bool:
 def resolved_config(data: Mapping[str, Any], overrides: Sequence[str]) -> SclVitsConfig:
     """Return the config with overrides applied, and a stock config with the section it implies. Raises ConfigError."""
     config = SclVitsConfig()
-    config.from_dict({**data, "model": "scl_vits"})
-    if unknown := config.parse_known_args(list(overrides), relaxed_parser=True):
+    # values of a wrong type are left out, for the check `values` names each; Coqpit would lose a whole section
+    kept, _ = fit(data, config)
+    config.from_dict({**kept, "model": "scl_vits"})
+    if overrides and (unknown := config.parse_known_args(list(overrides), relaxed_parser=True)):
         msg = f"{named(unknown[0])}: unknown option. To override a value of the config, write --coqpit.KEY VALUE."
         raise ConfigError(msg)
     return config

@@ -10,6 +10,7 @@ from trainer import Trainer
 
 from coqui_scl_plugin.consistency.reach import reach_dicts, reach_table
 from coqui_scl_plugin.consistency.term import SpeakerConsistency
+from coqui_scl_plugin.coqui.config_facts import coqui_tools
 from coqui_scl_plugin.coqui.distributed import is_main_process
 from coqui_scl_plugin.coqui.listing import list_datasets
 from coqui_scl_plugin.coqui.match_rows import describe
@@ -105,6 +106,7 @@ def _config_of(parts: VitsParts, trainer: Trainer) -> SclVitsConfig:
 def _trainer_facts(parts: VitsParts, config: SclVitsConfig, trainer: Trainer) -> TrainerFacts:
     return TrainerFacts(
         config=config,
+        coqui=coqui_tools(),
         optimizers=name_optimizers(trainer.optimizer),
         list_datasets=lambda: [listing for listing in list_datasets(config) if listing.error is None],
         train_samples=trainer.train_samples,

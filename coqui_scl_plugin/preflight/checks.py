@@ -8,16 +8,24 @@ from typing import Any, Literal, get_args
 
 from coqui_scl_plugin.errors import ConfigError, HoldoutError, SclError
 from coqui_scl_plugin.preflight import (
+    architecture,
     audio,
+    conditioning,
+    config_keys,
+    config_values,
     encoders,
     environment,
+    files,
     generator,
     metadata,
     recordings,
     restored,
+    sampler,
+    sentences,
     settings,
     speakers,
     steps,
+    text,
     texts,
 )
 from coqui_scl_plugin.preflight.facts import ConfigFacts
@@ -50,33 +58,51 @@ class Check:
         return (self.run.__doc__ or "").strip().partition("\n")[0]
 
 
-def _step(id_: str, run: Callable[[Any], list[Finding]], stage: Stage, explained_by: tuple[str, ...] = ()) -> Check:
-    return Check(id_, run, stage, explained_by=explained_by, can_be_skipped=False)
+def _step(id_: str, run: Callable[[Any], list[Finding]], stage: Stage, **others: tuple[str, ...]) -> Check:
+    return Check(id_, run, stage, **others, can_be_skipped=False)
 
 
-_BATCH = ("ffmpeg", "metadata", "recordings", "audio", "d-vectors", "known-speakers")
+_MODEL = ("values", "architecture", "files", "text")
 _DROPPED = ("metadata",)
+_BATCH = (
+    *("ffmpeg", "metadata", "recordings", "audio"),
+    *("conditioning", "languages", "d-vectors", "known-speakers"),
+)
 
 CHECKS = (
     Check("ffmpeg", environment.check_ffmpeg, "config"),
     Check("versions", environment.check_versions, "config"),
-    Check("weight", settings.check_weight, "config"),
+    Check("values", config_values.check_values, "config"),
+    Check("keys", config_keys.check_keys, "config"),
+    Check("twin-keys", config_keys.check_twin_keys, "config"),
+    Check("architecture", architecture.check_architecture, "config", needs=("values",)),
+    Check("files", files.check_files, "config", needs=("values",)),
+    Check("text", text.check_text, "config", needs=("values",)),
+    Check("languages", conditioning.check_languages, "config", needs=("values", "files")),
+    Check("weight", settings.check_weight, "config", needs=("values",)),
     _step("checkpoint", steps.check_checkpoint, "config"),
     _step("encoders", steps.check_encoders, "config"),
-    Check("metadata", metadata.check_metadata, "config"),
-    _step("samples", steps.check_samples, "config", explained_by=_DROPPED),
+    Check("metadata", metadata.check_metadata, "config", needs=("values",)),
+    _step("samples", steps.check_samples, "config", needs=("values",), explained_by=_DROPPED),
     Check("recordings", recordings.check_recordings, "data"),
     Check("audio", audio.check_audio, "data"),
     Check("sample-rate", recordings.check_sample_rate, "data"),
-    _step("model", steps.check_model, "data"),
+    Check("conditioning", conditioning.check_conditioning, "data", needs=("values",)),
+    Check("sampler", sampler.check_sampler, "data", needs=("values",)),
+    _step("model", steps.check_model, "data", needs=_MODEL),
     Check("stock-loss", settings.check_stock_loss),
     Check("segment-length", recordings.check_segment_length),
     Check("speakers", speakers.check_speakers, explained_by=_DROPPED),
-    Check("d-vectors", speakers.check_d_vectors, explained_by=_DROPPED),
-    Check("known-speakers", speakers.check_known_speakers, explained_by=_DROPPED),
-    Check("evaluation-set", recordings.check_evaluation_set, explained_by=(*_DROPPED, "recordings")),
+    Check("d-vectors", speakers.check_d_vectors, needs=("conditioning",), explained_by=_DROPPED),
+    Check("known-speakers", speakers.check_known_speakers, needs=("conditioning",), explained_by=_DROPPED),
+    Check(
+        "evaluation-set",
+        recordings.check_evaluation_set,
+        needs=("sampler",),
+        explained_by=(*_DROPPED, "recordings"),
+    ),
     Check("alphabet", texts.check_alphabet, explained_by=_DROPPED),
-    Check("test-sentences", speakers.check_test_sentences, explained_by=_DROPPED),
+    Check("test-sentences", sentences.check_test_sentences, needs=("conditioning",), explained_by=_DROPPED),
     Check("discriminator", restored.check_discriminator),
     Check("restored-weights", restored.check_restored_weights),
     Check("tables", restored.check_tables, explained_by=_DROPPED),

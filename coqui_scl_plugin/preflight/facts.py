@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from coqui_scl_plugin.consistency.gradient_probe import GradientProbe
 from coqui_scl_plugin.consistency.reach import ModuleReach
 from coqui_scl_plugin.consistency.term import SpeakerConsistency
+from coqui_scl_plugin.preflight.coqui_tools import CoquiTools
 from coqui_scl_plugin.preflight.headers import Headers
 from coqui_scl_plugin.preflight.listing import Listing
 from coqui_scl_plugin.references.sources import ReferenceBatch
@@ -70,6 +71,8 @@ class ConfigFacts:
     """The first training step."""
     list_datasets: Callable[[], Sequence[Listing]] = lambda: ()
     """Lists what Coqui's formatters make of each metadata file, as it is before samples are split."""
+    coqui: CoquiTools | None = None
+    """What checks ask of Coqui; None where they are not to ask."""
     list_samples: Callable[[], object] = lambda: None
     """Lists the samples as Coqui does. Raises what Coqui raises."""
     load_encoders: Callable[[], object] = lambda: None

@@ -60,16 +60,18 @@ def _nearest(name: str, known: Iterable[str]) -> str:
     return f" Nearest to {name!r}: {near[0]!r}." if near else ""
 
 
-def _missing(what: str, wanted: set[str], known: Iterable[str], where: str, change: str) -> list[Finding]:
+def missing(what: str, wanted: set[str], known: Iterable[str], where: str, change: str) -> list[Finding]:
+    """Find the names that are wanted and not known."""
     known = set(known)
-    if not (missing := wanted - known):
+    if not (unknown := wanted - known):
         return []
-    first = min(missing)
-    found = f"{len(missing)} of {len(wanted)} {what} are not in {where}: {some(missing)}.{_nearest(first, known)}"
+    first = min(unknown)
+    found = f"{len(unknown)} of {len(wanted)} {what} are not in {where}: {some(unknown)}.{_nearest(first, known)}"
     return [Finding(found, change)]
 
 
-def _speakers_of(d_vectors: Mapping[str, Mapping[str, Any]]) -> set[str]:
+def speakers_of(d_vectors: Mapping[str, Mapping[str, Any]]) -> set[str]:
+    """Return the speakers in a d-vector file."""
     return {str(entry["name"]) for entry in d_vectors.values()}
 
 
@@ -83,9 +85,9 @@ def check_d_vectors(facts: RunFacts) -> list[Finding]:
         "it again with this config, e.g. with coqui-scl embed --export."
     )
     where = f"model_args.d_vector_file ({args.d_vector_file})"
-    findings = _missing("recordings", {s["audio_unique_name"] for s in samples}, facts.d_vectors, where, change)
+    findings = missing("recordings", {s["audio_unique_name"] for s in samples}, facts.d_vectors, where, change)
     speakers = {s["speaker_name"] for s in samples}
-    findings += _missing("speakers", speakers, _speakers_of(facts.d_vectors), where, change)
+    findings += missing("speakers", speakers, speakers_of(facts.d_vectors), where, change)
     sizes = {len(entry["embedding"]) for entry in facts.d_vectors.values()} - {args.d_vector_dim}
     if sizes:
         found = f"model_args.d_vector_dim = {args.d_vector_dim}, but {where} has embeddings of {sorted(sizes)} numbers."
@@ -99,17 +101,4 @@ def check_known_speakers(facts: RunFacts) -> list[Finding]:
         return []
     wanted = {sample["speaker_name"] for sample in facts.all_samples}
     change = "List all speakers in `speakers` of the config, spelled as in the data."
-    return _missing("speakers", wanted, facts.speakers, "the model's table of speakers", change)
-
-
-def check_test_sentences(facts: RunFacts) -> list[Finding]:
-    """The speakers of the test sentences exist."""
-    config = facts.config
-    if config.test_delay_epochs >= config.epochs or (facts.speakers is None and facts.d_vectors is None):
-        return []
-    known = facts.speakers if facts.speakers is not None else _speakers_of(facts.d_vectors or {})
-    wanted = {
-        sentence[1] for sentence in config.test_sentences if not isinstance(sentence, str) and len(sentence) > 1
-    } - {None}
-    change = "Correct test_sentences: the run would end when it synthesises them, after an epoch."
-    return _missing("speakers of test_sentences", wanted, known, "the model", change)
+    return missing("speakers", wanted, facts.speakers, "the model's table of speakers", change)

@@ -69,3 +69,14 @@ def key_path(path: str, key: Any) -> str:
     ('scl.encoders.0', 'model')
     """
     return f"{path}.{named(key)}" if path else named(key)
+
+
+def typed(value: Any, limit: int = _MAX_NAME) -> str:
+    """Return a value as users type it in JSON or YAML, of which at most `limit` characters are kept.
+
+    >>> typed(None), typed(True), typed("a"), typed("a" * 9, limit=6)
+    ('null', 'true', "'a'", "'aaaa…")
+    """
+    if value is None:
+        return "null"
+    return str(value).lower() if isinstance(value, bool) else shortened(shown(value), limit)

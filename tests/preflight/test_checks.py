@@ -21,6 +21,7 @@ from coqui_scl_plugin.errors import ConfigError, PreflightError
 from coqui_scl_plugin.preflight import checks, encoders, environment, generator, recordings, settings, speakers
 from coqui_scl_plugin.preflight.facts import RunFacts
 from coqui_scl_plugin.preflight.report import Finding, NotMeasuredError, PreflightReport, result_of, warning
+from coqui_scl_plugin.preflight.sentences import check_test_sentences
 
 PARAMETER = nn.Parameter(torch.zeros(2))
 
@@ -187,7 +188,7 @@ def test_an_evaluation_set_that_nobody_asks_for_may_be_empty() -> None:
 )
 def test_sentences_that_are_spoken_after_two_epochs(epochs: int, sentences: list[Any], fires: bool) -> None:
     config = SclVitsConfig(epochs=epochs, test_delay_epochs=2, test_sentences=sentences)
-    findings = speakers.check_test_sentences(facts(config=config, speakers=["a"]))
+    findings = check_test_sentences(facts(config=config, speakers=["a"]))
     assert ("'nobody'" in found(findings)) if fires else findings == []
 
 
