@@ -142,7 +142,7 @@ def _check(options: EvaluateOptions, overrides: Sequence[str]) -> None:
 
 def _check_name(path: Path) -> None:
     """Check that a path can be looked up, whether it exists or not. Raises ConfigError."""
-    from coqui_scl_plugin.utils.shorten import shorten
+    from coqui_scl_plugin.utils.shown import shorten
 
     try:
         path.exists()
@@ -151,7 +151,7 @@ def _check_name(path: Path) -> None:
 
 
 def _check_out(out: Path) -> None:
-    from coqui_scl_plugin.utils.shorten import shorten
+    from coqui_scl_plugin.utils.shown import shorten
 
     try:
         nearest = next(path for path in (out, *out.parents) if path.exists())
@@ -244,7 +244,7 @@ def run_evaluate(options: EvaluateOptions, overrides: Sequence[str], *, as_json:
     from coqui_scl_plugin.evaluation.verification import verify
     from coqui_scl_plugin.evaluation.writing import write_results
     from coqui_scl_plugin.monitoring.history import read_history
-    from coqui_scl_plugin.utils.shorten import printable, shorten
+    from coqui_scl_plugin.utils.shown import printable, shorten
 
     _check(options, overrides)
     dbfs, seed, resamples = options.loudness_dbfs, options.seed, options.resamples

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from coqui_scl_plugin.errors import ConfigError
 from coqui_scl_plugin.references.recordings import Recording
-from coqui_scl_plugin.utils.shorten import shorten
+from coqui_scl_plugin.utils.shown import shorten
 
 NOT_UTF_8 = "the name is not UTF-8; rename it"
 NO_SUCH_FILE = "there is no such file"

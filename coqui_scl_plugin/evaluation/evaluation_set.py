@@ -11,7 +11,7 @@ from coqui_scl_plugin.errors import ConfigError
 from coqui_scl_plugin.evaluation.audio_file import NO_SUCH_FILE, NOT_UTF_8, is_text, unusable_file
 from coqui_scl_plugin.evaluation.pairs_file import OPTIONAL, REQUIRED, Row, read_pairs, unknown_columns_note
 from coqui_scl_plugin.references.recordings import Recording
-from coqui_scl_plugin.utils.shorten import printable, shorten
+from coqui_scl_plugin.utils.shown import printable, shorten
 from coqui_scl_plugin.utils.suggest import did_you_mean
 
 _SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3")

@@ -16,7 +16,7 @@ from coqui_scl_plugin.evaluation.evaluation_set import EvaluationSet, SpokenReco
 from coqui_scl_plugin.evaluation.metrics import Interval, mean_over_speakers
 from coqui_scl_plugin.evaluation.verification import Verification
 from coqui_scl_plugin.references.recordings import Recording
-from coqui_scl_plugin.utils.shorten import shorten
+from coqui_scl_plugin.utils.shown import shorten
 
 NAMES = {
     "dnsmos": "DNSMOS",

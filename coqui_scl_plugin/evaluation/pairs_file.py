@@ -8,7 +8,7 @@ from pathlib import Path
 
 from coqui_scl_plugin.errors import ConfigError
 from coqui_scl_plugin.evaluation.audio_file import unusable_file
-from coqui_scl_plugin.utils.shorten import shorten
+from coqui_scl_plugin.utils.shown import shorten
 from coqui_scl_plugin.utils.suggest import did_you_mean
 
 REQUIRED = ("reference", "synthetic", "speaker")

@@ -12,7 +12,7 @@ from coqui_scl_plugin.evaluation.judges import COMPARED, Judged, Opinion, name_o
 from coqui_scl_plugin.evaluation.metrics import C_FALSE_ALARM, C_MISS, CONFIDENCE, P_TARGET, bootstrap_mean
 from coqui_scl_plugin.evaluation.verification import MEASURES, EmbeddedRecording, Trials, Verification
 from coqui_scl_plugin.references.recordings import Recording
-from coqui_scl_plugin.utils.shorten import shorten
+from coqui_scl_plugin.utils.shown import shorten
 
 _PACKAGES = ("coqui-scl-plugin", "coqui-tts", "torch", "torchaudio", "scikit-learn", "scipy", "numpy")
 

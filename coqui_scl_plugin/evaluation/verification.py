@@ -24,7 +24,7 @@ from coqui_scl_plugin.evaluation.metrics import Interval, equal_error_rate, mean
 from coqui_scl_plugin.losses.calibration import Calibration, measure_calibration
 from coqui_scl_plugin.references.fill import device_of, workers
 from coqui_scl_plugin.references.recordings import Recording
-from coqui_scl_plugin.utils.shorten import shorten
+from coqui_scl_plugin.utils.shown import shorten
 
 Matrix = NDArray[np.float64]
 MEASURES = ("secs", "cross_utterance", "calibrated_cross_utterance")

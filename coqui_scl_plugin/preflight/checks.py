@@ -51,6 +51,8 @@ class Check:
     """Ids of earlier checks that, if they failed, are the cause of what this one finds, which is then not reported."""
     can_be_skipped: bool = True
     """False for a step without which there is nothing more to check."""
+    exit_status: int = 1
+    """Exit status of a command if it fails; 2 where the config cannot be used."""
 
     @property
     def checks(self) -> str:
@@ -58,7 +60,7 @@ class Check:
         return (self.run.__doc__ or "").strip().partition("\n")[0]
 
 
-def _step(id_: str, run: Callable[[Any], list[Finding]], stage: Stage, **others: tuple[str, ...]) -> Check:
+def _step(id_: str, run: Callable[[Any], list[Finding]], stage: Stage, **others: Any) -> Check:
     return Check(id_, run, stage, **others, can_be_skipped=False)
 
 
@@ -72,18 +74,18 @@ _BATCH = (
 CHECKS = (
     Check("ffmpeg", environment.check_ffmpeg, "config"),
     Check("versions", environment.check_versions, "config"),
-    Check("values", config_values.check_values, "config"),
+    Check("values", config_values.check_values, "config", exit_status=2),
     Check("keys", config_keys.check_keys, "config"),
     Check("twin-keys", config_keys.check_twin_keys, "config"),
-    Check("architecture", architecture.check_architecture, "config", needs=("values",)),
-    Check("files", files.check_files, "config", needs=("values",)),
-    Check("text", text.check_text, "config", needs=("values",)),
-    Check("languages", conditioning.check_languages, "config", needs=("values", "files")),
+    Check("architecture", architecture.check_architecture, "config", needs=("values",), exit_status=2),
+    Check("files", files.check_files, "config", needs=("values",), exit_status=2),
+    Check("text", text.check_text, "config", needs=("values",), exit_status=2),
+    Check("languages", conditioning.check_languages, "config", needs=("values", "files"), exit_status=2),
     Check("weight", settings.check_weight, "config", needs=("values",)),
     _step("checkpoint", steps.check_checkpoint, "config"),
     _step("encoders", steps.check_encoders, "config"),
-    Check("metadata", metadata.check_metadata, "config", needs=("values",)),
-    _step("samples", steps.check_samples, "config", needs=("values",), explained_by=_DROPPED),
+    Check("metadata", metadata.check_metadata, "config", explained_by=("values",)),
+    _step("samples", steps.check_samples, "config", explained_by=("values", "metadata")),
     Check("recordings", recordings.check_recordings, "data"),
     Check("audio", audio.check_audio, "data"),
     Check("sample-rate", recordings.check_sample_rate, "data"),
@@ -215,7 +217,7 @@ def _results_of(check: Check, facts: ConfigFacts | None, *, skip: bool) -> list[
             "If nothing else here explains it, coqui-scl --debug shows where it happened.",
         )
         result = result_of(check.id, check.checks, [finding], skip=skip, error=error)
-    return [dataclasses.replace(result, can_be_skipped=check.can_be_skipped)]
+    return [dataclasses.replace(result, can_be_skipped=check.can_be_skipped, exit_status=check.exit_status)]
 
 
 def found_early(error: HoldoutError) -> PreflightReport:

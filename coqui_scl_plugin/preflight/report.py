@@ -94,6 +94,8 @@ class Result:
     error: Exception | None = None
     """The error that the check ended with, of which its finding speaks."""
     can_be_skipped: bool = True
+    exit_status: int = 1
+    """Exit status of a command that this result ends; an error may have its own."""
 
     @property
     def text(self) -> str:
@@ -140,8 +142,8 @@ class PreflightReport:
     @property
     def exit_status(self) -> int:
         """The exit status of a command: 0 if the run may start, 2 if the config or a file cannot be used, else 1."""
-        statuses = [1, *(getattr(error, "exit_status", 1) for error in self.errors)]
-        return 0 if self.passed else max(statuses)
+        statuses = [result.exit_status for result in self.of("failed")]
+        return max(statuses + [getattr(error, "exit_status", 1) for error in self.errors]) if statuses else 0
 
     @property
     def passed(self) -> bool:

@@ -6,6 +6,7 @@ from typing import Any
 MAX_SHOWN = 200
 """Characters of a value that a message repeats at most."""
 _MAX_NAME = 80
+_HEAD, _TAIL = 120, 40
 _MAX_LEVELS = 8
 _MAX_BITS = 600  # Python writes out no integer of more than 4,300 digits
 
@@ -60,6 +61,31 @@ def named(name: Any, limit: int = _MAX_NAME) -> str:
     if isinstance(name, str) and name and name.isprintable():
         return name if len(name) <= limit else f"{name[: limit - 1]}…"
     return shortened(shown(name), limit)
+
+
+def printable(text: object) -> str:
+    r"""Return the text with characters that cannot be shown, among them line ends and lone surrogates, as escapes.
+
+    >>> print(printable("a\nb\udce9"))
+    a\nb\udce9
+    """
+    letters = str(text)
+    if letters.isprintable():
+        return letters
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode("ascii") for one in letters)
+
+
+def shorten(text: object) -> str:
+    """Return a text, such as a file's name, as `printable` shows it, without the middle of those over 200 characters.
+
+    >>> shorten("pairs.csv"), shorten("x" * 999)[120:143]
+    ('pairs.csv', '... (999 characters) ..')
+    """
+    original = str(text)
+    if len(original) <= MAX_SHOWN and len(whole := printable(original)) <= MAX_SHOWN:
+        return whole
+    head, tail = printable(original[:_HEAD])[:_HEAD], printable(original[-_TAIL:])[-_TAIL:]
+    return f"{head}... ({len(original)} characters) ...{tail}"
 
 
 def key_path(path: str, key: Any) -> str:

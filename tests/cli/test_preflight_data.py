@@ -148,7 +148,7 @@ def test_a_defect_is_found_once_and_nothing_else_is_blamed(name: str, outcomes: 
     assert "Traceback" not in outcome.err
     assert "eval_split_size" not in outcome.out
     assert outcome.changed == []
-    assert outcome.status == int("failed" in told.values())
+    assert (outcome.status > 0) == ("failed" in told.values())
 
 
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.command == "train"])

@@ -1,6 +1,6 @@
 import pytest
 
-from coqui_scl_plugin.utils.shorten import printable, shorten
+from coqui_scl_plugin.utils.shown import printable, shorten
 
 
 @pytest.mark.parametrize("text", ["", "a", "é/ß 1.wav", "x" * 200])
