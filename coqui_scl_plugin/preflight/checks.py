@@ -29,7 +29,7 @@ from coqui_scl_plugin.preflight import (
     texts,
 )
 from coqui_scl_plugin.preflight.facts import ConfigFacts
-from coqui_scl_plugin.preflight.report import Finding, NotMeasuredError, PreflightReport, Result, result_of
+from coqui_scl_plugin.preflight.report import NEEDS, Finding, NotMeasuredError, PreflightReport, Result, result_of
 from coqui_scl_plugin.utils.suggest import did_you_mean
 
 Stage = Literal["config", "data", "model", "speech"]
@@ -171,12 +171,12 @@ def run_checks(
         if check.stage != stage or any(result.id == check.id for result in report.results):
             continue
         if unmet := _unmet((*_STEP_BEFORE[stage], *check.needs), report):
-            report.results.append(_not_run(check, f"It needs {', '.join(unmet)}."))
+            report.results.append(_not_run(check, f"{NEEDS} {', '.join(unmet)}."))
         else:
             results = _results_of(check, facts, skip=check.can_be_skipped and check.id in skipped)
             causes = _unmet(check.explained_by, report)
             if causes and any(result.status in ("failed", "warning") for result in results):
-                unexplained = _not_run(check, f"It needs {', '.join(causes)}.")
+                unexplained = _not_run(check, f"{NEEDS} {', '.join(causes)}.")
                 results = [dataclasses.replace(unexplained, error=results[0].error)]
             report.results += results
     report.results.sort(key=lambda result: IDS.index(result.id))
@@ -208,7 +208,7 @@ def _results_of(check: Check, facts: ConfigFacts | None, *, skip: bool) -> list[
         other = next((known for known in CHECKS if known.id == getattr(error, "check", None)), None)
         if other is not None:
             found = result_of(other.id, other.checks, [finding], skip=False)
-            return [dataclasses.replace(found, can_be_skipped=False), _not_run(check, f"It needs {other.id}.")]
+            return [dataclasses.replace(found, can_be_skipped=False), _not_run(check, f"{NEEDS} {other.id}.")]
         result = result_of(check.id, check.checks, [finding], skip=False, error=error)
         return [dataclasses.replace(result, can_be_skipped=False)]
     except Exception as error:  # noqa: BLE001  # whatever it is, it is reported, and the other checks still run
@@ -226,7 +226,7 @@ def found_early(error: HoldoutError) -> PreflightReport:
         [
             result_of(check.id, check.checks, [Finding(str(error), "")], skip=False)
             if check.id == error.check
-            else _not_run(check, f"It needs {error.check}.")
+            else _not_run(check, f"{NEEDS} {error.check}.")
             for check in CHECKS
         ]
     )

@@ -13,6 +13,8 @@ from coqui_scl_plugin.errors import PreflightError
 from coqui_scl_plugin.utils.atomic import replacing
 
 FILE_NAME = "preflight.json"
+NEEDS = "It needs"
+"""Begins the reason why a check was not run if others failed."""
 _MAX_LISTED_NAMES = 5
 _MAX_SHOWN = 100
 
@@ -181,13 +183,18 @@ class PreflightReport:
         return f"{len(self.results)} checks: {', '.join(counts)}."
 
     def table(self) -> Table:
-        """Return the results that are not in order, for the console; those that were not run together in one row."""
+        """Return the results that are not in order, for the console; those that need others share a row."""
         table = Table("check", "status", "what was found, and what to change", show_lines=True)
         for result in self.of("failed", "warning", "skipped"):
             table.add_row(result.id, result.status, Text(result.text))  # Text, so that brackets are not read as markup
-        by_reason: dict[str, list[str]] = {}
+        waiting, needed = [], set[str]()
         for result in self.of("not run"):
-            by_reason.setdefault(result.why_not_run, []).append(result.id)
-        for why, ids in by_reason.items():
-            table.add_row("\n".join(ids), "not run", Text(why))
+            if result.why_not_run.startswith(NEEDS):
+                waiting.append(result.id)
+                needed |= set(result.why_not_run.removeprefix(NEEDS).strip(" .").split(", "))
+            else:
+                table.add_row(result.id, "not run", Text(result.why_not_run))
+        if waiting:
+            causes = ", ".join(result.id for result in self.of("failed") if result.id in needed)
+            table.add_row(f"{len(waiting)} more", "not run", Text(f"{', '.join(waiting)}. They need {causes}."))
         return table
