@@ -1,4 +1,4 @@
-"""The `scl` section of a config: its keys (`schema.py`) and the checks that involve several (`validate.py`)."""
+"""The `scl` section of a config: its keys (`schema.py`), checked one by one (`strict.py`) and together (`validate.py`)."""
 
 from coqui_scl_plugin.config import overrides
 from coqui_scl_plugin.config.config_file import read_config_file
@@ -16,12 +16,9 @@ from coqui_scl_plugin.config.schema import (
     RestoreConfig,
     SclConfig,
     SegmentConfig,
-    StrictConfig,
     WindowConfig,
-    check_class,
-    check_object,
-    check_section,
 )
+from coqui_scl_plugin.config.strict import StrictConfig, check_class, check_object, check_section
 from coqui_scl_plugin.config.validate import check_config, check_loss
 
 __all__ = [

@@ -4,7 +4,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from coqui_scl_plugin.config.schema import LossConfig, check_section
+from coqui_scl_plugin.config.schema import LossConfig
+from coqui_scl_plugin.config.strict import check_section
 from coqui_scl_plugin.errors import ConfigError
 from coqui_scl_plugin.plugins.parameters import check_value
 from coqui_scl_plugin.utils.shown import key_path, shown

@@ -10,8 +10,8 @@ from coqui_scl_plugin.config.schema import (
     AugmentConfig,
     EncoderConfig,
     SclConfig,
-    check_object,
 )
+from coqui_scl_plugin.config.strict import check_object
 from coqui_scl_plugin.errors import ConfigError, HoldoutError
 from coqui_scl_plugin.plugins import parameters, registry
 from coqui_scl_plugin.plugins.optional import compares_features, offers_features, takes_calibration
