@@ -1,4 +1,4 @@
-"""The `scl` section of a config: its keys (`schema.py`), and checks of each (`strict.py`) and of several (`validate.py`)."""
+"""The `scl` section of a config: its keys (`schema.py`), and the checks on them (`strict.py`, `validate.py`)."""
 
 from coqui_scl_plugin.config import overrides
 from coqui_scl_plugin.config.config_file import read_config_file
