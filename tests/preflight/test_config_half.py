@@ -100,7 +100,34 @@ SOUND: dict[str, Changes] = {
     },
 }
 
+VITS_CHARACTERS = {"characters_class": "TTS.tts.models.vits.VitsCharacters", "characters": "ab"}
+
 DEFECTS: dict[str, tuple[Changes, str, tuple[str, ...]]] = {
+    # as users wrote them
+    "a name of another case": ({"optimizer": "adamw"}, "values", ("optimizer = 'adamw'", "Did you mean 'AdamW'")),
+    "a section of another case": ({"SCL": {"weight": 9}}, "keys", ("SCL", "Did you mean 'scl'")),
+    "a schedule that fails at its first step": (
+        {"lr_scheduler_gen": "CosineAnnealingLR", "lr_scheduler_gen_params": {"T_max": 0}},
+        "values",
+        ("lr_scheduler_gen = 'CosineAnnealingLR'", "T_max", "cannot be used"),
+    ),
+    "a schedule that needs a value": (
+        {"lr_scheduler_disc": "ReduceLROnPlateau", "lr_scheduler_disc_params": {}},
+        "values",
+        ("lr_scheduler_disc = 'ReduceLROnPlateau'", "gives its steps no value", "ExponentialLR"),
+    ),
+    "a million layers": (args(num_layers_flow=10**6), "values", ("num_layers_flow = 1000000", "not be above 1000")),
+    "no discriminator": (args(init_discriminator=False), "architecture", ("init_discriminator = false",)),
+    "no padding": (
+        {"characters": VITS_CHARACTERS | {"punctuations": "!", "pad": None}},
+        "text",
+        ("characters.pad = null", "padded"),
+    ),
+    "characters of VITS without punctuations": (
+        {"characters": VITS_CHARACTERS | {"pad": "_"}},
+        "text",
+        ("characters.punctuations = null", "Set characters.punctuations"),
+    ),
     # types
     "a string for a number": (
         {"batch_size": "8"},
