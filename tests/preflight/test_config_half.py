@@ -16,6 +16,7 @@ from coqui_scl_plugin.coqui.config_facts import coqui_tools
 from coqui_scl_plugin.coqui.run_config import resolved_config
 from coqui_scl_plugin.preflight import config_keys
 from coqui_scl_plugin.preflight.checks import run_checks
+from coqui_scl_plugin.preflight.config_values import is_lost as is_lost_key
 from coqui_scl_plugin.preflight.coqui_tools import CoquiTools, Phonemizers
 from coqui_scl_plugin.preflight.facts import ConfigFacts, DataFacts
 from coqui_scl_plugin.preflight.report import PreflightReport, Result
@@ -460,6 +461,9 @@ def test_successors_of_keys_exist_and_former_keys_do_not() -> None:
         ('{"a": [1.0]}', ("'a' has [1.0]",)),
         ('{"a": {"name": "x"}}', ("'a' has {'name': 'x'}",)),
         ('{"a": {"name": "x", "embedding": "y"}}', ("embedding of 'a'", "'y'")),
+        ('{"a": {"name": "x", "embedding": [1.0, NaN]}}', ("embedding of 'a'", "finite", "its number 2 is nan")),
+        ('{"a": {"name": "x", "embedding": [[1.0]]}}', ("embedding of 'a'", "its number 1 is [1.0]")),
+        ('{"a": {"name": "x", "embedding": []}}', ("embedding of 'a'", "it is empty")),
     ],
 )
 def test_a_d_vector_file_that_is_none(tmp_path: Path, content: str, words: tuple[str, ...]) -> None:
@@ -468,6 +472,26 @@ def test_a_d_vector_file_that_is_none(tmp_path: Path, content: str, words: tuple
     changes = args(use_d_vector_file=True, use_speaker_embedding=False, d_vector_file=[str(file)], d_vector_dim=1)
     text = of_config(changes)["files"].text
     assert [word for word in (str(file), *words) if word not in text] == [], text
+
+
+def test_a_d_vector_file_of_tensors(tmp_path: Path) -> None:
+    file = tmp_path / "d.pth"
+    torch.save({"a": {"name": "x", "embedding": torch.ones(4)}}, file)
+    changes = args(use_d_vector_file=True, use_speaker_embedding=False, d_vector_file=[str(file)], d_vector_dim=4)
+    text = of_config(changes)["files"].text
+    assert "embedding of 'a' is not a list of finite numbers: a Tensor" in text
+
+
+def test_of_many_unknown_keys_a_few_are_told_and_the_others_counted() -> None:
+    findings = of_config({f"unknown_{number}": 1 for number in range(2_000)})["keys"].findings
+    assert len(findings) == 13
+    assert "1988 more keys" in findings[-1].found
+
+
+@pytest.mark.parametrize(("audio", "is_lost"), [(None, True), ({"sample_rate": "16000"}, True), ({}, False)])
+def test_a_rate_that_is_not_the_written_one_is_not_blamed(audio: Any, is_lost: bool) -> None:
+    facts = config_facts({"audio": audio})
+    assert is_lost_key(facts, "audio.sample_rate") is is_lost
 
 
 def test_d_vector_files_that_share_a_recording(tmp_path: Path) -> None:
