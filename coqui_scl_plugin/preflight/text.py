@@ -12,6 +12,8 @@ from coqui_scl_plugin.utils.suggest import nearest
 
 _MULTI = "multi_phonemizer"
 _MAX_LISTED = 20
+_ADDED = {"add_blank": ("blank",), "enable_eos_bos_chars": ("bos", "eos")}
+"""The symbols that each switch adds to texts."""
 _ALL_SYMBOLS = ("characters", "punctuations")
 _ALIASES = {"espeak": {"en": "en-us", "zh-cn": "cmn"}}
 """Languages that a phonemizer takes under another name than it lists."""
@@ -104,6 +106,8 @@ def _tokenizer(config: Any, coqui: CoquiTools) -> Iterator[Finding]:
         symbols = coqui.make_tokenizer(config).characters
         if None in getattr(symbols, "vocab", ()):
             yield Finding("characters.pad = null: texts are padded with this symbol.", "Set it, e.g. to '_'.")
+        else:
+            yield from _added_symbols(symbols, config)
     except Exception as error:  # noqa: BLE001  # whatever Coqui raises, the model would end with it
         name = getattr(own, "characters_class", None)
         lacking = [key for key in _ALL_SYMBOLS if own is not None and getattr(own, key) is None]
@@ -122,3 +126,16 @@ def _tokenizer(config: Any, coqui: CoquiTools) -> Iterator[Finding]:
         else:
             found, change = "Coqui's tokenizer cannot be made of this config", "Correct characters and the phonemizer."
         yield Finding(f"{found}: {type(error).__name__}: {shown_error(error)}.", change)
+
+
+def _added_symbols(symbols: Any, config: Any) -> Iterator[Finding]:
+    """Check that the alphabet has what is added to texts: the number of what it lacks is beyond the model's table."""
+    for switch, names in _ADDED.items():
+        lacking = [name for name in names if getattr(symbols, f"{name}_id", -1) >= len(getattr(symbols, "vocab", ()))]
+        if getattr(config, switch) and lacking:
+            found = (
+                f"{switch} = true, but the model's alphabet has no {' and no '.join(lacking)}, so a step would fail."
+            )
+            keys = " and ".join(f"characters.{name}" for name in lacking)
+            is_of_vits = type(symbols).__name__ == "VitsCharacters"  # which has neither, whatever the config says
+            yield Finding(found, f"Set {switch} to false{'' if is_of_vits else f', or {keys} to a symbol'}.")

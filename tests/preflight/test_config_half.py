@@ -75,7 +75,9 @@ SOUND: dict[str, Changes] = {
     | {
         "datasets": [dataset(Path("data"), language="en-us", phonemizer="espeak"), dataset(Path("more"), language="de")]
     },
-    "characters": {"characters": {"characters": "abc", "punctuations": "!"}},
+    "characters": {"characters": {"characters": "abc", "punctuations": "!", "blank": "#"}},
+    "characters without a blank, of which none is added": {"characters": {"characters": "abc", "punctuations": "!"}}
+    | {"add_blank": False},
     "the characters of VITS": {
         "characters": {
             "characters_class": "TTS.tts.models.vits.VitsCharacters",
@@ -119,6 +121,16 @@ DEFECTS: dict[str, tuple[Changes, str, tuple[str, ...]]] = {
     ),
     "a million layers": (args(num_layers_flow=10**6), "values", ("num_layers_flow = 1000000", "not be above 1000")),
     "no discriminator": (args(init_discriminator=False), "architecture", ("init_discriminator = false",)),
+    "no blank": (
+        {"characters": {"characters": "abc", "punctuations": "!"}},
+        "text",
+        ("add_blank = true", "has no blank", "or characters.blank to a symbol"),
+    ),
+    "no begin and end in the characters of VITS": (
+        {"characters": VITS_CHARACTERS | {"punctuations": "!", "pad": "_"}, "enable_eos_bos_chars": True},
+        "text",
+        ("enable_eos_bos_chars = true", "no bos and no eos", "to false."),
+    ),
     "no padding": (
         {"characters": VITS_CHARACTERS | {"punctuations": "!", "pad": None}},
         "text",
