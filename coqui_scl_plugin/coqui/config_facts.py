@@ -49,11 +49,11 @@ def _phonemizers() -> Phonemizers:
     return Phonemizers(available, absent, dict(phonemizers.DEF_LANG_TO_PHONEMIZER))
 
 
-def _make_tokenizer(config: Any) -> object:
+def _make_tokenizer(config: Any) -> TTSTokenizer:
     own = copy.copy(config)
     own.characters = copy.deepcopy(config.characters)
     with log_level(logging.ERROR, "TTS"):
-        return TTSTokenizer.init_from_config(own)
+        return TTSTokenizer.init_from_config(own)[0]
 
 
 def _make_optimizer(config: Any, rate: float, parameters: Sequence[Any]) -> Any:

@@ -4,6 +4,8 @@ import contextlib
 import copy
 import dataclasses
 import logging
+import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,7 +22,7 @@ def list_datasets(config: SclVitsConfig) -> list[Listing]:
     """List what Coqui's formatters make of each metadata file of the data sets whose folder exists."""
     listings, has_table = [], bool(config.use_speaker_embedding or config.model_args.use_speaker_embedding)
     for index, dataset in enumerate(config.datasets):
-        if not Path(dataset.path).is_dir():
+        if not os.path.isdir(dataset.path):  # noqa: PTH112  # Path raises for names that are too long
             continue
         for key in ("meta_file_train", "meta_file_val"):
             if key == "meta_file_train" or dataset[key]:
@@ -39,12 +41,23 @@ def _list(key: str, dataset: BaseDatasetConfig, file: str) -> Listing:
         "file": file if isinstance(file, str) else "",
         "ignored_speakers": tuple(dataset.ignored_speakers or ()),
     }
+    if is_no_file(dataset, file):
+        return Listing(**known, error=OSError("it is no file"))
     with warnings_of_coqui() as warned:
         try:
             samples, _ = load_tts_samples(BaseTTSConfig(datasets=[own]), eval_split=False)
         except Exception as error:  # noqa: BLE001  # a formatter may be anybody's; the check `metadata` reports it
             return Listing(**known, error=error, warnings=tuple(warned))
     return Listing(**known, samples=samples, warnings=tuple(warned))
+
+
+def is_no_file(dataset: BaseDatasetConfig, file: str) -> bool:
+    """Tell whether a metadata file is a pipe or a device, which formatters would read without end."""
+    try:
+        mode = (Path(dataset.path) / (file or "")).stat().st_mode
+    except (OSError, ValueError, TypeError):  # whatever else it is, formatters say so
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
 class _Keeper(logging.Handler):

@@ -24,7 +24,7 @@ from coqui_scl_plugin.consistency.term import SpeakerConsistency
 from coqui_scl_plugin.coqui.parts import VitsParts
 from coqui_scl_plugin.coqui.row_names import rows_of_model
 from coqui_scl_plugin.coqui.samples import Sample, Samples, data_loader, dataset_that_fits, small_batch
-from coqui_scl_plugin.coqui.texts import read_texts
+from coqui_scl_plugin.coqui.texts import read_texts, spoken_of
 from coqui_scl_plugin.coqui.vits_batch import generate_pair, segment_seconds
 from coqui_scl_plugin.coqui.vits_config import SclVitsConfig
 from coqui_scl_plugin.coqui.vits_modules import is_used_in_speech, makes_training_waveform
@@ -120,6 +120,7 @@ def collect_facts(parts: VitsParts, known: TrainerFacts, data: DataAccess) -> Ru
         prepare_references=prepare,
         probe_gradients=gradients,
         read_texts=lambda: read_texts(model, known.config, known.all_samples),
+        spoken_of=lambda text, language: spoken_of(model, text, language),
         measure_reach=reach,
     )
 

@@ -4,6 +4,7 @@ import contextlib
 import copy
 import io
 import logging
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from TTS.tts.configs.shared_configs import BaseTTSConfig
 from TTS.tts.datasets import load_tts_samples
 from TTS.tts.models.vits import Vits
 
-from coqui_scl_plugin.coqui.listing import list_datasets
+from coqui_scl_plugin.coqui.listing import is_no_file, list_datasets
 from coqui_scl_plugin.coqui.vits_config import SclVitsConfig
 from coqui_scl_plugin.errors import ConfigError, EvaluationSetError, PreflightError
 from coqui_scl_plugin.preflight.facts import ConfigFacts
@@ -54,9 +55,12 @@ def _reading(config: SclVitsConfig) -> Iterator[None]:
         example = '[{"formatter": "coqui", "path": "DIR", "meta_file_train": "metadata.csv"}]'
         raise ConfigError(f"datasets = []: name at least one, e.g. {example}.")
     for index, dataset in enumerate(config.datasets):
-        if not Path(dataset.path).is_dir():
+        if not os.path.isdir(dataset.path):  # noqa: PTH112  # Path raises for names that are too long
             hint = " Coqui does not expand '~'." if str(dataset.path).startswith("~") else ""
             raise ConfigError(f"datasets.{index}.path = {shown(dataset.path)}: there is no such folder.{hint}")
+        for key in ("meta_file_train", "meta_file_val"):
+            if is_no_file(dataset, dataset[key]):
+                raise ConfigError(f"datasets.{index}.{key} = {shown(dataset[key])}: is a pipe or a device, not a file.")
     try:
         yield
     except Exception as error:

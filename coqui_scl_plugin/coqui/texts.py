@@ -28,6 +28,15 @@ def read_texts(model: Vits, config: Any, samples: Iterable[Sample]) -> list[Text
     return [_of_group(*key, group, alphabet, tokenizer, config) for key, group in groups.items()]
 
 
+def spoken_of(model: Vits, text: str, language: str) -> str:
+    """Return what is left of a text after the cleaner and the alphabet; the text itself if it becomes phonemes."""
+    tokenizer = model.tokenizer
+    if tokenizer is None or tokenizer.use_phonemes:
+        return text
+    alphabet = set(tokenizer.characters.vocab)
+    return "".join(character for character in _clean(tokenizer, text, language) if character in alphabet)
+
+
 def _clean(tokenizer: Any, text: str, language: str) -> str:
     if tokenizer.text_cleaner is None:
         return text

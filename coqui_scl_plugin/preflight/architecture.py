@@ -16,7 +16,14 @@ def check_architecture(facts: ConfigFacts) -> list[Finding]:
     """The sizes in model_args fit each other and the spectrogram of audio."""
     args, audio = facts.config.model_args, facts.config.audio
     sizes = [*_spectrogram(args, audio), *_encoders(args), *_decoder(args)]
-    return [*(_hops(args, audio) or _slice(args, audio)), *sizes]
+    return [*(_hops(args, audio) or _slice(args, audio)), *sizes, *_discriminator(args)]
+
+
+def _discriminator(args: Any) -> list[Finding]:
+    if args.init_discriminator:
+        return []
+    found = "model_args.init_discriminator = false: the model then has no discriminator, without which none trains."
+    return [Finding(found, "Set it to true, or remove it.")]
 
 
 def _hops(args: Any, audio: Any) -> list[Finding]:

@@ -1,17 +1,19 @@
 """Checks of the keys of Coqui's half of the config: known ones, and those that exist twice."""
 
-import difflib
+import functools
 import typing
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from coqui_scl_plugin.preflight.config_types import as_mapping, fields_by_name, section_class
 from coqui_scl_plugin.preflight.facts import ConfigFacts
 from coqui_scl_plugin.preflight.report import Finding, warning
 from coqui_scl_plugin.utils.shown import typed
+from coqui_scl_plugin.utils.suggest import nearest
 
 _ARGS = "model_args"
 _MAX_FINDINGS = 12
+_CLOSE: Mapping[str, Any] = {"limit": 2, "cutoff": 0.75}
 _SUCCESSORS: Mapping[str, Mapping[str, str]] = {
     "": {
         "batch_size_eval": "eval_batch_size",
@@ -83,14 +85,16 @@ def check_keys(facts: ConfigFacts) -> list[Finding]:
     """Each key of Coqui's half of the config is one that Coqui knows."""
     if facts.written is None:
         return []
-    findings = [*_unknown_keys(facts.written, facts.config), *_without_effect(facts.written, facts.config)]
-    if (more := len(findings) - _MAX_FINDINGS) > 0:
+    unknown = [*_unknown_keys(facts.written, facts.config)]
+    findings = [make() for make in unknown[:_MAX_FINDINGS]]  # of many keys, advice would take minutes
+    findings += _without_effect(facts.written, facts.config)
+    if (more := len(unknown[_MAX_FINDINGS:]) + len(findings[_MAX_FINDINGS:])) > 0:
         rest = warning(f"{more} more keys of the config are unknown or have no effect.", "Correct or remove them.")
         return [*findings[:_MAX_FINDINGS], rest]
     return findings
 
 
-def _unknown_keys(written: Mapping[Any, Any], config: Any) -> Iterator[Finding]:
+def _unknown_keys(written: Mapping[Any, Any], config: Any) -> Iterator[Callable[[], Finding]]:
     sections = {"": written, **{f"{name}.": written.get(name) for name in (_ARGS, "audio", "characters")}}
     known = {path: _known(config, path) for path in (*sections, "datasets.")}
     datasets = written.get("datasets")
@@ -108,16 +112,21 @@ def _known(config: Any, path: str) -> list[str]:
     return list(fields_by_name(section_class(typing.get_args(hint)[0] if path == "datasets." else hint)))
 
 
-def _unknown_in(kind: str, path: str, section: Any, known: Mapping[str, list[str]]) -> Iterator[Finding]:
+def _unknown_in(kind: str, path: str, section: Any, known: Mapping[str, list[str]]) -> Iterator[Callable[[], Finding]]:
     """Find the unknown keys of one section; `kind` is its place in the tables, `path` its place in the config."""
     for name in section if isinstance(section, Mapping) else ():
         if not isinstance(name, str):
-            yield warning(f"{path}{typed(name)}: keys are strings; Coqui ignores it.", "Correct or remove it.")
+            found = f"{path}{typed(name)}: keys are strings; Coqui ignores it."
+            yield functools.partial(warning, found, "Correct or remove it.")
         elif name not in known[kind] and name not in _WRITTEN_BY_COQUI and not name.startswith(("_", "//", "#")):
             if kind == "" and name in known[f"{_ARGS}."] and _same_in_args(section, name):
                 continue
-            found = f"{path}{typed(name)[1:-1]}: Coqui has no such key and ignores it."
-            yield warning(found, _advice(kind, path, name, known))
+            yield functools.partial(_unknown, kind, path, name, known)
+
+
+def _unknown(kind: str, path: str, name: str, known: Mapping[str, list[str]]) -> Finding:
+    found = f"{path}{typed(name)[1:-1]}: Coqui has no such key and ignores it."
+    return warning(found, _advice(kind, path, name, known))
 
 
 def _same_in_args(written: Mapping[Any, Any], name: str) -> bool:
@@ -134,16 +143,13 @@ def _advice(kind: str, path: str, name: str, known: Mapping[str, list[str]]) -> 
     for other, names in known.items():
         if name in names and other != kind:
             return f"It belongs to {other.rstrip('.') or 'the top level'}: write {other}{name}."
-    near = nearest(name, known[kind])
-    elsewhere = [f"{other}{hit}" for other, names in known.items() for hit in nearest(name, names) if other != kind]
+    near = nearest(name, known[kind], **_CLOSE)
+    elsewhere = [
+        f"{other}{hit}" for other, names in known.items() for hit in nearest(name, names, **_CLOSE) if other != kind
+    ]
     if hits := near or elsewhere[:1]:
         return f"Did you mean {' or '.join(map(repr, hits))}?"
     return "Correct or remove it."
-
-
-def nearest(name: str, known: Iterable[str]) -> list[str]:
-    """Return up to two known names that are close to a name."""
-    return difflib.get_close_matches(name[:100], list(known), n=2, cutoff=0.75)
 
 
 def _without_effect(written: Mapping[Any, Any], config: Any) -> Iterator[Finding]:

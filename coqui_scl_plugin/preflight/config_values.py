@@ -1,7 +1,6 @@
 """Check of single values in Coqui's half of the config: their types, and the numbers that they may be."""
 
 import dataclasses
-import difflib
 import importlib.util
 import inspect
 import math
@@ -15,6 +14,7 @@ from coqui_scl_plugin.preflight.coqui_tools import CoquiTools
 from coqui_scl_plugin.preflight.facts import ConfigFacts
 from coqui_scl_plugin.preflight.report import Finding
 from coqui_scl_plugin.utils.shown import typed
+from coqui_scl_plugin.utils.suggest import nearest
 
 _ABOVE_0 = (
     "epochs", "batch_size", "eval_batch_size", "print_step", "plot_step", "save_step", "save_n_checkpoints",
@@ -39,6 +39,8 @@ _NOT_BELOW_0 = (
     "model_args.num_layers_posterior_encoder", "model_args.num_layers_flow",
 )  # fmt: skip
 _SHARES = ("model_args.dropout_p_text_encoder", "model_args.dropout_p_duration_predictor")
+_LAYERS = tuple(f"model_args.num_layers_{name}" for name in ("text_encoder", "posterior_encoder", "flow"))
+_MAX_LAYERS = 1000  # of which a model is not made within minutes
 _MAX_SEED = 2**32 - 1  # of numpy
 _NAMES = {
     "precision": ("fp16", "bf16"),
@@ -46,6 +48,9 @@ _NAMES = {
     "model_args.resblock_type_decoder": ("1", "2"),
 }
 """What keys may be whose type says no more than that they are strings."""
+
+
+_PLAIN_SCHEDULES = ("ExponentialLR", "StepLR")
 
 
 def check_values(facts: ConfigFacts) -> list[Finding]:
@@ -62,6 +67,13 @@ def check_values(facts: ConfigFacts) -> list[Finding]:
             f for i, dataset in enumerate(config.datasets) for f in _dataset(f"datasets.{i}", dataset, facts.coqui)
         ]
     return findings + (_pairs(config) + _training(config, facts.coqui) if not findings else [])
+
+
+def is_lost(facts: ConfigFacts, key: str) -> bool:
+    """Tell whether a key has its default because the value that was written for it, or its section, is unfit."""
+    misfits = fit(facts.written or {}, type(facts.config))[1]
+    lost = any(key == misfit.key or key.startswith(f"{misfit.key}.") for misfit in misfits)
+    return lost and not _is_overridden(facts.config, key)
 
 
 def _is_overridden(config: Any, key: str) -> bool:
@@ -102,6 +114,8 @@ def _numbers(config: Any) -> Iterator[tuple[str, Finding]]:
         yield from _bounded(config, key, "must not be below 0", lambda number: number >= 0)
     for key in _SHARES:
         yield from _bounded(config, key, "must be at least 0 and below 1", lambda number: 0 <= number < 1)
+    for key in _LAYERS:
+        yield from _bounded(config, key, f"must not be above {_MAX_LAYERS}", lambda layers: layers <= _MAX_LAYERS)
     yield from _bounded(config, "training_seed", f"must not be above {_MAX_SEED}", lambda seed: seed <= _MAX_SEED)
     yield from _bounded(config, "audio.min_level_db", "must not be 0", lambda level: level != 0)
 
@@ -154,13 +168,13 @@ def _dataset(key: str, dataset: Any, coqui: CoquiTools | None) -> Iterator[Findi
         yield Finding(found, "Set it.")
     name = dataset.formatter
     if coqui is not None and str(name).lower() not in coqui.formatters:
-        near = difflib.get_close_matches(str(name)[:100], list(coqui.formatters), n=1)
+        near = nearest(name, coqui.formatters)
         hint = f"Did you mean {near[0]!r}?" if near else "It reads the table of the data set; the simplest is 'coqui'."
         yield Finding(f"{key}.formatter = {typed(name)}: Coqui has no such formatter.", hint)
 
 
 def _training(config: Any, coqui: CoquiTools | None) -> list[Finding]:
-    """Make the optimizer and the schedules of the config, on a parameter that nothing uses."""
+    """Make the optimizer and the schedules of the config, on a parameter that nothing uses, and take a step."""
     if coqui is None:
         return []
     findings = []
@@ -171,7 +185,9 @@ def _training(config: Any, coqui: CoquiTools | None) -> list[Finding]:
             return [_unmade("optimizer", config.optimizer, config.optimizer_params, error, _optimizers())]
         name, params = (getattr(config, f"lr_scheduler_{part}{end}") for end in ("", "_params"))
         try:
-            coqui.make_scheduler(name, params, optimizer)
+            if (scheduler := coqui.make_scheduler(name, params, optimizer)) is not None:
+                optimizer.step()
+                scheduler.step()
         except Exception as error:  # noqa: BLE001  # as above
             findings.append(_unmade(f"lr_scheduler_{part}", name, params, error, _schedulers()))
     return findings
@@ -179,10 +195,13 @@ def _training(config: Any, coqui: CoquiTools | None) -> list[Finding]:
 
 def _unmade(key: str, name: Any, params: Any, error: Exception, known: Sequence[str]) -> Finding:
     if isinstance(name, str) and isinstance(error, AttributeError) and name not in known:
-        near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+        near = nearest(name, known, cutoff=0.5)
         hint = f"Did you mean {near[0]!r}?" if near else f"Name one, such as {', '.join(known[:3])}."
         return Finding(f"{key} = {typed(name)}: torch has none of that name.", hint)
-    found = f"{key} = {typed(name)} with {key}_params = {typed(params, 200)} cannot be made: {shown_error(error)}."
+    if isinstance(error, TypeError) and "step()" in str(error):  # such as ReduceLROnPlateau
+        found = f"{key} = {typed(name)}: this schedule cannot be used, since Coqui's trainer gives its steps no value."
+        return Finding(found, f"Name one whose step() takes none, such as {', '.join(_PLAIN_SCHEDULES)}.")
+    found = f"{key} = {typed(name)} with {key}_params = {typed(params, 200)} cannot be used: {shown_error(error)}."
     return Finding(found, f"Correct {key}_params: its keys are the arguments of that class.")
 
 

@@ -27,9 +27,10 @@ class CoquiTools:
     """Names of its text cleaners."""
     phonemizers: Callable[[], Phonemizers]
     """Lists its phonemizers, for which it may call espeak."""
-    make_tokenizer: Callable[[Any], object]
+    make_tokenizer: Callable[[Any], Any]
     """Makes the tokenizer of a config, which is not changed. Raises what Coqui raises."""
     make_optimizer: Callable[[Any, float, Sequence[Any]], Any]
     """Makes an optimizer from a config, a learning rate and parameters. Raises what torch raises."""
-    make_scheduler: Callable[[Any, Any, Any], object]
-    """Makes a learning rate schedule from its name, its parameters and an optimizer. Raises what torch raises."""
+    make_scheduler: Callable[[Any, Any, Any], Any]
+    """Makes a learning rate schedule from its name, its parameters and an optimizer; None without a name. Raises
+    what torch raises."""

@@ -150,5 +150,7 @@ class RunFacts(TrainerFacts):
     """Probes the gradient of the loss through each training encoder, by alias."""
     read_texts: Callable[[], Sequence[Texts]] = lambda: ()
     """Reads the texts as the model will, by data set and language; none where they become phonemes."""
+    spoken_of: Callable[[str, str], str] = lambda text, _language: text
+    """Returns what is left of a text in a language after the cleaner and the model's alphabet."""
     measure_reach: Callable[[], Sequence[ModuleReach]]
     """Follows that gradient into each module of the generator; empty if none arrives at the waveform."""

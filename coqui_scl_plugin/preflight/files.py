@@ -1,6 +1,7 @@
 """Check of the files and folders that Coqui's half of the config names."""
 
 import json
+import math
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -164,15 +165,26 @@ def _entries(path: Any) -> set[str]:
             raise _WrongFileError(f"it must hold {_STRUCTURE}, but {typed(name)} has {typed(entry)}")
         if not _is_vector(entry["embedding"]):
             raise _WrongFileError(
-                f"the embedding of {typed(name)} is not a list of numbers: {typed(entry['embedding'])}"
+                f"the embedding of {typed(name)} is not a list of finite numbers: {_shown_vector(entry['embedding'])}"
             )
     return set(map(str, content))
 
 
 def _is_vector(value: Any) -> bool:
-    if hasattr(value, "ndim"):
-        return bool(value.ndim == 1)
-    return isinstance(value, list | tuple) and bool(value) and all(isinstance(x, int | float) for x in value[:1])
+    """Tell whether a value is a list of finite numbers: Coqui makes no batch of tensors."""
+    return isinstance(value, list | tuple) and bool(value) and all(map(_is_finite, value))
+
+
+def _shown_vector(value: Any) -> str:
+    """Show an embedding, or of a long one the first number that is none."""
+    if not isinstance(value, list | tuple):
+        return f"a {type(value).__name__}" if hasattr(value, "ndim") else typed(value)
+    wrong = next((index for index, item in enumerate(value) if not _is_finite(item)), None)
+    return "it is empty" if wrong is None else f"its number {wrong + 1} is {typed(value[wrong])}"
+
+
+def _is_finite(number: Any) -> bool:
+    return isinstance(number, int | float) and math.isfinite(number)
 
 
 # --- others -----------------------------------------------------------------------------------------------------------

@@ -113,7 +113,8 @@ def _table_findings(listing: Listing, layout: Layout) -> list[Finding]:
     if not os.path.isfile(path):  # noqa: PTH113  # Path raises for names that are too long
         near = [name.name for name in sorted(path.parent.glob("*")) if name.suffix in _TABLES]
         there = f" Files there: {some(near)}." if near else ""
-        return [Finding(f"{listing.place}: there is no such file.", f"Correct {listing.key}.{there}")]
+        what = "is no file" if os.path.exists(path) else "there is no such file"  # noqa: PTH110  # as above
+        return [Finding(f"{listing.place}: {what}.", f"Correct {listing.key}.{there}")]
     try:
         table = read_table(path.read_bytes(), layout)
     except OSError as error:

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from coqui_scl_plugin.errors import PreflightError
+from coqui_scl_plugin.preflight.config_values import is_lost
 from coqui_scl_plugin.preflight.facts import DataFacts, RunFacts, Sample
 from coqui_scl_plugin.preflight.headers import ENDINGS, Header, Problem
 from coqui_scl_plugin.preflight.metadata import MAX_LOST_SHARE, reasons_of
-from coqui_scl_plugin.preflight.report import Finding, agree, some, warning
+from coqui_scl_plugin.preflight.report import NEEDS, Finding, NotMeasuredError, agree, some, warning
 
 _MIN_SEGMENT_SECONDS = 0.1
 _MANY_LEFT_OUT = 0.5
@@ -141,6 +142,8 @@ def _fits(facts: DataFacts, sample: Sample, frames: int) -> bool:
 def check_sample_rate(facts: DataFacts) -> list[Finding]:
     """Recordings have the sample rate of the config, and no encoder expects a higher rate than the model's."""
     rate, findings = facts.config.audio.sample_rate, []
+    if is_lost(facts, "audio.sample_rate"):
+        raise NotMeasuredError(f"{NEEDS} values.")
     headers = [header for header in facts.headers.once(facts.all_samples) if header.rate]
     wrong: dict[int, list[str]] = defaultdict(list)
     for header in headers:

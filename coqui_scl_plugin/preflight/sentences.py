@@ -18,7 +18,7 @@ _MAX_FINDINGS = 5
 def check_test_sentences(facts: RunFacts) -> list[Finding]:
     """The test sentences are texts with speakers and languages that exist."""
     config = facts.config
-    if config.test_delay_epochs >= config.epochs or not config.test_sentences:
+    if config.test_delay_epochs >= config.epochs or config.test_sentences in ([], ()):
         return []
     if not isinstance(config.test_sentences, list | tuple):
         return [
@@ -26,7 +26,7 @@ def check_test_sentences(facts: RunFacts) -> list[Finding]:
         ]
     if wrong := [finding for index, s in enumerate(config.test_sentences) for finding in _shape(index, s)]:
         return wrong[:_MAX_FINDINGS]
-    return [*_speakers(facts), *_languages(config), *_empty(config)]
+    return [*_speakers(facts), *_languages(config), *_empty(facts)]
 
 
 def _shape(index: int, sentence: Any) -> Iterator[Finding]:
@@ -41,9 +41,14 @@ def _shape(index: int, sentence: Any) -> Iterator[Finding]:
             yield Finding(f"{key}: the {place} {typed(part)} must be a string; it {_SHAPE}.", _CHANGE)
 
 
-def _empty(config: Any) -> Iterator[Finding]:
-    for index, text in enumerate(_entries(config, "text")):
-        if not (text or "").strip():
+def _empty(facts: RunFacts) -> Iterator[Finding]:
+    config = facts.config
+    texts, languages = _entries(config, "text"), _entries(config, "language")
+    for index, (text, language) in enumerate(zip(texts, languages, strict=True)):
+        if text and not facts.spoken_of(text, language or ""):
+            found = f"test_sentences.{index}: after text_cleaner, nothing of {typed(text)} is in the model's alphabet."
+            yield Finding(found, "Correct test_sentences: the run would end when it synthesises them, after an epoch.")
+        elif not (text or "").strip():
             # without blanks between symbols, Coqui's model fails on it
             yield Finding(f"test_sentences.{index}: the text is empty.", "Remove it.", is_error=not config.add_blank)
 

@@ -1,10 +1,27 @@
 """Checks of the config against itself, and of what trains."""
 
+import re
+
 from coqui_scl_plugin.config import SclConfig
 from coqui_scl_plugin.monitoring.target import alias_of, is_calibrated, target_similarity
 from coqui_scl_plugin.preflight.facts import RunFacts
 from coqui_scl_plugin.preflight.report import Finding, warning
-from coqui_scl_plugin.utils.suggest import did_you_mean
+from coqui_scl_plugin.utils.shown import typed
+from coqui_scl_plugin.utils.suggest import did_you_mean, nearest
+
+_LOSSES = (
+    "loss_0",
+    "loss_1",
+    "loss_disc",
+    "loss_gen",
+    "loss_kl",
+    "loss_feat",
+    "loss_mel",
+    "loss_duration",
+    "loss_spk_encoder",
+)
+_LOGGED = re.compile(rf"{'|'.join(_LOSSES)}|loss_disc_real_\d+|loss_spk_encoder_.+|(calibrated_)?reference_cosine_.+")
+"""What is logged at each step, and so may be a target; `loss_0` and `loss_1` are the sums of the two optimizers."""
 
 
 def check_weight(facts: RunFacts) -> list[Finding]:
@@ -45,7 +62,7 @@ def check_target(facts: RunFacts) -> list[Finding]:
     """A similarity that selects the best model is measured, by an encoder that takes no part in training."""
     similarity = target_similarity(facts.config)
     if similarity is None:
-        return []
+        return _other_target(facts.config.target_loss)
     target, alias = f"target_loss = {facts.config.target_loss!r}", alias_of(similarity)
     if facts.consistency is None or not facts.config.run_eval:
         key = "scl.enabled" if facts.consistency is None else "run_eval"
@@ -60,6 +77,15 @@ def check_target(facts: RunFacts) -> list[Finding]:
         found = f"{target}: the generator trains against this encoder, so its similarity says little about the voice."
         return [warning(found, "Add an encoder to scl.holdout, and use its similarity.")]
     return []
+
+
+def _other_target(target: str | None) -> list[Finding]:
+    """Check a target that is no similarity: Coqui looks for it after the first epoch, and the run ends without it."""
+    if not target or _LOGGED.fullmatch(target):
+        return []
+    found = f"target_loss = {typed(target)}: no loss of that name is logged, so the run would end after an epoch."
+    near = nearest(target, _LOSSES)
+    return [Finding(found, f"{f'Did you mean {near[0]!r}? ' if near else ''}Name one of {', '.join(_LOSSES)}.")]
 
 
 def check_stock_loss(facts: RunFacts) -> list[Finding]:

@@ -2,11 +2,11 @@
 
 import difflib
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from coqui_scl_plugin.preflight.facts import RunFacts
-from coqui_scl_plugin.preflight.report import Finding, some, warning
+from coqui_scl_plugin.preflight.report import Finding, agree, some, warning
 
 _SEARCHED_NAMES = 5_000  # among which the nearest one is looked for
 
@@ -88,11 +88,22 @@ def check_d_vectors(facts: RunFacts) -> list[Finding]:
     findings = missing("recordings", {s["audio_unique_name"] for s in samples}, facts.d_vectors, where, change)
     speakers = {s["speaker_name"] for s in samples}
     findings += missing("speakers", speakers, speakers_of(facts.d_vectors), where, change)
-    sizes = {len(entry["embedding"]) for entry in facts.d_vectors.values()} - {args.d_vector_dim}
-    if sizes:
-        found = f"model_args.d_vector_dim = {args.d_vector_dim}, but {where} has embeddings of {sorted(sizes)} numbers."
-        findings.append(Finding(found, f"Set model_args.d_vector_dim to {max(sizes)}."))
-    return findings
+    return [*findings, *_sizes(facts.d_vectors, args.d_vector_dim, where)]
+
+
+def _sizes(d_vectors: Mapping[str, Mapping[str, Any]], size: int, where: str) -> Iterator[Finding]:
+    """Compare the sizes of d-vectors with that of the config, or with each other."""
+    others = {name: len(entry["embedding"]) for name, entry in d_vectors.items() if len(entry["embedding"]) != size}
+    sizes = sorted(set(others.values()))
+    if not sizes:
+        return
+    found = f"model_args.d_vector_dim = {size}, but"
+    if len(others) == len(d_vectors) and len(sizes) == 1:
+        yield Finding(f"{found} {where} has embeddings of {sizes[0]} numbers.", f"Set it to {sizes[0]}.")
+    else:
+        have = f"{agree(len(others), 'have')} {' or '.join(map(str, sizes))} numbers: {some(others)}"
+        found = f"{found} of the {len(d_vectors)} embeddings of {where}, {len(others)} {have}."
+        yield Finding(found, "Compute the file with one encoder, e.g. with coqui-scl embed --export.")
 
 
 def check_known_speakers(facts: RunFacts) -> list[Finding]:

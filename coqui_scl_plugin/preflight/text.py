@@ -1,6 +1,5 @@
 """Check of how text becomes symbols: cleaner, phonemizer and characters."""
 
-import difflib
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,9 +8,13 @@ from coqui_scl_plugin.preflight.coqui_tools import CoquiTools, Phonemizers
 from coqui_scl_plugin.preflight.facts import ConfigFacts
 from coqui_scl_plugin.preflight.report import Finding, some
 from coqui_scl_plugin.utils.shown import typed
+from coqui_scl_plugin.utils.suggest import nearest
 
 _MULTI = "multi_phonemizer"
 _MAX_LISTED = 20
+_ADDED = {"add_blank": ("blank",), "enable_eos_bos_chars": ("bos", "eos")}
+"""The symbols that each switch adds to texts."""
+_ALL_SYMBOLS = ("characters", "punctuations")
 _ALIASES = {"espeak": {"en": "en-us", "zh-cn": "cmn"}}
 """Languages that a phonemizer takes under another name than it lists."""
 
@@ -27,7 +30,7 @@ def check_text(facts: ConfigFacts) -> list[Finding]:
 
 def _did_you_mean(name: Any, known: Any, what: str) -> str:
     names = sorted(known)
-    near = difflib.get_close_matches(str(name)[:100], names, n=1, cutoff=0.5)
+    near = nearest(name, names, cutoff=0.5)
     listing = f"{what}: {', '.join(names[:_MAX_LISTED])}{' and more' if len(names) > _MAX_LISTED else ''}."
     return f"Did you mean {near[0]!r}? {listing}" if near else listing
 
@@ -100,19 +103,22 @@ def _tokenizer(config: Any, coqui: CoquiTools) -> Iterator[Finding]:
     """Make the tokenizer, which fails where the characters or their class cannot be used."""
     own = config.characters
     try:
-        coqui.make_tokenizer(config)
+        symbols = coqui.make_tokenizer(config).characters
+        if None in getattr(symbols, "vocab", ()):
+            yield Finding("characters.pad = null: texts are padded with this symbol.", "Set it, e.g. to '_'.")
+        else:
+            yield from _added_symbols(symbols, config)
     except Exception as error:  # noqa: BLE001  # whatever Coqui raises, the model would end with it
         name = getattr(own, "characters_class", None)
-        if name and isinstance(error, ImportError | AttributeError | ValueError | TypeError):
+        lacking = [key for key in _ALL_SYMBOLS if own is not None and getattr(own, key) is None]
+        if lacking and isinstance(error, TypeError):
+            found = f"characters.{lacking[0]} = null: a section characters must name all symbols"
+            change = f"Set {' and '.join(f'characters.{key}' for key in lacking)}, or remove the whole section."
+        elif name and isinstance(error, ImportError | AttributeError | ValueError | TypeError):
             found = f"characters.characters_class = {typed(name)} with these characters cannot be used"
             change = (
                 "Name an importable subclass of BaseCharacters, or remove it; correct the other keys of characters."
             )
-        elif own is not None and (
-            lacking := [key for key in ("characters", "punctuations") if getattr(own, key) is None]
-        ):
-            found = f"characters.{lacking[0]} = null: a section characters must name all symbols"
-            change = f"Set {' and '.join(f'characters.{key}' for key in lacking)}, or remove the whole section."
         elif own is not None:
             found = "The symbols of the section characters (characters, punctuations, pad, eos, bos, blank, phonemes, "
             found += f"with is_unique = {typed(own.is_unique)}) cannot be used"
@@ -120,3 +126,16 @@ def _tokenizer(config: Any, coqui: CoquiTools) -> Iterator[Finding]:
         else:
             found, change = "Coqui's tokenizer cannot be made of this config", "Correct characters and the phonemizer."
         yield Finding(f"{found}: {type(error).__name__}: {shown_error(error)}.", change)
+
+
+def _added_symbols(symbols: Any, config: Any) -> Iterator[Finding]:
+    """Check that the alphabet has what is added to texts: the number of what it lacks is beyond the model's table."""
+    for switch, names in _ADDED.items():
+        lacking = [name for name in names if getattr(symbols, f"{name}_id", -1) >= len(getattr(symbols, "vocab", ()))]
+        if getattr(config, switch) and lacking:
+            found = (
+                f"{switch} = true, but the model's alphabet has no {' and no '.join(lacking)}, so a step would fail."
+            )
+            keys = " and ".join(f"characters.{name}" for name in lacking)
+            is_of_vits = type(symbols).__name__ == "VitsCharacters"  # which has neither, whatever the config says
+            yield Finding(found, f"Set {switch} to false{'' if is_of_vits else f', or {keys} to a symbol'}.")

@@ -262,7 +262,7 @@ DEFECTS = {
         },
     ),
     "d-vectors of another size": Case(
-        with_d_vectors("d_vectors_other_size"), {"d-vectors": failed("d_vector_dim = 8", "[16] numbers", "to 16")}
+        with_d_vectors("d_vectors_other_size"), {"d-vectors": failed("d_vector_dim = 8", "16 numbers", "to 16")}
     ),
     "too few to evaluate with": Case(
         {"eval_split_size": 0.01}, {"evaluation-set": failed("eval_split_size = 0.01", "would be empty", "0.056")}

@@ -25,7 +25,7 @@ TOOLS = coqui_tools()
 SOUND = run_config(
     Path("data"),
     datasets=[dataset(Path("data"), language="en"), dataset(Path("more"), language="de")],
-    characters={"pad": "_", "characters": "abc", "punctuations": "!?"},
+    characters={"pad": "_", "blank": "#", "characters": "abc", "punctuations": "!?"},
     optimizer_params={"betas": [0.8, 0.99], "eps": 1e-9, "weight_decay": 0.01},
     test_sentences=[["a text", "a", None, "en"]],
 )

@@ -171,6 +171,38 @@ def test_a_speaker_of_the_data_that_the_model_does_not_know() -> None:
     assert speakers.check_known_speakers(dataclasses.replace(run, speakers=None)) == []
 
 
+@pytest.mark.parametrize(
+    ("sizes", "words"),
+    [
+        ((4, 4), ("has embeddings of 4 numbers", "Set it to 4")),
+        ((2, 4), ("of the 2 embeddings", "1 has 4 numbers: 'r1'", "Compute the file")),
+        ((3, 4), ("2 have 3 or 4 numbers", "Compute the file")),
+    ],
+)
+def test_d_vectors_of_other_sizes(sizes: tuple[int, ...], words: tuple[str, ...]) -> None:
+    d_vectors = {f"r{index}": {"name": "a", "embedding": [0.1] * size} for index, size in enumerate(sizes)}
+    config = SclVitsConfig(run_eval=False)
+    config.model_args.d_vector_dim = 2
+    text = found(speakers.check_d_vectors(facts(config=config, d_vectors=d_vectors)))
+    assert [word for word in ("d_vector_dim = 2", *words) if word not in text] == [], text
+
+
+@pytest.mark.parametrize(
+    ("target", "words"),
+    [
+        ("loss_1", ()),
+        ("loss_disc_real_0", ()),
+        (None, ()),
+        ("loss_mels", ("target_loss = 'loss_mels'", "after an epoch", "Did you mean 'loss_mel'")),
+        ("secs", ("target_loss = 'secs'", "loss_spk_encoder")),
+    ],
+)
+def test_a_target_that_is_not_logged(target: str | None, words: tuple[str, ...]) -> None:
+    findings = settings.check_target(facts(config=SclVitsConfig(target_loss=target)))
+    assert [word for word in words if word not in found(findings)] == []
+    assert bool(findings) is bool(words)
+
+
 def test_an_evaluation_set_that_nobody_asks_for_may_be_empty() -> None:
     run = facts(config=SclVitsConfig(run_eval=True), train_samples=[sample("x")], eval_samples=[])
     assert "evaluation set is empty" in found(recordings.check_evaluation_set(run))

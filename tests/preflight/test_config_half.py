@@ -16,6 +16,7 @@ from coqui_scl_plugin.coqui.config_facts import coqui_tools
 from coqui_scl_plugin.coqui.run_config import resolved_config
 from coqui_scl_plugin.preflight import config_keys
 from coqui_scl_plugin.preflight.checks import run_checks
+from coqui_scl_plugin.preflight.config_values import is_lost as is_lost_key
 from coqui_scl_plugin.preflight.coqui_tools import CoquiTools, Phonemizers
 from coqui_scl_plugin.preflight.facts import ConfigFacts, DataFacts
 from coqui_scl_plugin.preflight.report import PreflightReport, Result
@@ -74,7 +75,9 @@ SOUND: dict[str, Changes] = {
     | {
         "datasets": [dataset(Path("data"), language="en-us", phonemizer="espeak"), dataset(Path("more"), language="de")]
     },
-    "characters": {"characters": {"characters": "abc", "punctuations": "!"}},
+    "characters": {"characters": {"characters": "abc", "punctuations": "!", "blank": "#"}},
+    "characters without a blank, of which none is added": {"characters": {"characters": "abc", "punctuations": "!"}}
+    | {"add_blank": False},
     "the characters of VITS": {
         "characters": {
             "characters_class": "TTS.tts.models.vits.VitsCharacters",
@@ -100,7 +103,44 @@ SOUND: dict[str, Changes] = {
     },
 }
 
+VITS_CHARACTERS = {"characters_class": "TTS.tts.models.vits.VitsCharacters", "characters": "ab"}
+
 DEFECTS: dict[str, tuple[Changes, str, tuple[str, ...]]] = {
+    # as users wrote them
+    "a name of another case": ({"optimizer": "adamw"}, "values", ("optimizer = 'adamw'", "Did you mean 'AdamW'")),
+    "a section of another case": ({"SCL": {"weight": 9}}, "keys", ("SCL", "Did you mean 'scl'")),
+    "a schedule that fails at its first step": (
+        {"lr_scheduler_gen": "CosineAnnealingLR", "lr_scheduler_gen_params": {"T_max": 0}},
+        "values",
+        ("lr_scheduler_gen = 'CosineAnnealingLR'", "T_max", "cannot be used"),
+    ),
+    "a schedule that needs a value": (
+        {"lr_scheduler_disc": "ReduceLROnPlateau", "lr_scheduler_disc_params": {}},
+        "values",
+        ("lr_scheduler_disc = 'ReduceLROnPlateau'", "gives its steps no value", "ExponentialLR"),
+    ),
+    "a million layers": (args(num_layers_flow=10**6), "values", ("num_layers_flow = 1000000", "not be above 1000")),
+    "no discriminator": (args(init_discriminator=False), "architecture", ("init_discriminator = false",)),
+    "no blank": (
+        {"characters": {"characters": "abc", "punctuations": "!"}},
+        "text",
+        ("add_blank = true", "has no blank", "or characters.blank to a symbol"),
+    ),
+    "no begin and end in the characters of VITS": (
+        {"characters": VITS_CHARACTERS | {"punctuations": "!", "pad": "_"}, "enable_eos_bos_chars": True},
+        "text",
+        ("enable_eos_bos_chars = true", "no bos and no eos", "to false."),
+    ),
+    "no padding": (
+        {"characters": VITS_CHARACTERS | {"punctuations": "!", "pad": None}},
+        "text",
+        ("characters.pad = null", "padded"),
+    ),
+    "characters of VITS without punctuations": (
+        {"characters": VITS_CHARACTERS | {"pad": "_"}},
+        "text",
+        ("characters.punctuations = null", "Set characters.punctuations"),
+    ),
     # types
     "a string for a number": (
         {"batch_size": "8"},
@@ -433,6 +473,9 @@ def test_successors_of_keys_exist_and_former_keys_do_not() -> None:
         ('{"a": [1.0]}', ("'a' has [1.0]",)),
         ('{"a": {"name": "x"}}', ("'a' has {'name': 'x'}",)),
         ('{"a": {"name": "x", "embedding": "y"}}', ("embedding of 'a'", "'y'")),
+        ('{"a": {"name": "x", "embedding": [1.0, NaN]}}', ("embedding of 'a'", "finite", "its number 2 is nan")),
+        ('{"a": {"name": "x", "embedding": [[1.0]]}}', ("embedding of 'a'", "its number 1 is [1.0]")),
+        ('{"a": {"name": "x", "embedding": []}}', ("embedding of 'a'", "it is empty")),
     ],
 )
 def test_a_d_vector_file_that_is_none(tmp_path: Path, content: str, words: tuple[str, ...]) -> None:
@@ -441,6 +484,26 @@ def test_a_d_vector_file_that_is_none(tmp_path: Path, content: str, words: tuple
     changes = args(use_d_vector_file=True, use_speaker_embedding=False, d_vector_file=[str(file)], d_vector_dim=1)
     text = of_config(changes)["files"].text
     assert [word for word in (str(file), *words) if word not in text] == [], text
+
+
+def test_a_d_vector_file_of_tensors(tmp_path: Path) -> None:
+    file = tmp_path / "d.pth"
+    torch.save({"a": {"name": "x", "embedding": torch.ones(4)}}, file)
+    changes = args(use_d_vector_file=True, use_speaker_embedding=False, d_vector_file=[str(file)], d_vector_dim=4)
+    text = of_config(changes)["files"].text
+    assert "embedding of 'a' is not a list of finite numbers: a Tensor" in text
+
+
+def test_of_many_unknown_keys_a_few_are_told_and_the_others_counted() -> None:
+    findings = of_config({f"unknown_{number}": 1 for number in range(2_000)})["keys"].findings
+    assert len(findings) == 13
+    assert "1988 more keys" in findings[-1].found
+
+
+@pytest.mark.parametrize(("audio", "is_lost"), [(None, True), ({"sample_rate": "16000"}, True), ({}, False)])
+def test_a_rate_that_is_not_the_written_one_is_not_blamed(audio: Any, is_lost: bool) -> None:
+    facts = config_facts({"audio": audio})
+    assert is_lost_key(facts, "audio.sample_rate") is is_lost
 
 
 def test_d_vector_files_that_share_a_recording(tmp_path: Path) -> None:

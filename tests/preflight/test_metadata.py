@@ -203,6 +203,24 @@ def test_few_of_many_recordings_may_be_missing_with_a_warning(folder: Path) -> N
         assert finding.is_error is is_error
 
 
+@pytest.mark.parametrize("formatter", ["coqui", "ljspeech"])
+def test_a_device_or_a_pipe_is_not_read_as_a_metadata_file(folder: Path, formatter: str) -> None:
+    config = config_of(folder, TABLE, formatter)
+    config.datasets[0].meta_file_train = "/dev/zero"
+    facts = ConfigFacts(config=config, list_datasets=lambda: list_datasets(config))
+    (finding,) = check_metadata(facts)
+    assert "datasets.0.meta_file_train (/dev/zero): is no file" in finding.found
+    with pytest.raises(ConfigError, match=r"meta_file_train = '/dev/zero': is a pipe or a device"):
+        list_samples(config)
+
+
+def test_a_folder_whose_name_is_too_long(folder: Path) -> None:
+    config = config_of(folder, TABLE, path="long/" * 2_000)
+    assert list_datasets(config) == []
+    with pytest.raises(ConfigError, match="there is no such folder"):
+        list_samples(config)
+
+
 def test_metadata_files_that_do_not_exist(folder: Path) -> None:
     for key in ("meta_file_train", "meta_file_val"):
         (finding,) = findings_of(folder, TABLE, **{key: "tabel.csv"})

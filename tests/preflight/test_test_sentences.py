@@ -16,7 +16,8 @@ SHAPE = "[text, speaker, style_wav, language]"
 
 def findings(sentences: Any, languages: tuple[str, ...] = ("en",), **config: Any) -> list[Finding]:
     made = SclVitsConfig(test_sentences=sentences, languages=list(languages), epochs=2, **config)
-    return check_test_sentences(RunFacts(**NOTHING | {"config": made, "speakers": ["a", "b"]}))
+    facts = NOTHING | {"config": made, "speakers": ["a", "b"], "spoken_of": lambda text, _: text.replace("п", "")}
+    return check_test_sentences(RunFacts(**facts))
 
 
 @pytest.mark.parametrize("sentences", [[], ["a text"], [["a text"], ["a text", None], ["a text", "b", None, "en"]]])
@@ -27,6 +28,8 @@ def test_sentences_that_can_be_spoken(sentences: Any) -> None:
 @pytest.mark.parametrize(
     ("sentences", "words"),
     [
+        (None, ("test_sentences = null", "must be a list", SHAPE)),
+        (["a text", ["ппп", "a"]], ("test_sentences.1", "nothing of 'ппп' is in the model's alphabet")),
         ("a text", ("test_sentences = 'a text'", "must be a list", SHAPE)),
         ([["a text", "a", None, "en", 1]], ("test_sentences.0", "5 entries", SHAPE)),
         ([["a text"], []], ("test_sentences.1 = []", "0 entries")),
