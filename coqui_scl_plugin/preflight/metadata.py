@@ -20,6 +20,7 @@ MAX_LOST_SHARE = 0.01
 """Up to this share of a data set may be left out of the training with a warning; more is an error."""
 _EXAMINED = 20
 """Recordings that do not exist of which the reason is looked for."""
+_EXAMPLE = ", such as "
 _MAX_LINES = 5
 _FILES = ("audio_file", "file", "file_name", "filename", "wav_filename", "path")
 _NAMES = frozenset((*_FILES, "text", "transcript", "sentence", "speaker_name", "speaker"))
@@ -36,7 +37,7 @@ def check_metadata(facts: ConfigFacts) -> list[Finding]:
     """Coqui's formatters read every row of the metadata files, as it is meant, and every recording exists."""
     listings = facts.list_datasets()
     findings = [finding for listing in listings for finding in _findings_of(listing)]
-    return findings + _recordings_in_both(listings)
+    return [*findings, *_recordings_twice(listings), *_recordings_in_both(listings)]
 
 
 def _findings_of(listing: Listing) -> list[Finding]:
@@ -61,6 +62,11 @@ def _what_to_check(listing: Listing) -> str:
 def _of_names(listing: Listing) -> list[Finding]:
     """Find names of speakers with spaces or line ends around them, as the formatter returns them."""
     names = {str(sample["speaker_name"]) for sample in listing.samples or () if "speaker_name" in sample}
+    if kept := sorted(names & set(listing.ignored_speakers)):
+        key = f"{listing.key.rpartition('.')[0]}.ignored_speakers"
+        found = f"{key} has no effect on {some(kept)}: the formatter {listing.formatter!r} lists them all the same."
+        without = "" if "_" not in kept[0] else f" It may know them without the prefix: {kept[0].partition('_')[2]!r}."
+        return [warning(found, f"Name them as the data set does.{without}")]
     if not (spaced := {name for name in names if name != name.strip()}):
         return []
     where = f"as the formatter {listing.formatter!r} reads them"
@@ -99,7 +105,8 @@ def _warnings_of(listing: Listing, *, explained: bool) -> list[Finding]:
     listed = "; ".join(shown(text, quoted=False) for text in left[:_MAX_LINES])
     more = f"; and {len(left) - _MAX_LINES} more" if len(left) > _MAX_LINES else ""
     found = f"{listing.place}: Coqui's formatter {listing.formatter!r} warns: {listed}{more}."
-    return [Finding(found, "Recordings that it skips take no part in the training.", is_error=is_error)]
+    change = "Recordings that it skips take no part in the training." if read else _what_to_check(listing)
+    return [Finding(found, change, is_error=is_error)]
 
 
 # --- one table --------------------------------------------------------------------------------------------------------
@@ -111,21 +118,31 @@ def _table_findings(listing: Listing, layout: Layout) -> list[Finding]:
         found = f"{listing.key} is empty: the formatter {listing.formatter!r} reads the recordings from that file."
         return [Finding(found, f"Name it, relative to {listing.folder}.")]
     if not os.path.isfile(path):  # noqa: PTH113  # Path raises for names that are too long
-        near = [name.name for name in sorted(path.parent.glob("*")) if name.suffix in _TABLES]
-        there = f" Files there: {some(near)}." if near else ""
-        return [Finding(f"{listing.place}: there is no such file.", f"Correct {listing.key}.{there}")]
+        return [_of_absent(listing)]
     try:
         table = read_table(path.read_bytes(), layout)
     except OSError as error:
         return [Finding(f"{listing.place} cannot be read: {error.strerror}.", "Make it readable.")]
     except TableError as error:
-        return [Finding(f"{listing.place} {error}.", "Save it as UTF-8 text, without a byte order mark.")]
+        return [Finding(f"{listing.place} {error}.", error.change)]
     findings = _of_header(listing, layout, table)
     if any(finding.is_error for finding in findings) and not table.has_byte_order_mark:
         return findings  # its columns are others than they seem
     if not table.rows:
         return [*findings, Finding(f"{listing.place} has no rows.", f"Name a file with recordings in {listing.key}.")]
     return [*findings, *_of_rows(listing, layout, table)]
+
+
+def _of_absent(listing: Listing) -> Finding:
+    path, found = listing.path, f"{listing.place}: there is no such file."
+    if os.path.islink(path):  # noqa: PTH114  # as above
+        return Finding(f"{listing.place} is a symbolic link to a file that does not exist.", "Put that file there.")
+    if os.path.isfile(listing.file):  # noqa: PTH113
+        folder = listing.key.rpartition(".")[0] + ".path"
+        return Finding(found, f"Name it relative to {folder}: {listing.file} is there from the working folder.")
+    near = [name.name for name in sorted(path.parent.glob("*")) if name.suffix in _TABLES]
+    there = f" Files there: {some(near)}." if near else ""
+    return Finding(found, f"Correct {listing.key}.{there}")
 
 
 def _of_rows(listing: Listing, layout: Layout, table: Table) -> list[Finding]:
@@ -212,6 +229,12 @@ def _of_split(listing: Listing, layout: Layout, table: Table) -> list[Finding]:
             "it as a recording."
         )
         return [Finding(found, "Remove that line, or choose the formatter that fits the file.")]
+    if table.header is not None and (others := _other_columns(table.header, layout)):
+        found = (
+            f"{listing.place}: the formatter {listing.formatter!r} reads columns by their place, but in line 1, "
+            f"{', '.join(f'number {at + 1} is {shown(name)}, not {wanted!r}' for at, name, wanted in others)}."
+        )
+        return [Finding(found, f"Begin each line with the columns {', '.join(layout.names)}, in this order.")]
     if table.columns >= layout.least_columns:
         return []
     separator = _SEPARATORS[layout.separator]
@@ -223,6 +246,13 @@ def _of_split(listing: Listing, layout: Layout, table: Table) -> list[Finding]:
     change = f"Its columns are separated by {_SEPARATORS[other]}: " if other else ""
     return [Finding(found, f"{change}choose the formatter that fits the file.".capitalize() if not change else
                     f"{change}write {separator}, or choose the formatter that fits the file.")]  # fmt: skip
+
+
+def _other_columns(header: Sequence[str], layout: Layout) -> list[tuple[int, str, str]]:
+    """Return place, name and wanted name of the columns that the formatter reads as others than the header says."""
+    read = (layout.speaker, layout.file, layout.text)
+    pairs = enumerate(zip((name.strip() for name in header), layout.names, strict=False))
+    return [(at, name, wanted) for at, (name, wanted) in pairs if at in read and name != wanted]
 
 
 def _of_column_names(listing: Listing, layout: Layout, header: Sequence[str]) -> list[Finding]:
@@ -377,8 +407,10 @@ def _of_missing(listing: Listing, layout: Layout, named: Sequence[tuple[Row, str
 
 def reasons_of(missing: Iterable[Path]) -> str:
     """Return why recordings do not exist, as the end of a sentence, after a look at the first of them."""
-    reasons = Counter(filter(None, map(why_missing, itertools.islice(missing, _EXAMINED))))
-    return "".join(f"; {reason}" for reason, _ in reasons.most_common(2))
+    reasons = list(filter(None, map(why_missing, itertools.islice(missing, _EXAMINED))))
+    kinds = Counter(reason.partition(_EXAMPLE)[0] for reason in reasons)
+    first = {kind: next(reason for reason in reasons if reason.startswith(kind)) for kind, _ in kinds.most_common(2)}
+    return "".join(f"; {reason}" for reason in first.values())
 
 
 def _of_repeated(listing: Listing, layout: Layout, table: Table, rows: Sequence[Row]) -> list[Finding]:
@@ -419,6 +451,36 @@ def _of_ignored(listing: Listing, layout: Layout, table: Table, rows: Sequence[R
 
 
 # --- two tables -------------------------------------------------------------------------------------------------------
+
+
+def _recordings_twice(listings: Sequence[Listing]) -> list[Finding]:
+    """Find recordings that several data sets list."""
+    listed: dict[str, str] = {}
+    twice: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for listing in listings:
+        for file in {str(sample["audio_file"]) for sample in listing.samples or () if listing.key.endswith("_train")}:
+            if (first := listed.setdefault(file, listing.key)) != listing.key:
+                twice[first, listing.key].append(file)
+    return [
+        warning(
+            f"{number(len(files), 'recording')} {agree(len(files), 'are')} both in {first} and in {other}: "
+            f"{some(files)}. They count twice, and may be trained on and evaluated with.",
+            f"Remove them from {other}, or that data set.",
+        )
+        for (first, other), files in twice.items()
+    ]
+
+
+def is_misread(listing: Listing) -> bool:
+    """Tell whether what a formatter takes for names of recordings are other things, of which `check_metadata` tells."""
+    layout = LAYOUTS.get(listing.formatter.lower())
+    if layout is None or not listing.file or not listing.path.is_file():
+        return False
+    try:
+        findings = _of_header(listing, layout, read_table(listing.path.read_bytes(), layout))
+    except (OSError, TableError):
+        return True
+    return any(finding.is_error for finding in findings)
 
 
 def _recordings_in_both(listings: Sequence[Listing]) -> list[Finding]:

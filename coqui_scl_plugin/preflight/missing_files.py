@@ -1,6 +1,6 @@
 """Why recordings that a data set names do not exist."""
 
-# ruff: noqa: PTH110, PTH113, PTH118  # Path raises for names that are too long, os.path does not
+# ruff: noqa: PTH110, PTH113, PTH114, PTH118  # Path raises for names that are too long, os.path does not
 
 import os
 import unicodedata
@@ -17,6 +17,8 @@ def why_missing(path: Path) -> str:
     'their names hold backslashes, which separate folders on Windows alone'
     """
     name, text = path.name, str(path)
+    if os.path.islink(path):
+        return "there are symbolic links of these names, to files that do not exist"
     if "\\" in text:
         return "their names hold backslashes, which separate folders on Windows alone"
     if "~" in path.parts:
@@ -58,7 +60,8 @@ _USUAL_FOLDERS = ("wavs", "wav", "audio", "clips")
 def _elsewhere(path: Path) -> str:
     stem = path.stem.casefold()
     if others := [name for name in _names_in(path.parent) if Path(name).stem.casefold() == stem]:
-        return f"there are files with another ending, such as {others[0][:100]!r}"
+        lack = "the names lack the ending of the files" if not path.suffix else "there are files with another ending"
+        return f"{lack}, such as {others[0][:100]!r}"
     for folder in (*(path.parent / name for name in _USUAL_FOLDERS), path.parent.parent):
         if os.path.isfile(folder / path.name):
             return f"there are such files in {folder}"
