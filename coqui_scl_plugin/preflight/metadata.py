@@ -249,10 +249,10 @@ def _of_split(listing: Listing, layout: Layout, table: Table) -> list[Finding]:
 
 
 def _other_columns(header: Sequence[str], layout: Layout) -> list[tuple[int, str, str]]:
-    """Return place, name and wanted name of the columns that the formatter reads as others than the header says."""
-    read = (layout.speaker, layout.file, layout.text)
-    pairs = enumerate(zip((name.strip() for name in header), layout.names, strict=False))
-    return [(at, name, wanted) for at, (name, wanted) in pairs if at in read and name != wanted]
+    """Return place, name and wanted name of the columns that the header has elsewhere than where they are read."""
+    read, names = (layout.speaker, layout.file, layout.text), [name.strip() for name in header]
+    pairs = enumerate(zip(names, layout.names, strict=False))
+    return [(at, name, wanted) for at, (name, wanted) in pairs if at in read and name != wanted and wanted in names]
 
 
 def _of_column_names(listing: Listing, layout: Layout, header: Sequence[str]) -> list[Finding]:
