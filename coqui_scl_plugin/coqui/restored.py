@@ -190,6 +190,9 @@ def check_usable(model: Vits, weights: Mapping[str, Any], restored: Restored) ->
     given = with_present_names(weights)
     names = [name for name in own if name in given and not name.startswith(_ENCODERS)]
     names = [name for name in names if not any(layer in name for layer in anew)]
+    for name in restored.rows if restored.matches_rows else ():  # of which each row is carried by itself
+        if name in names and isinstance(given[name], Tensor) and given[name].dim() == own[name].dim():
+            own[name] = own[name].new_empty((len(given[name]), *own[name].shape[1:]))
     for wrong, change in _WRONGS:
         found = {name: said for name in names if (said := wrong(own[name], given[name])) is not None}
         if found:

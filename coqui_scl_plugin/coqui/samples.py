@@ -56,8 +56,7 @@ def _reading(config: SclVitsConfig) -> Iterator[None]:
         raise ConfigError(f"datasets = []: name at least one, e.g. {example}.")
     for index, dataset in enumerate(config.datasets):
         if not os.path.isdir(dataset.path):  # noqa: PTH112  # Path raises for names that are too long
-            hint = " Coqui does not expand '~'." if str(dataset.path).startswith("~") else ""
-            raise ConfigError(f"datasets.{index}.path = {shown(dataset.path)}: there is no such folder.{hint}")
+            raise ConfigError(f"datasets.{index}.path = {shown(dataset.path)}: {_why_no_folder(str(dataset.path))}")
         for key in ("meta_file_train", "meta_file_val"):
             if is_no_file(dataset, dataset[key]):
                 raise ConfigError(f"datasets.{index}.{key} = {shown(dataset[key])}: is a pipe or a device, not a file.")
@@ -73,6 +72,14 @@ def _reading(config: SclVitsConfig) -> Iterator[None]:
         raise ConfigError(
             f"datasets: no samples could be read from {folders}: {str(error).strip() or repr(error)}."
         ) from error
+
+
+def _why_no_folder(path: str) -> str:
+    if "://" in path:
+        return "a URL is no folder, and Coqui does not download. Name the folder of a copy."
+    if os.path.isfile(path):  # noqa: PTH113  # as above
+        return "it is a file. Name the folder of the data set, and the file in meta_file_train, relative to it."
+    return f"there is no such folder.{' Coqui does not expand ' + repr('~') + '.' if path.startswith('~') else ''}"
 
 
 def _check_split(config: SclVitsConfig) -> None:

@@ -52,7 +52,7 @@ def _of_group(
     config: Any,
 ) -> Texts:
     counts: Counter[str] = Counter()
-    emptied, overlong, longest = [], [], 0
+    emptied, overlong, lengths = [], [], dict[str, int]()
     for name, written, text in group:
         counts.update(text)
         left = sum(character in alphabet for character in text)
@@ -61,9 +61,9 @@ def _of_group(
         tokens = (2 * left + 1 if tokenizer.add_blank else left) + (2 if tokenizer.use_eos_bos else 0)
         if len(written) <= config.max_text_len < tokens:
             overlong.append(name)
-        longest = max(longest, tokens)
+        lengths[name] = tokens
     letters = {character: count for character, count in counts.items() if not character.isspace()}
     unknown = {character: count for character, count in letters.items() if character not in alphabet}
     return Texts(
-        dataset, language, len(group), sum(letters.values()), unknown, tuple(emptied), tuple(overlong), longest
+        dataset, language, len(group), sum(letters.values()), unknown, tuple(emptied), tuple(overlong), lengths
     )

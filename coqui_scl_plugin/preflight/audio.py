@@ -17,6 +17,8 @@ _MAX_SECONDS = 60.0
 """Of each recording."""
 _BEYOND_ONE = ("FLOAT", "DOUBLE", "MPEG_LAYER_III", "MPEG_LAYER_II", "MPEG_LAYER_I", "VORBIS", "OPUS")
 """Formats whose samples may lie outside of [-1, 1]."""
+_PACKED = ("IMA_ADPCM", "MS_ADPCM", "VOX_ADPCM", "G721_32", "G723_24", "G723_40", "GSM610", "NMS_ADPCM_16")
+"""Formats of WAV files whose length soundfile and ffmpeg, by which Coqui reads them, see differently."""
 _SILENCE = 1e-3
 """-60 dBFS: the greatest sample of a recording that counts as silent."""
 _FULL_SCALE, _CLIPPED_SHARE = 0.999, 0.01
@@ -72,8 +74,13 @@ def _of_headers(headers: Sequence[Header]) -> list[Finding]:
         counts = " or ".join(str(count) for count in sorted({header.channels for header in several}))
         found = by_cause(several, len(headers), f"have {counts} channels, on which Coqui's batches fail")
         findings.append(Finding(f"{found}.", "Convert them to mono, e.g. with ffmpeg -i IN -ac 1 OUT.wav."))
+    if packed := [header for header in headers if header.subtype in _PACKED]:
+        names = ", ".join(sorted({header.subtype for header in packed}))
+        what = f"hold compressed samples ({names}), of which Coqui's data loader reads another number than it counts"
+        change = "Convert them to 16-bit PCM, e.g. with ffmpeg -i IN -c:a pcm_s16le OUT.wav."
+        findings.append(Finding(f"{by_cause(packed, len(headers), what)}.", change))
     if cut := [header for header in headers if header.is_cut]:
-        found = by_cause(cut, len(headers), "end before the length that their header gives")
+        found = by_cause(cut, len(headers), "end before the length in the header")
         findings.append(Finding(f"{found}.", "Copy them again: their texts say more than is heard.", is_error=False))
     return findings
 
@@ -123,7 +130,7 @@ _DEFECTS: tuple[tuple[Callable[[Sound], bool], str, str, bool], ...] = (
         False,
     ),
     (
-        lambda sound: sound.peak >= _SILENCE and abs(sound.mean) > _OFFSET,
+        lambda sound: _SILENCE <= sound.peak <= 1.0 and sound.clipped <= _CLIPPED_SHARE and abs(sound.mean) > _OFFSET,
         f"have a constant offset (the mean of their samples is beyond {_OFFSET:g})",
         "Remove it, e.g. with ffmpeg -i IN -af highpass=f=20 OUT.wav.",
         False,

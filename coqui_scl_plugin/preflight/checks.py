@@ -68,7 +68,7 @@ _MODEL = ("values", "architecture", "files", "text")
 _DROPPED = ("metadata",)
 _BATCH = (
     *("ffmpeg", "metadata", "recordings", "audio"),
-    *("conditioning", "languages", "d-vectors", "known-speakers"),
+    *("conditioning", "languages", "d-vectors", "known-speakers", "alphabet", "text-length"),
 )
 
 CHECKS = (
@@ -104,6 +104,7 @@ CHECKS = (
         explained_by=(*_DROPPED, "recordings"),
     ),
     Check("alphabet", texts.check_alphabet, explained_by=_DROPPED),
+    Check("text-length", texts.check_text_length, explained_by=_DROPPED),
     Check("test-sentences", sentences.check_test_sentences, needs=("conditioning",), explained_by=_DROPPED),
     Check("discriminator", restored.check_discriminator),
     Check("restored-weights", restored.check_restored_weights),
@@ -117,9 +118,9 @@ CHECKS = (
     Check("eval-mode", encoders.check_eval_mode),
     Check("references", encoders.check_references, "speech", needs=("metadata", "recordings", "audio", "speakers")),
     Check("target", settings.check_target, "speech", needs=("references",)),
-    Check("gradient", encoders.check_gradient, "speech", needs=(*_BATCH, "references"), explained_by=("alphabet",)),
+    Check("gradient", encoders.check_gradient, "speech", needs=(*_BATCH, "references")),
     Check("reach", generator.check_reach, "speech", needs=("gradient",)),
-    Check("holdout", encoders.check_holdout, "speech", needs=_BATCH, explained_by=("alphabet",)),
+    Check("holdout", encoders.check_holdout, "speech", needs=_BATCH),
 )
 """In the order in which they are run."""
 

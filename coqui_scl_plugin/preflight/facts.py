@@ -53,8 +53,13 @@ class Texts:
     """Names of recordings of whose text nothing is left."""
     overlong: Sequence[str] = ()
     """Names of recordings of which max_text_len accepts the characters and not the tokens."""
-    longest: int = 0
-    """The most tokens of a text."""
+    tokens: Mapping[str, int] = field(default_factory=dict)
+    """How many tokens the text of each recording has, by its name."""
+
+    @property
+    def longest(self) -> int:
+        """The most tokens of a text."""
+        return max(self.tokens.values(), default=0)
 
 
 @dataclass(frozen=True, kw_only=True)

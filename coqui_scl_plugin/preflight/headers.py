@@ -1,5 +1,6 @@
 """The headers of recordings: each file is opened once, for all checks."""
 
+import contextlib
 import os
 import stat
 import struct
@@ -21,6 +22,15 @@ _MIN_FILES_SHOWN = 2_000
 """From this number of files on, a progress bar is shown."""
 _STREAMED = (0, 0xFFFFFFFF)
 """Sizes in a WAV file's header that say nothing, since it was written as a stream."""
+_KINDS = (
+    (0, b"version https://git-lfs", "pointers of Git LFS, not the files themselves"),
+    (0, b"<", "web pages: their download has failed"),
+    (4, b"ftyp", "MP4 or M4A by their content"),
+    (0, b"\x1aE\xdf\xa3", "WebM or Matroska by their content"),
+    (0, b"0&\xb2u\x8ef\xcf\x11", "WMA by their content"),
+    (0, b"\0\x05\x16\x07", "notes of macOS ('._' files), not recordings"),
+)
+"""Place and bytes by which a file is known that is no audio of its ending."""
 
 Problem = Literal["", "gone", "folder", "unreadable", "no audio", "empty", "ending"]
 
@@ -38,6 +48,8 @@ class Header:
     frames: int = 0
     subtype: str = ""
     """How soundfile calls the format of the samples, such as `PCM_16`."""
+    kind: str = ""
+    """What a file is that is no audio of its ending, as far as its first bytes say."""
     is_cut: bool = False
     """Whether the header promises more than the file holds."""
 
@@ -97,15 +109,17 @@ def read_header(path: str) -> Header:
     accepted = path.rpartition(".")[2].lower() in ENDINGS
     found: Problem = "empty" if info.frames == 0 else "" if accepted else "ending"
     cut = info.format == "WAV" and _is_cut(path)
-    return Header(path, found, info.samplerate, info.channels, info.frames, info.subtype, cut)
+    return Header(path, found, info.samplerate, info.channels, info.frames, info.subtype, is_cut=cut)
 
 
 def _problem_of(path: str) -> Problem:
     try:
-        mode = os.stat(path).st_mode  # noqa: PTH116  # quicker than Path's
-        if not stat.S_ISREG(mode):
+        status = os.stat(path)  # noqa: PTH116  # quicker than Path's
+        if not stat.S_ISREG(status.st_mode):
             return "folder"
-        return "" if os.access(path, os.R_OK) else "unreadable"
+        if not os.access(path, os.R_OK):
+            return "unreadable"
+        return "" if status.st_size else "empty"
     except PermissionError:
         return "unreadable"
     except (OSError, ValueError):  # a name that is too long, or holds a NUL
@@ -116,7 +130,7 @@ def _read_by_ffmpeg(path: str) -> Header:
     """Read the header of a format that soundfile does not know, and Coqui's data loader leaves out."""
     accepted = path.rpartition(".")[2].lower() in ENDINGS
     if accepted:
-        return Header(path, "no audio")
+        return Header(path, "no audio", kind=_kind_of(path))
     try:
         from torchcodec.decoders import AudioDecoder  # type: ignore[attr-defined]  # takes a second, and few need it
 
@@ -126,6 +140,13 @@ def _read_by_ffmpeg(path: str) -> Header:
     except (ImportError, OSError, RuntimeError, ValueError, TypeError, AttributeError):
         return Header(path, "ending")
     return Header(path, "ending", rate, channels, frames)
+
+
+def _kind_of(path: str) -> str:
+    with contextlib.suppress(OSError), Path(path).open("rb") as file:
+        begin = file.read(64)
+        return next((kind for at, mark, kind in _KINDS if begin[at:].startswith(mark)), "")
+    return ""
 
 
 def _is_cut(path: str) -> bool:

@@ -55,6 +55,8 @@ class Layout:
     speaker: Column = None
     begin_of_header: str = ""
     """Lines that begin so are skipped; the formatter knows no other header."""
+    names: Sequence[str] = ()
+    """What that header calls the columns, as the formatter takes them by their places."""
     exact: bool = False
     """Whether another number of columns ends the formatter."""
     missing: Literal["left out", "listed", "ends"] = "listed"
@@ -140,8 +142,24 @@ LAYOUTS: Mapping[str, Layout] = {
     "baker": _pipes(1, _within("clips_22"), exact=True),
     "bel_tts_formatter": _pipes(1, _within()),
     "custom_turkish": _pipes(1, _in_wavs(".wav"), missing="left out"),
-    "brspeech": _pipes(2, _within(), speaker=3, begin_of_header="wav_filename", takes_ignored=True),
-    "common_voice": Layout("\t", 1, 2, _within("clips"), speaker=0, begin_of_header="client_id", takes_ignored=True),
+    "brspeech": _pipes(
+        2,
+        _within(),
+        speaker=3,
+        begin_of_header="wav_filename",
+        names=("wav_filename", "transcript_raw", "transcript", "speaker_id"),
+        takes_ignored=True,
+    ),
+    "common_voice": Layout(
+        "\t",
+        1,
+        2,
+        _within("clips"),
+        speaker=0,
+        begin_of_header="client_id",
+        names=("client_id", "path", "sentence"),
+        takes_ignored=True,
+    ),
     "libri_tts": Layout("\t", 0, 2, _by_parts("", 2), missing="ends", takes_ignored=True, speaker_of=_first_part),
     "mls": Layout(
         "\t",

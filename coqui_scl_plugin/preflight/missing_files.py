@@ -1,12 +1,17 @@
 """Why recordings that a data set names do not exist."""
 
-# ruff: noqa: PTH110, PTH113, PTH118  # Path raises for names that are too long, os.path does not
+# ruff: noqa: PTH110, PTH113, PTH114, PTH118  # Path raises for names that are too long, os.path does not
 
+import itertools
 import os
 import unicodedata
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
+_EXAMPLE = ", such as "
+_EXAMINED = 20
+"""Recordings that do not exist of which the reason is looked for."""
 _ENDINGS = (".wav", ".flac", ".mp3", ".ogg", ".m4a")
 
 
@@ -17,6 +22,8 @@ def why_missing(path: Path) -> str:
     'their names hold backslashes, which separate folders on Windows alone'
     """
     name, text = path.name, str(path)
+    if os.path.islink(path):
+        return "there are symbolic links of these names, to files that do not exist"
     if "\\" in text:
         return "their names hold backslashes, which separate folders on Windows alone"
     if "~" in path.parts:
@@ -58,7 +65,8 @@ _USUAL_FOLDERS = ("wavs", "wav", "audio", "clips")
 def _elsewhere(path: Path) -> str:
     stem = path.stem.casefold()
     if others := [name for name in _names_in(path.parent) if Path(name).stem.casefold() == stem]:
-        return f"there are files with another ending, such as {others[0][:100]!r}"
+        lack = "the names lack the ending of the files" if not path.suffix else "there are files with another ending"
+        return f"{lack}, such as {others[0][:100]!r}"
     for folder in (*(path.parent / name for name in _USUAL_FOLDERS), path.parent.parent):
         if os.path.isfile(folder / path.name):
             return f"there are such files in {folder}"
@@ -70,3 +78,11 @@ def _names_in(folder: Path) -> Sequence[str]:
         return sorted(os.listdir(folder))  # noqa: PTH208  # names alone
     except OSError:
         return ()
+
+
+def reasons_of(missing: Iterable[Path]) -> str:
+    """Return why recordings do not exist, as the end of a sentence, after a look at the first of them."""
+    reasons = list(filter(None, map(why_missing, itertools.islice(missing, _EXAMINED))))
+    kinds = Counter(reason.partition(_EXAMPLE)[0] for reason in reasons)
+    first = {kind: next(reason for reason in reasons if reason.startswith(kind)) for kind, _ in kinds.most_common(2)}
+    return "".join(f"; {reason}" for reason in first.values())

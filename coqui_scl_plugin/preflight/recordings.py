@@ -9,7 +9,9 @@ from coqui_scl_plugin.errors import PreflightError
 from coqui_scl_plugin.preflight.config_values import is_lost
 from coqui_scl_plugin.preflight.facts import DataFacts, RunFacts, Sample
 from coqui_scl_plugin.preflight.headers import ENDINGS, Header, Problem
-from coqui_scl_plugin.preflight.metadata import MAX_LOST_SHARE, reasons_of
+from coqui_scl_plugin.preflight.metadata import is_misread
+from coqui_scl_plugin.preflight.metadata_rows import MAX_LOST_SHARE
+from coqui_scl_plugin.preflight.missing_files import reasons_of
 from coqui_scl_plugin.preflight.report import NEEDS, Finding, NotMeasuredError, agree, some, warning
 
 _MIN_SEGMENT_SECONDS = 0.1
@@ -55,7 +57,7 @@ def check_recordings(facts: DataFacts) -> list[Finding]:
 
 
 _PROBLEMS: Mapping[Problem, tuple[str, str]] = {
-    "gone": ("do not exist", "Correct the list of samples, or its paths."),
+    "gone": ("do not exist", "Correct their names in the metadata or the data set's path, or remove their rows."),
     "folder": ("do not name a file, but a folder or a device", "Name files."),
     "unreadable": ("may not be read by this user", "Change their permissions."),
     "no audio": ("are not readable audio", "Repair or remove them."),
@@ -86,13 +88,26 @@ def _unusable(facts: DataFacts) -> list[Finding]:
     for problem, (what, change) in _PROBLEMS.items():
         if not (concerned := by_problem[problem]):
             continue
+        if problem == "gone":
+            concerned = _without_misread(facts, concerned)
+        if not concerned:
+            continue
         reasons = reasons_of(Path(header.path) for header in concerned) if problem == "gone" else ""
+        if kinds := sorted({header.kind for header in concerned if header.kind}):
+            reasons = f"; they are {' or '.join(kinds)}"
         endings = ", ".join(sorted({header.ending for header in concerned}))
         found = f"{by_cause(concerned, len(headers), what.format(endings=endings))}{reasons}."
         findings.append(Finding(found, change, is_error=_stops(facts, lost, len(headers))))
     if facts.train_samples is not None and not facts.train_samples:
         findings.append(Finding("There is no recording to train on.", "Add recordings, or lower eval_split_size."))
     return findings
+
+
+def _without_misread(facts: DataFacts, headers: Sequence[Header]) -> list[Header]:
+    """Leave out what a formatter took for names of recordings by mistake: the check `metadata` says why."""
+    misread = [listing for listing in facts.list_datasets() if is_misread(listing)]
+    files = {str(sample["audio_file"]) for listing in misread for sample in listing.samples or ()}
+    return [header for header in headers if header.path not in files]
 
 
 def _stops(facts: DataFacts, lost: int, total: int) -> bool:

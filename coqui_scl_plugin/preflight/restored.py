@@ -278,6 +278,11 @@ def _shifted(kind: str, path: str, before: Sequence[str], now: Sequence[str]) ->
         "Set scl.restore.match_rows to true: it carries each row by its name. If only the names have changed, "
         "--skip tables."
     )
+    if not set(now) & set(before):  # no row would be carried
+        change = (
+            f"Spell the {kind}s as the checkpoint does. If only the names have changed, --skip tables; if these are "
+            "others, scl.restore.match_rows = true starts them at the mean of the checkpoint's rows."
+        )
     return Finding(found, change)
 
 

@@ -4,17 +4,38 @@ import codecs
 import csv
 import io
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from coqui_scl_plugin.preflight.listing import Column, Layout
 
 _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _BOM = codecs.BOM_UTF8.decode("utf-8")
+MAX_LINES = 5
+"""Line numbers that a message lists."""
+_KINDS = {
+    b"PK\x03\x04": "is a spreadsheet (.xlsx, .ods) or another zip file, not text",
+    b"\xd0\xcf\x11\xe0": "is a spreadsheet (.xls) or another Office file, not text",
+    b"\x1f\x8b": "is compressed by gzip",
+    b"version https://git-lfs": "is a pointer of Git LFS, not the file itself",
+    b"<!DOCTYPE": "is a web page, not a table",
+    b"<html": "is a web page, not a table",
+    b"[{": "is JSON, not a table",
+    b'{"': "is JSON, not a table",
+    b"{\n": "is JSON, not a table",
+    b"[\n": "is JSON, not a table",
+}
+"""What a file is that begins in this way."""
+_AS_TEXT = "Save it as UTF-8 text, without a byte order mark."
 
 
 class TableError(Exception):
-    """A file that is no text; the message says where, as the end of a sentence that begins with the file."""
+    """A file that is no table of text; the message says why, as the end of a sentence that begins with the file."""
+
+    def __init__(self, found: str, change: str = _AS_TEXT) -> None:
+        """Take what is wrong, and what to do."""
+        super().__init__(found)
+        self.change = change
 
 
 @dataclass(frozen=True)
@@ -79,6 +100,9 @@ def read_table(content: bytes, layout: Layout) -> Table:
 def _decoded(content: bytes, encoding: str) -> str:
     if content.startswith(_UTF_16):
         raise TableError("is UTF-16, Coqui reads UTF-8")
+    for beginning, kind in _KINDS.items():
+        if content.startswith(beginning):
+            raise TableError(kind, "Write a table in UTF-8 text, one recording a line, as the formatter reads it.")
     try:
         text = content.decode(encoding)
     except UnicodeDecodeError as error:
@@ -86,7 +110,10 @@ def _decoded(content: bytes, encoding: str) -> str:
         column = error.start - content.rfind(b"\n", 0, error.start)
         raise TableError(f"is not UTF-8: byte 0x{content[error.start]:02x} in line {line}, place {column}") from error
     if "\0" in text:
-        raise TableError(f"holds a NUL character in line {1 + text[: text.index(chr(0))].count(chr(10))}")
+        if 3 * text.count("\0") > len(text):
+            raise TableError("is UTF-16 without a byte order mark, Coqui reads UTF-8")
+        line = 1 + text[: text.index("\0")].count("\n")
+        raise TableError(f"holds a NUL character in line {line}", "Remove it.")
     return text
 
 
@@ -119,3 +146,10 @@ def is_unpaired(row: Row, separator: str) -> bool:
         return True
     swallows = any("\n" in cell and separator in cell for cell in row.cells)
     return swallows or (row.source.count('"') % 2 == 1 and any(separator in cell for cell in row.cells))
+
+
+def lines_of(rows: Iterable[Row]) -> str:
+    """List the first few line numbers of rows, such as `lines 5, 9`."""
+    numbers = [row.line for row in rows]
+    more = f" and {len(numbers) - MAX_LINES} more" if len(numbers) > MAX_LINES else ""
+    return f"line{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers[:MAX_LINES]))}{more}"

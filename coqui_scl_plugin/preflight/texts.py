@@ -3,6 +3,7 @@
 import unicodedata
 
 from coqui_scl_plugin.preflight.facts import RunFacts, Texts
+from coqui_scl_plugin.preflight.metadata_rows import MAX_LOST_SHARE
 from coqui_scl_plugin.preflight.report import Finding, agree, number, some, warning
 
 _MIN_LEFT = 0.5
@@ -17,6 +18,29 @@ _MAX_CHARACTERS = 20
 def check_alphabet(facts: RunFacts) -> list[Finding]:
     """The model's alphabet has the characters of the texts, and something is left of each text."""
     return [finding for texts in facts.read_texts() for finding in _findings_of(texts, facts.config.max_text_len)]
+
+
+def check_text_length(facts: RunFacts) -> list[Finding]:
+    """Each recording has at least as many frames of the spectrogram as its text has tokens."""
+    audio, samples = facts.config.audio, facts.all_samples
+    rate = facts.config.model_args.encoder_sample_rate or audio.sample_rate
+    tokens = {name: count for texts in facts.read_texts() for name, count in texts.tokens.items()}
+    frames = {
+        str(sample["audio_unique_name"]): int(header.frames * rate / audio.sample_rate) // audio.hop_length
+        for sample, header in zip(samples, facts.headers.of(samples), strict=True)
+        if facts.config.min_audio_len <= header.frames <= facts.config.max_audio_len
+    }
+    short = [name for name, count in tokens.items() if name in frames and count > frames[name] > 0]
+    if not short:
+        return []
+    worst = max(short, key=lambda name: tokens[name] / frames[name])
+    found = (
+        f"{number(len(short), 'text')} of {len(tokens)} {agree(len(short), 'have')} more tokens than "
+        f"{'its recording has' if len(short) == 1 else 'their recordings have'} frames, so that none can be aligned: "
+        f"{some(short)}. {worst!r} has {tokens[worst]} tokens and {frames[worst]} frames (audio.hop_length)."
+    )
+    change = "Correct the text or the recording, or exclude it (min_audio_len, max_text_len)."
+    return [Finding(found, change, is_error=len(short) > MAX_LOST_SHARE * len(tokens))]
 
 
 def _findings_of(texts: Texts, limit: float) -> list[Finding]:

@@ -325,7 +325,13 @@ DEFECTS = {
         data("two_rates.csv"),
         {"sample-rate": failed("16000", "1 of 19 recordings", "1 has 22050 Hz", "fast/0.wav", "TTS.bin.resample")},
     ),
-    "short recordings": Case(data("short.csv"), {"segment-length": warned("short/0.wav", "min_audio_len = 4096")}),
+    "short recordings": Case(
+        data("short.csv"),
+        {
+            "segment-length": warned("short/0.wav", "min_audio_len = 4096"),
+            "text-length": failed("1 text of 19 has more tokens", "'toy#short/0' has 25 tokens and 9 frames"),
+        },
+    ),
     "recordings shorter than the window": Case(
         scl(window={"seconds": 30}),
         {"segment-length": warned("shorter than scl.window.seconds = 30", "min_audio_len = 480000")},

@@ -39,6 +39,11 @@ CHECKPOINTS: dict[str, Any] = {
         "config": {"speakers": ["c", "a"]},
         "model": {**weights, "emb_g.weight": weights["emb_g.weight"][:2]},
     },
+    "NaN in a row": lambda weights: {
+        "config": {"speakers": ["c", "a"]},
+        "model": {**weights, "emb_g.weight": weights["emb_g.weight"][:2] * torch.tensor([[1.0], [float("nan")]])},
+    },
+    "renamed speakers": lambda _: {"config": {"speakers": ["A", "B", "C"]}},
     "unnamed speakers": lambda weights: {"model": {**weights, "emb_g.weight": weights["emb_g.weight"][:2]}},
 }
 MATCH = ("--coqpit.scl.restore.match_rows", "true")
@@ -88,6 +93,20 @@ FOUND: dict[str, tuple[str, tuple[str, ...], str, str, tuple[str, ...]]] = {
         "tables",
         "warning",
         ("has 2 rows, the model's has 3", "2 of 3 speakers are known", "new: 'b'", "match_rows"),
+    ),
+    "renamed speakers": (
+        "renamed speakers",
+        (),
+        "tables",
+        "failed",
+        ("the row of 'A' to 'a'", "Spell the speakers as the checkpoint does", "--skip tables"),
+    ),
+    "a row of NaN is carried": (
+        "NaN in a row",
+        MATCH,
+        "restored-weights",
+        "failed",
+        ("emb_g.weight has 16 of 32 numbers that are not finite", "earlier checkpoint"),
     ),
     "matched without names": (
         "unnamed speakers",

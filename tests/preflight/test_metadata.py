@@ -16,7 +16,7 @@ from coqui_scl_plugin.coqui.samples import list_samples
 from coqui_scl_plugin.errors import ConfigError
 from coqui_scl_plugin.preflight.facts import ConfigFacts
 from coqui_scl_plugin.preflight.listing import Listing
-from coqui_scl_plugin.preflight.metadata import check_metadata
+from coqui_scl_plugin.preflight.metadata import check_metadata, is_misread
 from coqui_scl_plugin.preflight.missing_files import why_missing
 from coqui_scl_plugin.preflight.report import Finding
 
@@ -37,6 +37,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             soundfile.write(part / f"{take}.wav", np.zeros(160), 16_000)
     for name in (unicodedata.normalize("NFD", "clés.wav"), "BIG.wav", "other.flac"):
         (folder / name).write_bytes((folder / "0.wav").read_bytes())
+    (folder / "link.ogg").symlink_to("/nowhere/a.wav")
     return folder
 
 
@@ -123,6 +124,17 @@ ERRORS: Mapping[str, tuple[str | bytes, str, tuple[str, ...]]] = {
     "Latin-1": ((HEADER + "0.wav|café|a\n").encode("latin-1"), "coqui", ("not UTF-8", "0xe9", "line 2, place 10")),
     "UTF-16": (TABLE.encode("utf-16"), "coqui", ("UTF-16", "Save it as UTF-8")),
     "a NUL": (row(3, "3.wav|te\0xt|b\n"), "coqui", ("NUL", "line 5")),
+    "UTF-16 without a mark": (TABLE.encode("utf-16-le"), "coqui", ("UTF-16 without", "Save it as UTF-8")),
+    "a spreadsheet": (b"PK\3\4\0\xff", "coqui", ("spreadsheet", "Write a table")),
+    "JSON": ('[{"audio_file": "0.wav", "text": "a"}]', "coqui", ("is JSON", "Write a table")),
+    "compressed": (b"\x1f\x8b\x08\0", "coqui", ("gzip",)),
+    "common_voice, a column between": (
+        COMMON_VOICE.replace("path\t", "path\tsentence_id\t").replace(".wav\t", ".wav\tab0\t"),
+        "common_voice",
+        ("number 3 is 'sentence_id', not 'sentence'", "client_id, path, sentence"),
+    ),
+    "no endings": (TABLE.replace(".wav", ""), "coqui", ("None of the 6", "lack the ending", "such as '0.wav'")),
+    "a link to nothing": (row(3, "link.ogg|x|b\n"), "coqui", ("'link.ogg'", "line 5", "symbolic links")),
     "nothing": ("", "coqui", ("audio_file and text", "none")),
     "a header alone": (HEADER, "coqui", ("has no rows",)),
     "a recording that is gone": (row(3, "gone.wav|x|b\n"), "coqui", ("1 of 6 recordings does not", "gone", "line 5")),
@@ -195,6 +207,33 @@ def test_what_is_harmless_or_cannot_be_judged_is_a_warning(name: str, folder: Pa
     assert [word for word in words if word not in said] == [], said
 
 
+def test_data_sets_that_list_the_same_recordings(folder: Path) -> None:
+    config = config_of(folder, TABLE)
+    config.datasets.append(config.datasets[0])
+    (finding,) = check_metadata(ConfigFacts(config=config, list_datasets=lambda: list_datasets(config)))
+    assert not finding.is_error
+    assert "6 recordings are both in datasets.0.meta_file_train and in datasets.1.meta_file_train" in finding.found
+
+
+def test_ignored_speakers_as_a_formatter_calls_them(tmp_path: Path) -> None:
+    for speaker in ("p1", "p2"):
+        for part, name in (("txt", "a.txt"), ("wav48_silence_trimmed", "a_mic1.flac")):
+            (tmp_path / part / speaker).mkdir(parents=True)
+            (tmp_path / part / speaker / f"{speaker}_{name}").write_text("a text")
+    (finding,) = findings_of(tmp_path, "", "vctk", meta_file_train="", ignored_speakers=["VCTK_p1"])
+    assert not finding.is_error
+    assert "datasets.0.ignored_speakers has no effect on 'VCTK_p1'" in finding.found
+    assert "'p1'" in finding.change
+    assert findings_of(tmp_path, "", "vctk", meta_file_train="", ignored_speakers=["p1"]) == []
+
+
+def test_recordings_that_are_none_are_the_fault_of_the_header(folder: Path) -> None:
+    for content in ("path|raw|text\n" + LJSPEECH, "\ufeff" + LJSPEECH):
+        config = config_of(folder, content, "ljspeech")
+        assert is_misread(list_datasets(config)[0])
+    assert not is_misread(list_datasets(config_of(folder, LJSPEECH, "ljspeech"))[0])
+
+
 def test_few_of_many_recordings_may_be_missing_with_a_warning(folder: Path) -> None:
     many = HEADER + ROWS[0] * 150
     for gone, is_error in ((1, False), (3, True)):
@@ -209,7 +248,7 @@ def test_a_device_or_a_pipe_is_not_read_as_a_metadata_file(folder: Path, formatt
     config.datasets[0].meta_file_train = "/dev/zero"
     facts = ConfigFacts(config=config, list_datasets=lambda: list_datasets(config))
     (finding,) = check_metadata(facts)
-    assert "datasets.0.meta_file_train (/dev/zero): is no file" in finding.found
+    assert "datasets.0.meta_file_train (/dev/zero) is a folder, a pipe or a device" in finding.found
     with pytest.raises(ConfigError, match=r"meta_file_train = '/dev/zero': is a pipe or a device"):
         list_samples(config)
 

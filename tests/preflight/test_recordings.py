@@ -118,7 +118,16 @@ PROBLEMS: Mapping[str, tuple[str, Broken, tuple[str, ...]]] = {
     "not there": ("gone.wav", lambda path: None, ("does not exist",)),
     "a folder": ("folder.wav", Path.mkdir, ("does not name a file", "Name files")),
     "text": ("text.wav", lambda path: path.write_text("hello"), ("is not readable audio",)),
-    "nothing": ("nothing.wav", lambda path: path.write_bytes(b""), ("is not readable audio",)),
+    "nothing": ("nothing.wav", lambda path: path.write_bytes(b""), ("is empty",)),
+    "a pointer": (
+        "lfs.wav",
+        lambda path: path.write_text("version https://git-lfs.github.com/spec/v1\n"),
+        ("is not readable audio", "pointers of Git LFS"),
+    ),
+    "a web page": ("page.wav", lambda path: path.write_text("<!DOCTYPE html>"), ("not readable audio", "web pages")),
+    "M4A by another name": ("a.wav", lambda path: path.write_bytes(b"\0\0\0 ftypM4A " + bytes(50)), ("MP4 or M4A",)),
+    "a note of macOS": ("._a.wav", lambda path: path.write_bytes(b"\0\5\x16\7" + bytes(50)), ("notes of macOS",)),
+    "a link to nothing": ("link.wav", lambda path: path.symlink_to("/nowhere/a.wav"), ("exist", "symbolic links")),
     "no samples": ("empty.wav", lambda path: write(path.parent, path.name, SPEECH[:0]), ("is empty",)),
     "ogg": (
         "a.ogg",
@@ -183,6 +192,8 @@ DEFECTS: Mapping[str, tuple[Samples, str | None, bool, str]] = {
     "six channels": (np.stack([SPEECH] * 6, 1), None, True, "has 6 channels"),
     "beyond 1": (30 * SPEECH, "FLOAT", True, "outside of [-1, 1]"),
     "not a number": (NAN, "FLOAT", True, "not finite"),
+    "beyond 1 and an offset": (30 * SPEECH + 9, "FLOAT", True, "outside of [-1, 1]"),
+    "packed": (SPEECH, "IMA_ADPCM", True, "compressed samples (IMA_ADPCM)"),
     "silence": (0 * SPEECH, None, False, "is silent"),
     "clipped": (np.clip(40 * SPEECH, -1, 1), None, False, "is clipped"),
     "an offset": (SPEECH + 0.2, None, False, "constant offset"),
@@ -322,8 +333,8 @@ def test_what_cannot_be_evaluated_with_is_said_by_its_cause(tmp_path: Path) -> N
         (Texts("d", "", 50, 100, {"x": 2, "\u0301": 3}), False, "95.0% of the text is left: U+0301 (3), 'x' (2)"),
         (Texts("d", "", 50, 100, {"x": 1}), None, ""),
         (Texts("d", "", 50, 100, {}, emptied=["d#1"]), False, "Of 1 text of the data set 'd', nothing is left"),
-        (Texts("d", "", 50, 100, {}, overlong=["d#1"], longest=401), False, "1 text of the data set 'd' has at most"),
-        (Texts("d", "", 9, 100, {}, overlong=["d#1"], longest=401), True, "more tokens"),
+        (Texts("d", "", 50, 100, {}, overlong=["d#1"], tokens={"d#long": 401}), False, "1 text of the data set 'd' has at most"),
+        (Texts("d", "", 9, 100, {}, overlong=["d#1"], tokens={"d#long": 401}), True, "more tokens"),
     ],
 )
 def test_what_is_left_of_texts(known: Texts, status: bool | None, words: str) -> None:
