@@ -165,17 +165,15 @@ def check_sample_rate(facts: DataFacts) -> list[Finding]:
         if header.rate != rate:
             wrong[header.rate].append(header.path)
     if wrong:
+        count = sum(map(len, wrong.values()))
         listed = "; ".join(
             f"{len(files)} {agree(len(files), 'have')} {own} Hz: {some(files)}" for own, files in sorted(wrong.items())
         )
-        findings.append(
-            Finding(
-                f"audio.sample_rate = {rate}, but {sum(map(len, wrong.values()))} of {len(headers)} recordings have "
-                f"another rate ({listed}). Coqui does not resample: they would play too fast or too slow, also for the "
-                "encoders.",
-                "Resample them (python -m TTS.bin.resample), or set audio.sample_rate.",
-            )
+        found = (
+            f"audio.sample_rate = {rate}, but {count} of {len(headers)} recordings {agree(count, 'have')} another rate "
+            f"({listed}). Coqui does not resample: they would play too fast or too slow, also for the encoders."
         )
+        findings.append(Finding(found, "Resample them (python -m TTS.bin.resample), or set audio.sample_rate."))
     encoders = facts.consistency.encoders.segment_encoders if facts.consistency is not None else {}
     for alias, encoder in encoders.items():
         if encoder.sample_rate > rate:

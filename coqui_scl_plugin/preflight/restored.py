@@ -7,6 +7,7 @@ from typing import Any
 
 from coqui_scl_plugin.preflight.facts import Restored, RunFacts
 from coqui_scl_plugin.preflight.report import Finding, some, warning
+from coqui_scl_plugin.utils.shown import typed
 
 SPEAKERS, LANGUAGES, CHARACTERS = "emb_g.weight", "emb_l.weight", "text_encoder.emb.weight"
 TABLES = {SPEAKERS: "speaker", LANGUAGES: "language", CHARACTERS: "character"}
@@ -170,7 +171,7 @@ def _differing(facts: RunFacts, restored: Restored) -> str:
     if not isinstance(before, Mapping):
         return ""
     keys = [key for key in _ARCHITECTURE if key in before and before[key] != _at(now, key)]
-    values = [f"{key} = {_short(before[key])}, here {_short(_at(now, key))}" for key in keys]
+    values = [f"{key} = {typed(before[key])}, here {typed(_at(now, key))}" for key in keys]
     return f" ({'; '.join(values)})" if values else ""
 
 
@@ -307,7 +308,7 @@ def check_restored_config(facts: RunFacts) -> list[Finding]:
 def _changed(facts: RunFacts, restored: Restored, paths: Sequence[str]) -> str:
     values = [(path, _at(restored.config, path), _at(facts.config, path)) for path in paths]
     differing = [(path, old, new) for path, old, new in values if None not in (old, new) and old != new]
-    return ", ".join(f"{path} = {_short(old)} (here {_short(new)})" for path, old, new in differing)
+    return ", ".join(f"{path} = {typed(old)} (here {typed(new)})" for path, old, new in differing)
 
 
 def check_optimizer_state(facts: RunFacts) -> list[Finding]:

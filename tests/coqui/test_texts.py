@@ -29,9 +29,7 @@ def test_characters_are_counted_after_the_cleaner_by_data_set_and_language() -> 
     samples = [sample("A bad Zebra!"), sample("ace", "e#x"), sample("zz", "d#y", "pl"), sample("bed", "d#z")]
     by_group = {(texts.dataset, texts.language): texts for texts in read(*samples)}
     assert by_group.keys() == {("d", "en"), ("e", "en"), ("d", "pl")}
-    assert by_group["d", "en"] == Texts(
-        "d", "en", 2, 13, {"z": 1, "r": 1}, tokens={"d#x": 10, "d#z": 3}
-    )
+    assert by_group["d", "en"] == Texts("d", "en", 2, 13, {"z": 1, "r": 1}, tokens={"d#x": 10, "d#z": 3})
     assert by_group["e", "en"].unknown == {}
     assert by_group["d", "pl"].unknown == {"z": 2}
 

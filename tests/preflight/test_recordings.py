@@ -333,7 +333,11 @@ def test_what_cannot_be_evaluated_with_is_said_by_its_cause(tmp_path: Path) -> N
         (Texts("d", "", 50, 100, {"x": 2, "\u0301": 3}), False, "95.0% of the text is left: U+0301 (3), 'x' (2)"),
         (Texts("d", "", 50, 100, {"x": 1}), None, ""),
         (Texts("d", "", 50, 100, {}, emptied=["d#1"]), False, "Of 1 text of the data set 'd', nothing is left"),
-        (Texts("d", "", 50, 100, {}, overlong=["d#1"], tokens={"d#long": 401}), False, "1 text of the data set 'd' has at most"),
+        (
+            Texts("d", "", 50, 100, {}, overlong=["d#1"], tokens={"d#long": 401}),
+            False,
+            "1 text of the data set 'd' has at most",
+        ),
         (Texts("d", "", 9, 100, {}, overlong=["d#1"], tokens={"d#long": 401}), True, "more tokens"),
     ],
 )
@@ -341,3 +345,30 @@ def test_what_is_left_of_texts(known: Texts, status: bool | None, words: str) ->
     findings = texts.check_alphabet(facts(read_texts=lambda: [known]))
     assert [finding.is_error for finding in findings] == ([] if status is None else [status])
     assert all(words in finding.found for finding in findings)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "encoder_rate", "is_error"),
+    [(62, None, None), (63, None, True), (31, 8_000, None), (32, 8_000, True)],  # 1 s at 16 kHz has 62 hops of 256
+)
+def test_a_text_needs_a_frame_for_each_token(
+    tmp_path: Path, tokens: int, encoder_rate: int | None, is_error: bool | None
+) -> None:
+    soundfile.write(tmp_path / "a.wav", np.zeros(16_000), 16_000)
+    config = SclVitsConfig()
+    config.audio.sample_rate, config.model_args.encoder_sample_rate = 16_000, encoder_rate
+    sample = {"audio_file": str(tmp_path / "a.wav"), "audio_unique_name": "d#a", "text": "a", "speaker_name": "a"}
+    known = Texts("d", "", 1, 9, {}, tokens={"d#a": tokens})
+    found = texts.check_text_length(facts(config=config, train_samples=[sample], read_texts=lambda: [known]))
+    assert [finding.is_error for finding in found] == ([] if is_error is None else [is_error])
+    assert all(f"'d#a' has {tokens} tokens and {tokens - 1} frames" in finding.found for finding in found)
+
+
+def test_one_text_of_many_that_is_too_long_is_a_warning_and_one_that_coqui_leaves_out_is_none(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", np.zeros(16_000), 16_000)
+    sample = {"audio_file": str(tmp_path / "a.wav"), "audio_unique_name": "d#0", "text": "a", "speaker_name": "a"}
+    known = Texts("d", "", 200, 9, {}, tokens={f"d#{index}": 1 for index in range(1, 200)} | {"d#0": 9_000})
+    for least, is_error in ((1, [False]), (20_000, [])):
+        config = SclVitsConfig(min_audio_len=least)
+        found = texts.check_text_length(facts(config=config, train_samples=[sample], read_texts=lambda: [known]))
+        assert [finding.is_error for finding in found] == is_error

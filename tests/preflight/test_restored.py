@@ -237,7 +237,7 @@ def test_text_and_audio_that_were_read_differently() -> None:
     text, audio = restored.check_restored_config(facts(Restored("a.pth", {}, config=before)))
     assert not text.is_error
     assert not audio.is_error
-    assert "add_blank = False (here True)." in text.found
+    assert "add_blank = false (here true)." in text.found
     assert "audio.sample_rate = 16000 (here 22050)." in audio.found
     same = SclVitsConfig().to_dict()
     assert restored.check_restored_config(facts(Restored("a.pth", {}, config=same))) == []
@@ -249,7 +249,7 @@ def test_another_padding_character() -> None:
     assert restored.check_restored_config(run) == []  # the run's is not known before its model is made
     run.config.from_dict({"characters": PLAIN_LETTERS | {"pad": "<PAD>", "blank": "<BLNK>"}})
     text = said(restored.check_restored_config(run), is_error=False)
-    assert "characters.pad = _ (here <PAD>)." in text
+    assert "characters.pad = '_' (here '<PAD>')." in text
 
 
 # --- the optimizers ---------------------------------------------------------------------------------------------------
