@@ -1,10 +1,14 @@
 """How the checks are run: in stages, and whatever one of them ends with."""
 
 import dataclasses
+import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+from command_driver import run_here
+from tiny_vits import run_config
 
 from coqui_scl_plugin.errors import ConfigError, EncoderError, EvaluationSetError, PreflightError
 from coqui_scl_plugin.preflight import checks
@@ -142,3 +146,15 @@ def test_what_cannot_be_measured_is_not_run(table: Callable[..., None]) -> None:
 def test_ids_are_of_one_stage_and_unique() -> None:
     assert all(isinstance(check, Check) and check.stage in checks.STAGES for check in CHECKS)
     assert len({check.id for check in CHECKS}) == len(CHECKS)
+
+
+@pytest.mark.parametrize("debug", [False, True])
+def test_debug_shows_where_a_check_ended(debug: bool, table: Callable[..., None], tmp_path: Path) -> None:
+    table(versions=raising(ZeroDivisionError("division by zero")), samples=raising(KeyError("audio_file")))
+    (tmp_path / "config.json").write_text(json.dumps(run_config(tmp_path)))
+    options = ["--debug"][: int(debug)]
+    outcome = run_here(tmp_path, *options, "preflight", "--config_path", "config.json", "--json")
+    failed = [check["id"] for check in outcome.report["checks"] if check["status"] == "failed"]
+    assert (outcome.status, failed, outcome.changed) == (1, ["versions", "samples"], [])
+    shown = ("Traceback", "ZeroDivisionError: division by zero", "KeyError: 'audio_file'")
+    assert [part in outcome.err for part in shown] == [debug] * 3
