@@ -27,6 +27,7 @@ from coqui_scl_plugin.coqui.run_facts import (
 from coqui_scl_plugin.coqui.run_folder import record_measurements, write_evaluation_set, write_section
 from coqui_scl_plugin.coqui.samples import small_batch
 from coqui_scl_plugin.coqui.vits_config import SclVitsConfig
+from coqui_scl_plugin.errors import SclError
 from coqui_scl_plugin.freeze.report import FreezeReport
 from coqui_scl_plugin.preflight.checks import STAGES, run_checks
 from coqui_scl_plugin.preflight.facts import RunFacts, TrainerFacts
@@ -119,7 +120,7 @@ def _trainer_facts(parts: VitsParts, config: SclVitsConfig, trainer: Trainer) ->
 
 
 def _check(parts: VitsParts, known: TrainerFacts, data: DataAccess) -> tuple[RunFacts, PreflightReport]:
-    """Run all checks that a command has not run yet. Raises PreflightError.
+    """Run all checks that a command has not run yet. Raises PreflightError, or the error that is all that was found.
 
     If one fails that runs neither the generator nor the encoders, the others embed a few recordings alone.
     """
@@ -129,6 +130,9 @@ def _check(parts: VitsParts, known: TrainerFacts, data: DataAccess) -> tuple[Run
     if not checks.passed and known.train_samples is not None:
         facts = collect_facts(parts, known, few_samples_alone(parts.model, known.train_samples))
     checks = run_checks(STAGES[-1], facts, parts.skipped_checks, checks)
+    failed = checks.of("failed")
+    if len(failed) == 1 and isinstance(failed[0].error, SclError):  # a script may tell it by its class
+        raise failed[0].error
     checks.raise_failures()
     return facts, checks
 
