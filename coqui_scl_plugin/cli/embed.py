@@ -40,9 +40,9 @@ def embed(
 
     read_config_file(config_path)  # said before the imports of seconds and of hundreds of MB that follow
     from coqui_scl_plugin.coqui.d_vectors import check_d_vector_files
-    from coqui_scl_plugin.coqui.run_config import read_config, resolved_config
+    from coqui_scl_plugin.coqui.run_config import read_config, usable_config
 
-    config = resolved_config(read_config(config_path), ctx.args)
+    config = usable_config(read_config(config_path), ctx.args)
     check_d_vector_files(import_file, export_file)
     if not config.scl.encoders:
         raise ConfigError("scl.encoders = []: there is no encoder to embed with; name at least one.")

@@ -9,7 +9,7 @@ from coqui_scl_plugin.config import read_config_file
 from coqui_scl_plugin.coqui.vits_config import SclVitsConfig
 from coqui_scl_plugin.errors import ConfigError
 from coqui_scl_plugin.preflight.config_types import fit
-from coqui_scl_plugin.utils.shown import named, shown
+from coqui_scl_plugin.utils.shown import named, shown, typed
 
 _MAX_SHOWN = 200
 
@@ -48,6 +48,20 @@ def resolved_config(data: Mapping[str, Any], overrides: Sequence[str]) -> SclVit
         msg = f"{named(unknown[0])}: unknown option. To override a value of the config, write --coqpit.KEY VALUE."
         raise ConfigError(msg)
     return config
+
+
+def usable_config(data: Mapping[str, Any], overrides: Sequence[str]) -> SclVitsConfig:
+    """Return the config as `resolved_config` does, for commands that run no checks.
+
+    Raises:
+        ConfigError: also if a value has a wrong type, which the check `values` of other commands reports.
+    """
+    _, misfits = fit(data, SclVitsConfig)
+    if misfits:
+        raise ConfigError(
+            "; ".join(f"{wrong.key} = {typed(wrong.value)}: must be {wrong.expected}" for wrong in misfits)
+        )
+    return resolved_config(data, overrides)
 
 
 def check_checkpoint_exists(path: str) -> None:

@@ -136,6 +136,7 @@ REFUSED = {
         ["scl.reference.cache", "taken.json"], with_config("--coqpit.scl.reference.cache", "../taken.json")
     ),
     "no encoder": Refused(["scl.encoders"], with_config(name="no_encoder.json")),
+    "value of a wrong type": Refused(["eval_split_size = 'few': must be"], with_config(name="wrong_type.json")),
     "recording that is none": Refused(["b_1.wav"], with_config(name="bad_corpus.json")),
 }  # fmt: skip
 
@@ -202,6 +203,8 @@ def write_refused(folder: Path) -> None:
     (folder / "wide.json").write_text(vectors(NAMES, 256))
     (folder / "foreign.json").write_text(vectors([name.replace("demo#", "theirs#") for name in NAMES], 12))
     (write_corpus(folder / "bad_corpus", count=3) / "b_1.wav").write_text("this is no audio")
+    plain = json.loads((folder / "no_encoder.json").read_text())
+    (folder / "wrong_type.json").write_text(json.dumps(plain | {"eval_split_size": "few"}))
     write_config(folder / "bad_corpus.json", ["slow"], folder / "bad_corpus", held_out=2)
     corpora = [write_corpus(folder / name, count=3) for name in ("twin", "other_twin")]
     write_config(folder / "twins.json", ["slow"], *corpora, held_out=2)
