@@ -3,7 +3,6 @@
 import unicodedata
 
 from coqui_scl_plugin.preflight.facts import RunFacts, Texts
-from coqui_scl_plugin.preflight.metadata_rows import MAX_LOST_SHARE
 from coqui_scl_plugin.preflight.report import Finding, agree, number, some, warning
 
 _MIN_LEFT = 0.5
@@ -12,6 +11,9 @@ _SMALL_SHARE = 0.01
 """Up to this share of the characters may be unknown without a word: rare signs, such as quotation marks."""
 _MAX_OVERLONG = 0.1
 """Up to this share of the texts, other recordings may take their place without the run's end within an epoch."""
+_FAR_TOO_LONG = 10
+"""Tokens for each frame, beyond which a batch can take all memory; below, the text and its recording do not belong
+together, but the run goes on."""
 _MAX_CHARACTERS = 20
 
 
@@ -40,7 +42,7 @@ def check_text_length(facts: RunFacts) -> list[Finding]:
         f"{some(short)}. {worst!r} has {tokens[worst]} tokens and {frames[worst]} frames (audio.hop_length)."
     )
     change = "Correct the text or the recording, or exclude it (min_audio_len, max_text_len)."
-    return [Finding(found, change, is_error=len(short) > MAX_LOST_SHARE * len(tokens))]
+    return [Finding(found, change, is_error=tokens[worst] > _FAR_TOO_LONG * frames[worst])]
 
 
 def _findings_of(texts: Texts, limit: float) -> list[Finding]:
