@@ -38,11 +38,11 @@ def embed(
     """
     from coqui_scl_plugin.config import read_config_file
 
-    read_config_file(config_path)  # said before the imports of seconds and of hundreds of MB that follow
+    content = read_config_file(config_path)  # said before the imports of seconds and of hundreds of MB that follow
     from coqui_scl_plugin.coqui.d_vectors import check_d_vector_files
-    from coqui_scl_plugin.coqui.run_config import read_config, usable_config
+    from coqui_scl_plugin.coqui.run_config import usable_config, with_sections
 
-    config = usable_config(read_config(config_path), ctx.args)
+    config = usable_config(with_sections(content), ctx.args)
     check_d_vector_files(import_file, export_file)
     if not config.scl.encoders:
         raise ConfigError("scl.encoders = []: there is no encoder to embed with; name at least one.")

@@ -38,7 +38,7 @@ def preflight(
     """
     from coqui_scl_plugin.config import read_config_file
 
-    read_config_file(config_path)  # one that cannot be used is refused before torch is imported
+    content = read_config_file(config_path)  # one that cannot be used is refused before torch is imported
 
     from coqui_scl_plugin.consistency.reach import reach_dicts
     from coqui_scl_plugin.coqui import run_config
@@ -46,7 +46,7 @@ def preflight(
     from coqui_scl_plugin.preflight.checks import STAGES, check_skipped, found_early
 
     check_skipped(skip or [], "--skip")
-    data = run_config.read_config(config_path)
+    data = run_config.with_sections(content)
     if (name := run_config.named_model(data, ctx.args)) not in _MODELS:
         raise ConfigError(
             f"model = {shown(name)}: preflight checks {' and '.join(_MODELS)}, not other models of Coqui."

@@ -9,14 +9,16 @@ from coqui_scl_plugin.config import read_config_file
 from coqui_scl_plugin.coqui.vits_config import SclVitsConfig
 from coqui_scl_plugin.errors import ConfigError
 from coqui_scl_plugin.preflight.config_types import fit
-from coqui_scl_plugin.utils.shown import named, shown, typed
-
-_MAX_SHOWN = 200
+from coqui_scl_plugin.utils.shown import MAX_SHOWN, named, shown, typed
 
 
 def read_config(path: str) -> dict[str, Any]:
-    """Read the config file as a mapping: JSON, with comments as Coqui allows, or YAML. Raises ConfigError."""
-    data = read_config_file(path)
+    """Read the config file of a run as a mapping; see `read_config_file`. Raises ConfigError."""
+    return with_sections(read_config_file(path))
+
+
+def with_sections(data: dict[str, Any]) -> dict[str, Any]:
+    """Return the content of a config file, of which `model_args` is a section if it is there. Raises ConfigError."""
     if not isinstance(data.get("model_args") or {}, dict):
         raise ConfigError(f"model_args = {shown(data['model_args'])}: must be a section.")
     return data
@@ -71,8 +73,8 @@ def check_checkpoint_exists(path: str) -> None:
     try:
         is_file, is_folder = Path(path).is_file(), Path(path).is_dir()
     except OSError as error:  # such as a name that is too long
-        raise ConfigError(f"--restore_path {path[:_MAX_SHOWN]}: {error.strerror}.") from error
+        raise ConfigError(f"--restore_path {path[:MAX_SHOWN]}: {error.strerror}.") from error
     if is_folder:
         raise ConfigError(f"--restore_path {path} is a folder: name a checkpoint in it, such as best_model.pth.")
     if not is_file:
-        raise ConfigError(f"--restore_path {path[:_MAX_SHOWN]}: there is no such file.")
+        raise ConfigError(f"--restore_path {path[:MAX_SHOWN]}: there is no such file.")

@@ -119,7 +119,7 @@ def collect_facts(parts: VitsParts, known: TrainerFacts, data: DataAccess) -> Ru
         generate=generate,
         prepare_references=prepare,
         probe_gradients=gradients,
-        read_texts=lambda: read_texts(model, known.config, known.all_samples),
+        read_texts=functools.cache(lambda: read_texts(model, known.config, known.all_samples)),
         spoken_of=lambda text, language: spoken_of(model, text, language),
         measure_reach=reach,
     )

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from coqui_scl_plugin.preflight.facts import ConfigFacts, DataFacts
-from coqui_scl_plugin.preflight.report import Finding, NotMeasuredError, some, warning
+from coqui_scl_plugin.preflight.report import NEEDS, Finding, NotMeasuredError, some, warning
 from coqui_scl_plugin.utils.shown import typed
 
 _SPEAKERS, _D_VECTORS, _LANGUAGES = "use_speaker_embedding", "use_d_vector_file", "use_language_embedding"
@@ -74,7 +74,7 @@ def check_languages(facts: ConfigFacts) -> list[Finding]:
         return []
     known = known_languages(config)
     if known is None:
-        raise NotMeasuredError("It needs files.")
+        raise NotMeasuredError(f"{NEEDS} files.")
     return [*_data_set_languages(config, known)]
 
 

@@ -13,7 +13,7 @@ from coqui_scl_plugin.preflight.config_types import Misfit, at, default_at, fit
 from coqui_scl_plugin.preflight.coqui_tools import CoquiTools
 from coqui_scl_plugin.preflight.facts import ConfigFacts
 from coqui_scl_plugin.preflight.report import Finding
-from coqui_scl_plugin.utils.shown import typed
+from coqui_scl_plugin.utils.shown import shortened, typed
 from coqui_scl_plugin.utils.suggest import nearest
 
 _ABOVE_0 = (
@@ -207,8 +207,7 @@ def _unmade(key: str, name: Any, params: Any, error: Exception, known: Sequence[
 
 def shown_error(error: Exception) -> str:
     """Return what an error says, on one line and not longer than 200 characters."""
-    text = " ".join(str(error).split()).removeprefix("[!] ").rstrip(".") or type(error).__name__
-    return text if len(text) <= 200 else f"{text[:199]}…"
+    return shortened(" ".join(str(error).split()).removeprefix("[!] ").rstrip(".") or type(error).__name__)
 
 
 def _optimizers() -> list[str]:

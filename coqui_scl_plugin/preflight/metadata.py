@@ -24,8 +24,9 @@ from coqui_scl_plugin.preflight.metadata_rows import (
     speaker_findings,
     text_findings,
 )
-from coqui_scl_plugin.preflight.report import Finding, agree, number, shown, some, warning
+from coqui_scl_plugin.preflight.report import Finding, agree, number, some, warning
 from coqui_scl_plugin.preflight.tables import MAX_LINES, Row, Table, TableError, is_unpaired, read_table
+from coqui_scl_plugin.utils.shown import excerpt
 
 _MIN_LISTED = 0.4
 """Share of the recordings in a folder that a formatter that searches it lists at least; half of VCTK's, for example."""
@@ -47,7 +48,7 @@ def _findings_of(listing: Listing) -> list[Finding]:
     findings = _table_findings(listing, layout) if layout is not None else []
     findings += _warnings_of(listing, explained=layout is not None)
     if listing.error is not None and not any(finding.is_error for finding in findings):
-        reason = shown(str(listing.error).strip().rstrip(".") or repr(listing.error), quoted=False, limit=200)
+        reason = excerpt(str(listing.error).strip().rstrip(".") or repr(listing.error), quoted=False, limit=200)
         found = f"{listing.place}: Coqui's formatter {listing.formatter!r} reads no recording from it: {reason}."
         findings.append(Finding(found, _what_to_check(listing)))
     return [*(findings or _of_names(listing)), *_of_folder(listing)]
@@ -96,7 +97,7 @@ def _warnings_of(listing: Listing, *, explained: bool) -> list[Finding]:
     read = len(listing.samples or ())
     missing = [text for text in left if _EXPLAINED.search(text)]
     is_error = len(missing) > MAX_LOST_SHARE * (read + len(missing))
-    listed = "; ".join(shown(text, quoted=False) for text in left[:MAX_LINES])
+    listed = "; ".join(excerpt(text, quoted=False) for text in left[:MAX_LINES])
     more = f"; and {len(left) - MAX_LINES} more" if len(left) > MAX_LINES else ""
     found = f"{listing.place}: Coqui's formatter {listing.formatter!r} warns: {listed}{more}."
     change = "Recordings that it skips take no part in the training." if read else _what_to_check(listing)

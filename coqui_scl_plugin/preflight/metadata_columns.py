@@ -5,8 +5,9 @@ from collections import Counter
 from collections.abc import Sequence
 
 from coqui_scl_plugin.preflight.listing import Layout, Listing
-from coqui_scl_plugin.preflight.report import Finding, number, shown, warning
+from coqui_scl_plugin.preflight.report import Finding, number, warning
 from coqui_scl_plugin.preflight.tables import MAX_LINES, Row, Table, lines_of
+from coqui_scl_plugin.utils.shown import excerpt
 
 _FILES = ("audio_file", "file", "file_name", "filename", "wav_filename", "path")
 _NAMES = frozenset((*_FILES, "text", "transcript", "sentence", "speaker_name", "speaker"))
@@ -29,7 +30,7 @@ def header_findings(listing: Listing, layout: Layout, table: Table) -> list[Find
     read = [("\ufeff" if begins and not index else "") + name for index, name in enumerate(header)]
     found = (
         f"{listing.place}: the formatter {listing.formatter!r} wants the columns {' and '.join(layout.wanted)}; "
-        f"line 1 has {', '.join(map(shown, read[:9])) or 'none'}.{begins}"
+        f"line 1 has {', '.join(map(excerpt, read[:9])) or 'none'}.{begins}"
     )
     change = "Save it as UTF-8 without BOM." if not missing else _begin_with(layout)
     if missing and (other := _separator(header, layout)):
@@ -63,7 +64,7 @@ def _of_split(listing: Listing, layout: Layout, table: Table) -> list[Finding]:
     if table.header is not None and (others := _other_columns(table.header, layout)):
         found = (
             f"{listing.place}: the formatter {listing.formatter!r} reads columns by their place, but in line 1, "
-            f"{', '.join(f'number {at + 1} is {shown(name)}, not {wanted!r}' for at, name, wanted in others)}."
+            f"{', '.join(f'number {at + 1} is {excerpt(name)}, not {wanted!r}' for at, name, wanted in others)}."
         )
         return [Finding(found, f"Begin each line with the columns {', '.join(layout.names)}, in this order.")]
     if table.columns >= layout.least_columns:
@@ -89,12 +90,12 @@ def _other_columns(header: Sequence[str], layout: Layout) -> list[tuple[int, str
 def _of_column_names(listing: Listing, layout: Layout, header: Sequence[str]) -> list[Finding]:
     findings = []
     if twice := sorted(name for name, count in Counter(header).items() if count > 1):
-        found = f"{listing.place}: line 1 names the column {shown(twice[0])} twice; the last one is read."
+        found = f"{listing.place}: line 1 names the column {excerpt(twice[0])} twice; the last one is read."
         findings.append(Finding(found, "Name each column once."))
     speaker = str(layout.speaker)
     if speaker not in header and (like := [name for name in header if re.search("speak|client", name.casefold())]):
         found = (
-            f"{listing.place}: the column {shown(like[0])} is not read: the formatter {listing.formatter!r} takes "
+            f"{listing.place}: the column {excerpt(like[0])} is not read: the formatter {listing.formatter!r} takes "
             f"speakers from the column {speaker}, so that all recordings are of one speaker."
         )
         findings.append(warning(found, f"Name the column {speaker}."))
@@ -122,7 +123,7 @@ def column_findings(listing: Listing, layout: Layout, table: Table, odd: Sequenc
     whole = f"the header has {table.columns}" if table.header is not None else f"most lines have {table.columns}"
     change = "Give each line all columns"
     if table.header is not None:
-        change += f", {shown(layout.separator.join(table.header), quoted=False)}"
+        change += f", {excerpt(layout.separator.join(table.header), quoted=False)}"
     if any(len(row.cells) > table.columns for row in odd):
         change += f"; a {_name(layout.separator)} within a text begins another column, so remove it"
     return [Finding(f"{listing.place}: {counted}{more}, {whole}.", f"{change}.")]

@@ -11,12 +11,12 @@ from rich.text import Text
 
 from coqui_scl_plugin.errors import PreflightError
 from coqui_scl_plugin.utils.atomic import replacing
+from coqui_scl_plugin.utils.shown import excerpt
 
 FILE_NAME = "preflight.json"
 NEEDS = "It needs"
 """Begins the reason why a check was not run if others failed."""
 _MAX_LISTED_NAMES = 5
-_MAX_SHOWN = 100
 
 Status = Literal["passed", "warning", "failed", "skipped", "not run"]
 
@@ -38,7 +38,7 @@ def some(names: Iterable[str]) -> str:
     """
     ordered = sorted(names)
     more = f" and {len(ordered) - _MAX_LISTED_NAMES} more" if len(ordered) > _MAX_LISTED_NAMES else ""
-    return ", ".join(map(shown, ordered[:_MAX_LISTED_NAMES])) + more
+    return ", ".join(map(excerpt, ordered[:_MAX_LISTED_NAMES])) + more
 
 
 _ONE_OF_SEVERAL = {"do": "does", "are": "is", "have": "has", "end": "ends", "hold": "holds"}
@@ -61,17 +61,6 @@ def number(count: int, noun: str) -> str:
     ('1 line', '0 lines')
     """
     return f"{count} {noun}{'' if count == 1 else 's'}"
-
-
-def shown(value: str, *, quoted: bool = True, limit: int = _MAX_SHOWN) -> str:
-    """Return a value as messages show it: its repr, without the middle of long ones.
-
-    >>> shown("a"), len(shown("a" * 999))
-    ("'a'", 100)
-    """
-    text = repr(value) if quoted else value
-    half = limit // 2
-    return text if len(text) <= limit else f"{text[: half - 2]} … {text[1 - half :]}"
 
 
 class NotMeasuredError(Exception):

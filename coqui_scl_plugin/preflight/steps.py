@@ -2,7 +2,7 @@
 
 from coqui_scl_plugin.preflight.facts import ConfigFacts, DataFacts
 from coqui_scl_plugin.preflight.files import lacks_encoder_of_loss
-from coqui_scl_plugin.preflight.report import Finding, NotMeasuredError
+from coqui_scl_plugin.preflight.report import NEEDS, Finding, NotMeasuredError
 
 
 def check_checkpoint(facts: ConfigFacts) -> list[Finding]:
@@ -20,7 +20,7 @@ def check_samples(facts: ConfigFacts) -> list[Finding]:
 def check_model(facts: DataFacts) -> list[Finding]:
     """Coqui can build the model of the config."""
     if lacks_encoder_of_loss(facts.config):
-        raise NotMeasuredError("It needs encoders.")  # Coqui would load the same file for its own encoder
+        raise NotMeasuredError(f"{NEEDS} encoders.")  # Coqui would load the same file for its own encoder
     facts.build_model()
     return []
 

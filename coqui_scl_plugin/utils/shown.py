@@ -6,6 +6,7 @@ from typing import Any
 MAX_SHOWN = 200
 """Characters of a value that a message repeats at most."""
 _MAX_NAME = 80
+_MAX_EXCERPT = 100
 _HEAD, _TAIL = 120, 40
 _MAX_LEVELS = 8
 _MAX_BITS = 600  # Python writes out no integer of more than 4,300 digits
@@ -61,6 +62,17 @@ def named(name: Any, limit: int = _MAX_NAME) -> str:
     if isinstance(name, str) and name and name.isprintable():
         return name if len(name) <= limit else f"{name[: limit - 1]}…"
     return shortened(shown(name), limit)
+
+
+def excerpt(value: str, *, quoted: bool = True, limit: int = _MAX_EXCERPT) -> str:
+    """Return a name or a text, quoted as Python does, without the middle of those over `limit` characters.
+
+    >>> excerpt("a"), len(excerpt("a" * 999))
+    ("'a'", 100)
+    """
+    text = repr(value) if quoted else value
+    half = limit // 2
+    return text if len(text) <= limit else f"{text[: half - 2]} … {text[1 - half :]}"
 
 
 def printable(text: object) -> str:

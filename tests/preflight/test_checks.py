@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from made_up_run import sound_facts as facts
 from packaging.requirements import Requirement
 from rich.console import Console
 from tiny_vits import PLAIN
@@ -19,7 +20,6 @@ from coqui_scl_plugin.consistency.reach import ModuleReach
 from coqui_scl_plugin.consistency.term import SpeakerConsistency
 from coqui_scl_plugin.errors import ConfigError, PreflightError
 from coqui_scl_plugin.preflight import checks, encoders, environment, generator, recordings, settings, speakers
-from coqui_scl_plugin.preflight.facts import RunFacts
 from coqui_scl_plugin.preflight.report import Finding, NotMeasuredError, PreflightReport, result_of, warning
 from coqui_scl_plugin.preflight.sentences import check_test_sentences
 
@@ -33,31 +33,6 @@ def optimizer(*parameters: nn.Parameter, steps: int = 0) -> torch.optim.Optimize
     for _ in range(steps):
         made.step()
     return made
-
-
-def facts(**changes: Any) -> RunFacts:
-    """A run in which nothing is wrong, as far as it goes."""
-    nothing: Any = None
-    sound = RunFacts(
-        config=SclVitsConfig(run_eval=False),
-        consistency=None,
-        frozen_encoders={},
-        optimizers={},
-        train_samples=[],
-        eval_samples=[],
-        has_eval_loader=False,
-        model_sizes={},
-        speakers=None,
-        d_vectors=None,
-        segment_seconds=1.0,
-        train_mode=lambda: None,
-        count_eval_batches=lambda: 1,
-        generate=nothing,
-        prepare_references=lambda: None,
-        probe_gradients=dict,
-        measure_reach=list,
-    )
-    return dataclasses.replace(sound, **changes)
 
 
 def with_loss(**section: Any) -> SpeakerConsistency:

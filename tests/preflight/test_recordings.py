@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import soundfile
+from made_up_run import sound_facts
 from tiny_vits import PLAIN
 from toy_speech import speech
 
@@ -39,27 +40,7 @@ def samples_of(*files: Path) -> list[dict[str, Any]]:
     ]
 
 
-def facts(**changes: Any) -> RunFacts:
-    """Return a run in which nothing is wrong, as far as it goes."""
-    nothing: Any = None
-    sound = RunFacts(
-        config=SclVitsConfig(run_eval=False),
-        train_samples=[],
-        eval_samples=[],
-        optimizers={},
-        frozen_encoders={},
-        model_sizes={},
-        speakers=None,
-        d_vectors=None,
-        segment_seconds=0.25,
-        train_mode=lambda: None,
-        count_eval_batches=lambda: 1,
-        generate=nothing,
-        prepare_references=lambda: None,
-        probe_gradients=dict,
-        measure_reach=list,
-    )
-    return dataclasses.replace(sound, **changes)
+facts = functools.partial(sound_facts, segment_seconds=0.25)
 
 
 @functools.cache

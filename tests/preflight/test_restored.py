@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import safetensors.torch
 import torch
+from made_up_run import sound_facts
 from torch import nn
 
 from coqui_scl_plugin import SclVitsConfig
@@ -28,28 +29,8 @@ PLAIN_LETTERS = {"characters": "".join(LETTERS), "punctuations": "", "pad": "", 
 
 
 def facts(before: Restored | None = None, **changes: Any) -> RunFacts:
-    """A run in which nothing is wrong, as far as it goes."""
-    nothing: Any = None
-    sound = RunFacts(
-        config=SclVitsConfig(run_eval=False),
-        consistency=None,
-        restored=before,
-        frozen_encoders={},
-        optimizers={},
-        train_samples=[],
-        eval_samples=[],
-        model_sizes={},
-        speakers=None,
-        d_vectors=None,
-        segment_seconds=1.0,
-        train_mode=lambda: None,
-        count_eval_batches=lambda: 1,
-        generate=nothing,
-        prepare_references=lambda: None,
-        probe_gradients=dict,
-        measure_reach=list,
-    )
-    return dataclasses.replace(sound, **changes)
+    """Return a sound run that starts from this checkpoint."""
+    return sound_facts(restored=before, **changes)
 
 
 def said(findings: list[Finding], *, is_error: bool) -> str:
