@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from trainer import Trainer
 from TTS.bin.train_tts import TrainTTSArgs, main
 from TTS.config import register_config
 from TTS.utils.generic_utils import ConsoleFormatter, setup_logger
 
+from coqui_scl_plugin.coqui.command_trainer import CommandTrainer
 from coqui_scl_plugin.coqui.dry_run import PreparedRun
 from coqui_scl_plugin.coqui.run_config import (
     asks_for_scl,
@@ -90,8 +90,8 @@ def _leave_to_coqui(model: Any, arguments: Sequence[str], skip: Sequence[str]) -
 def _train(args: TrainTTSArgs, run: PreparedRun) -> None:
     """Train as `TTS.bin.train_tts.main` does, with the samples, the model and the encoders of the checks."""
     train_samples, eval_samples = run.samples
-    trainer = Trainer(
+    trainer = CommandTrainer(
         args, run.model.config, run.config.output_path, model=run.model, train_samples=train_samples,
         eval_samples=eval_samples, parse_command_line_args=False,
     )  # fmt: skip
-    trainer.fit()
+    trainer.train()

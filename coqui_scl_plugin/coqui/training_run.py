@@ -11,6 +11,7 @@ from trainer import Trainer
 
 from coqui_scl_plugin.consistency.term import ConsistencyTerm
 from coqui_scl_plugin.coqui.distributed import is_main_process
+from coqui_scl_plugin.coqui.interrupted import end_by_signal
 from coqui_scl_plugin.coqui.parts import VitsParts
 from coqui_scl_plugin.coqui.run_start import prepare_restore, prepare_run
 from coqui_scl_plugin.coqui.vits_batch import listen, reconstruct_batch, reference_batch
@@ -59,6 +60,7 @@ class TrainingRun:
             PreflightError: a check failed. A run folder that holds nothing yet is removed.
         """
         self._loading.close()
+        end_by_signal(trainer)
         self.step = trainer.total_steps_done
         report = prepare_run(self.parts, trainer)
         scl, consistency = self.parts.scl, self.parts.consistency

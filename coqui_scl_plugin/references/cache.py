@@ -8,7 +8,7 @@ from typing import Any, Self
 
 import safetensors
 import torch
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 from torch import Tensor
 
 from coqui_scl_plugin.encoders.segment_encoder import SegmentEncoder
@@ -16,6 +16,7 @@ from coqui_scl_plugin.errors import ConfigError
 from coqui_scl_plugin.references.recordings import Recording, Stamp
 from coqui_scl_plugin.utils.atomic import replacing
 from coqui_scl_plugin.utils.fingerprint import fingerprint
+from coqui_scl_plugin.utils.locked import locked
 from coqui_scl_plugin.utils.shown import shown
 
 _METADATA = "speaker_references"
@@ -47,6 +48,10 @@ class ReferenceCache:
         """Create an empty cache; `load` reads one from a file."""
         self.path = path
         self._entries: dict[str, dict[str, tuple[Stamp, Tensor]]] = {}
+        self._own: set[tuple[str, str]] = set()
+        """Keys and names of the entries that this process put here."""
+        self._state: tuple[int, int, int] | None = None
+        """What tells whether the file is the one that was read or written last; None if it was neither."""
 
     @classmethod
     def load(cls, path: Path | None) -> Self:
@@ -60,9 +65,12 @@ class ReferenceCache:
             try:
                 if not path.exists():
                     return cache
+                state = _state_of(path)
                 with safetensors.safe_open(path, "pt") as file:
                     header = json.loads((file.metadata() or {})[_METADATA])
-                cache._fill(header, load_file(path))
+                    # of the file that is open, which another run may replace meanwhile
+                    cache._fill(header, {key: file.get_tensor(key) for key in file.keys()})  # noqa: SIM118
+                cache._state = state
             except (safetensors.SafetensorError, OSError, LookupError, ValueError, TypeError, AttributeError) as error:
                 msg = (
                     f"scl.reference.cache = {shown(str(path))}: this file is not a readable reference cache of this "
@@ -88,15 +96,37 @@ class ReferenceCache:
     def put(self, key: str, name: str, stamp: Stamp, embedding: Tensor) -> None:
         """Store the embedding `[D]` of a file, with the stamp it had when it was read."""
         self._entries.setdefault(key, {})[name] = (stamp, embedding.detach().float().cpu().clone())
+        self._own.add((key, name))
 
     def save(self) -> None:
         """Write the file under a temporary name, then rename it. Without a path, do nothing.
 
+        What another process has saved to the file meanwhile is kept.
+
         Raises:
-            ConfigError: the file cannot be written.
+            ConfigError: the file cannot be written, or is another's by now.
         """
         if self.path is None:
             return
+        try:
+            with locked(self.path):
+                if _state_of(self.path) != self._state:
+                    self._take_over(type(self).load(self.path))
+                with replacing(self.path) as temporary:
+                    temporary.write_bytes(self._content())
+                self._state = _state_of(self.path)
+        except OSError as error:
+            raise ConfigError(f"scl.reference.cache = {shown(str(self.path))}: cannot be written: {error}.") from error
+
+    def _take_over(self, other: "ReferenceCache") -> None:
+        """Take the entries of another cache but those that this process put here itself."""
+        for key, entries in other._entries.items():
+            for name, entry in entries.items():
+                if (key, name) not in self._own:
+                    self._entries.setdefault(key, {})[name] = entry
+
+    def _content(self) -> bytes:
+        """Return the content of the file."""
         listings, tensors = {}, {}
         for key, entries in self._entries.items():
             names = sorted(entries)
@@ -104,8 +134,13 @@ class ReferenceCache:
             tensors[key] = torch.stack([entries[name][1] for name in names])
             listings[key] = {"names": names, "sizes": [s.size for s in stamps], "mtimes": [s.mtime for s in stamps]}
         header = json.dumps({"format": _FORMAT, "encoders": listings}, sort_keys=True)
-        try:
-            with replacing(self.path) as temporary:
-                temporary.write_bytes(save(tensors, {_METADATA: header}))
-        except OSError as error:
-            raise ConfigError(f"scl.reference.cache = {shown(str(self.path))}: cannot be written: {error}.") from error
+        return save(tensors, {_METADATA: header})
+
+
+def _state_of(path: Path) -> tuple[int, int, int] | None:
+    """Return what changes whenever a file is replaced; None if there is none."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size

@@ -118,8 +118,12 @@ def workers(device: torch.device) -> Iterator[ThreadPoolExecutor]:
         if device.type == "cpu":
             torch.set_num_threads(1)
         yield pool
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)  # an interrupted run ends now, not after the batches at work
+        raise
+    else:
+        pool.shutdown()
     finally:
-        pool.shutdown(cancel_futures=True)
         torch.set_num_threads(threads)
 
 

@@ -1,15 +1,33 @@
 """Atomic writes: files and folders that appear complete or not at all."""
 
 import contextlib
+import errno
 import os
+import platform
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 
+def owner() -> str:
+    """Return this process and its machine, as names of temporary files have them."""
+    return f"{os.getpid()}@{platform.node().replace(os.sep, '-')}"
+
+
+def temporary_beside(path: Path) -> Path:
+    """Return the temporary path beside `path` that this process writes to."""
+    return path.with_name(f".{path.stem}.{owner()}.partial{path.suffix}")
+
+
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`, which replaces `path` once the block ends without an error.
+
+    A link stays a link: what it leads to is replaced. The mode of a file that is replaced stays, and its owner where
+    the system allows that. A device or a pipe, which nothing may replace, is written in place.
+
+    Raises:
+        OSError: the system's reason, with `path` as its file.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -18,20 +36,32 @@ def replacing(path: Path) -> Iterator[Path]:
     ...     print([file.name for file in temporary.parent.iterdir()])
     ['a.txt']
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
-    try:
-        yield temporary
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    target = _followed(path)
+    temporary = temporary_beside(target)
+    with _naming(path, temporary):
+        if target.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if target.exists() and not target.is_file():
+            yield target
+            return
+        try:
+            yield temporary
+            _take_mode(temporary, target)
+            temporary.replace(target)
+        finally:
+            _remove(temporary)
 
 
 @contextlib.contextmanager
 def replacing_folder(path: Path) -> Iterator[Path]:
     """Yield a temporary folder beside `path`, which replaces all of `path` once the block ends without an error.
 
-    If the block fails, or the folder cannot be moved into place, `path` stays as it was.
+    If the block fails, or the folder cannot be moved into place, `path` stays as it was. A link stays a link: what it
+    leads to is replaced.
+
+    Raises:
+        OSError: the system's reason, with `path` as its file.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -43,15 +73,51 @@ def replacing_folder(path: Path) -> Iterator[Path]:
     ...     print([str(file.relative_to(folder)) for file in sorted(Path(folder).rglob("*.txt"))])
     ['made/new.txt']
     """
-    temporary, former = (path.with_name(f".{path.name}.{os.getpid()}.{state}") for state in ("partial", "former"))
-    temporary.mkdir(parents=True)
+    target = _followed(path)
+    temporary, former = (target.with_name(f".{target.name}.{owner()}.{state}") for state in ("partial", "former"))
+    with _naming(path, temporary):
+        temporary.mkdir(parents=True)
+        try:
+            yield temporary
+            if target.exists():
+                target.replace(former)
+            temporary.replace(target)
+        finally:
+            if former.exists() and not target.exists():
+                former.replace(target)
+            for folder in (temporary, former):
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _followed(path: Path) -> Path:
+    """Return what a link leads to in the end, and any other path as it is."""
+    return Path(os.path.realpath(path)) if path.is_symlink() else path
+
+
+@contextlib.contextmanager
+def _naming(path: Path, temporary: Path) -> Iterator[None]:
+    """Let an OSError of the block name `path`: that of a full disk names no file, and others the temporary one."""
     try:
-        yield temporary
-        if path.exists():
-            path.replace(former)
-        temporary.replace(path)
-    finally:
-        if former.exists() and not path.exists():
-            former.replace(path)
-        for folder in (temporary, former):
-            shutil.rmtree(folder, ignore_errors=True)
+        yield
+    except OSError as error:
+        elsewhere = error.filename is not None and not os.fsdecode(error.filename).startswith(str(temporary))
+        if error.errno is None or elsewhere:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def _take_mode(temporary: Path, target: Path) -> None:
+    """Give a file the mode of the one that it is to replace, and its owner where that is allowed."""
+    if not target.exists():
+        return
+    former = target.stat()
+    with contextlib.suppress(OSError):
+        os.chown(temporary, former.st_uid, former.st_gid)
+    with contextlib.suppress(OSError):  # file systems without modes
+        shutil.copymode(target, temporary)
+
+
+def _remove(temporary: Path) -> None:
+    """Remove a temporary file if it is there; an error here would hide the one that matters."""
+    with contextlib.suppress(OSError):
+        temporary.unlink(missing_ok=True)

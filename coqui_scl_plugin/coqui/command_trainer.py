@@ -1,0 +1,75 @@
+"""Coqui's trainer as `coqui-scl train` runs it: an error is raised, not printed, and no half a run folder is left."""
+
+import contextlib
+import shutil
+from pathlib import Path
+from typing import Any
+
+from trainer import Trainer
+from trainer.generic_utils import get_experiment_folder_path, remove_experiment_folder
+from trainer.logging import DummyLogger
+
+from coqui_scl_plugin.utils.atomic import replacing
+
+_CONFIG = "config.json"
+
+
+class CommandTrainer(Trainer):
+    """A trainer whose errors reach the caller of `train`, which says them in one message.
+
+    `Trainer.fit` prints a traceback for any error, whatever it is, and exits with 1. What it calls to do the work is
+    wrapped here, so that it sees none.
+    """
+
+    _failure: Exception | None = None
+
+    def __init__(self, args: Any, config: Any, output_path: str, **more: Any) -> None:
+        """Make the run folder and prepare the run, as the trainer does.
+
+        A folder in which the run cannot start, as on a full disk, is removed, and the config of a run that is continued
+        is as it was.
+        """
+        continued = Path(args.continue_path) / _CONFIG if args.continue_path else None
+        former = continued.read_bytes() if continued is not None else b""
+        folder = get_experiment_folder_path(output_path, config.run_name)
+        is_new = not folder.exists()
+        try:
+            super().__init__(args, config, output_path, **more)
+        except BaseException:
+            if continued is not None:
+                _put_back(continued, former)
+            elif is_new:
+                _discard(Path(getattr(self, "output_path", folder)))
+            raise
+
+    def train(self) -> None:
+        """Train, and raise what went wrong."""
+        self.fit()
+        if self._failure is not None:
+            raise self._failure
+
+    def _fit(self) -> None:
+        try:
+            super()._fit()
+            if self.args.rank == 0:
+                self.dashboard_logger.finish()
+        except Exception as error:  # noqa: BLE001  # raised by `train`
+            self._failure = error
+            remove_experiment_folder(self.output_path)
+            with contextlib.suppress(Exception):  # the disk may still be full
+                self.dashboard_logger.finish()
+        self.dashboard_logger = DummyLogger()  # `fit` finishes it again
+
+
+def _put_back(file: Path, content: bytes) -> None:
+    """Let a file be as it was before it was written anew."""
+    with contextlib.suppress(OSError):
+        if file.read_bytes() != content:
+            with replacing(file) as temporary:
+                temporary.write_bytes(content)
+
+
+def _discard(folder: Path) -> None:
+    """Remove a run folder that holds no model."""
+    if not any(folder.glob("*.pth")):
+        shutil.rmtree(folder, ignore_errors=True)
