@@ -10,6 +10,7 @@ from trainer.generic_utils import get_experiment_folder_path, remove_experiment_
 from trainer.logging import DummyLogger
 
 from coqui_scl_plugin.utils.atomic import replacing
+from coqui_scl_plugin.utils.disk_error import disk_error
 
 _CONFIG = "config.json"
 
@@ -35,17 +36,20 @@ class CommandTrainer(Trainer):
         is_new = not folder.exists()
         try:
             super().__init__(args, config, output_path, **more)
-        except BaseException:
+        except BaseException as error:
+            place = Path(getattr(self, "output_path", folder))
+            _name(error, place)
             if continued is not None:
                 _put_back(continued, former)
             elif is_new:
-                _discard(Path(getattr(self, "output_path", folder)))
+                _discard(place)
             raise
 
     def train(self) -> None:
         """Train, and raise what went wrong."""
         self.fit()
         if self._failure is not None:
+            _name(self._failure, self.output_path)
             raise self._failure
 
     def _fit(self) -> None:
@@ -61,6 +65,12 @@ class CommandTrainer(Trainer):
         self.dashboard_logger = DummyLogger()  # `fit` finishes it again
 
 
+def _name(error: BaseException, folder: Path) -> None:
+    """Let the error of a disk that names no file, as that of a full one, name the run folder."""
+    if (found := disk_error(error)) is not None and found.filename is None:
+        found.filename = str(folder)
+
+
 def _put_back(file: Path, content: bytes) -> None:
     """Let a file be as it was before it was written anew."""
     with contextlib.suppress(OSError):
@@ -71,5 +81,5 @@ def _put_back(file: Path, content: bytes) -> None:
 
 def _discard(folder: Path) -> None:
     """Remove a run folder that holds no model."""
-    if not any(folder.glob("*.pth")):
+    if not any(path for path in folder.glob("*.pth") if path.name.startswith(("checkpoint_", "best_model"))):
         shutil.rmtree(folder, ignore_errors=True)

@@ -36,6 +36,7 @@ from coqui_scl_plugin.preflight.report import PreflightReport
 from coqui_scl_plugin.references.cache import ReferenceCache
 from coqui_scl_plugin.references.recordings import recordings_of
 from coqui_scl_plugin.utils.checkpoint import read_checkpoint
+from coqui_scl_plugin.utils.disk_error import disk_error
 
 
 def prepare_restore(parts: VitsParts, trainer: Trainer, loading: contextlib.ExitStack) -> None:
@@ -133,6 +134,8 @@ def _check(parts: VitsParts, known: TrainerFacts, data: DataAccess) -> tuple[Run
     failed = checks.of("failed")
     if len(failed) == 1 and isinstance(failed[0].error, SclError):  # a script may tell it by its class
         raise failed[0].error
+    if len(failed) == 1 and (found := disk_error(failed[0].error)) is not None:
+        raise found
     checks.raise_failures()
     return facts, checks
 

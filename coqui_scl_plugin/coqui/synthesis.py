@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal, get_args
 
-import soundfile
 import torch
 from torch import Tensor
 from tqdm import tqdm
@@ -22,6 +21,7 @@ from coqui_scl_plugin.evaluation.evaluation_set import (
 from coqui_scl_plugin.references.recordings import Recording, recordings_of
 from coqui_scl_plugin.utils.atomic import replacing_folder
 from coqui_scl_plugin.utils.fingerprint import fingerprint
+from coqui_scl_plugin.utils.wav_file import write_wav
 
 Method = Literal["tts", "reconstruction", "conversion"]
 METHODS: tuple[Method, ...] = get_args(Method)
@@ -122,7 +122,7 @@ def evaluation_set_from_run(
             waveform = _synthesise(run, method, recording, sample, speaker).cpu().clamp(-1, 1)
             file = f"{index:03d}-{speaker}-{recording.path.stem}.wav".replace("/", "_")  # may occur in speakers' names
             # samples that are not finite become silence, which the evaluation reports
-            soundfile.write(temporary / file, torch.nan_to_num(waveform).numpy(), run.config.audio.sample_rate)
+            write_wav(temporary / file, torch.nan_to_num(waveform), run.config.audio.sample_rate)
             reference = None if converts else recording.name
             made = SyntheticRecording(
                 Path(file).stem, out / file, speaker, text=sample["text"], language=_language(sample),

@@ -3,8 +3,6 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-import soundfile
-
 from coqui_scl_plugin.config import SclConfig
 from coqui_scl_plugin.demo.arms import ARMS
 from coqui_scl_plugin.demo.corpus_files import Corpus, load_beginning
@@ -14,6 +12,7 @@ from coqui_scl_plugin.evaluation.evaluation_set import EvaluationSet, SyntheticR
 from coqui_scl_plugin.evaluation.verification import EmbeddedRecording, Verification, verify
 from coqui_scl_plugin.references.recordings import Recording
 from coqui_scl_plugin.utils.atomic import replacing_folder
+from coqui_scl_plugin.utils.wav_file import write_wav
 
 Secs = dict[str, dict[str, list[float]]]
 """SECS of each held-out recording, by kind of speech and encoder."""
@@ -41,7 +40,7 @@ def write_audio(folder: Path, corpus: Corpus, speech: Mapping[str, Speech]) -> d
             for place, waveform in waveforms.items():
                 path = temporary / place / file
                 path.parent.mkdir(parents=True, exist_ok=True)
-                soundfile.write(path, waveform.numpy(), corpus.rate, subtype="FLOAT")
+                write_wav(path, waveform, corpus.rate, subtype="FLOAT")
             real.append(Recording(name, folder / "real" / file, speaker))
             for (arm, kind), made in synthetic.items():
                 made.append(SyntheticRecording(name, folder / kind / arm / file, speaker, reference=name))

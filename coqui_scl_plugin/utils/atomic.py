@@ -8,6 +8,8 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from coqui_scl_plugin.utils.disk_error import disk_error
+
 
 def owner() -> str:
     """Return this process and its machine, as names of temporary files have them."""
@@ -96,14 +98,19 @@ def _followed(path: Path) -> Path:
 
 @contextlib.contextmanager
 def _naming(path: Path, temporary: Path) -> Iterator[None]:
-    """Let an OSError of the block name `path`: that of a full disk names no file, and others the temporary one."""
+    """Let the error of a disk in the block name `path`: a full one names no file, and others the temporary one."""
     try:
         yield
-    except OSError as error:
-        elsewhere = error.filename is not None and not os.fsdecode(error.filename).startswith(str(temporary))
-        if error.errno is None or elsewhere:
+    except Exception as error:
+        found = error if isinstance(error, OSError) else disk_error(error)
+        if found is None or found.errno is None or not _is_of(found, temporary):
             raise
-        raise OSError(error.errno, error.strerror, str(path)) from error
+        raise OSError(found.errno, found.strerror, str(path)) from error
+
+
+def _is_of(error: OSError, temporary: Path) -> bool:
+    """Tell whether an error is of a temporary file or folder, and not of another file that the block deals with."""
+    return error.filename is None or os.fsdecode(error.filename).startswith(str(temporary))
 
 
 def _take_mode(temporary: Path, target: Path) -> None:

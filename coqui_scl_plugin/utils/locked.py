@@ -15,8 +15,8 @@ def locked(path: Path) -> Iterator[None]:
     """Hold the lock on a file, or on what a link leads to, while the block runs; other processes that ask for it wait.
 
     The kernel holds the lock, on a file beside the one that is meant, and frees it when a process dies. Where it cannot
-    be had within 30 s (a file system without locks, a folder that cannot be written to, a process that hangs), the block
-    runs without it: it must then still be safe, if less complete.
+    be had within 30 s (a file system without locks, a folder that cannot be written to, a process that hangs), the
+    block runs without it: it must then still be safe, if less complete.
     """
     real = Path(os.path.realpath(path))
     lock = FileLock(real.with_name(f".{real.name}.lock"), timeout=_TIMEOUT_SECONDS, fallback_to_soft=False)

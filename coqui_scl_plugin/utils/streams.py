@@ -31,7 +31,7 @@ class _Holding(io.FileIO):
 def holding_streams() -> Iterator[list[OSError]]:
     """Replace standard output and error while the block runs, unless they were replaced before, as by a test.
 
-    What their encoding lacks is written as an escape such as `\\u2026`. A stream that is closed leads nowhere. After an
+    What their encoding lacks is written as an escape. A stream that is closed leads nowhere. After an
     error in writing, as of a full disk, what is written is dropped.
 
     Yields:
@@ -60,7 +60,7 @@ def _held(stream: TextIO | None, number: int) -> tuple[TextIO, _Holding | None]:
     """Return the stream to use in place of one, and the file behind it if that is ours."""
     if stream is None:  # the process was started without it
         return _nowhere(number), None
-    if stream is not (sys.__stdout__, sys.__stderr__)[number - 1] or stream.fileno() != number:
+    if stream not in (sys.__stdout__, sys.__stderr__) or stream.fileno() != number:
         return stream, None
     file = _Holding(number, "w", closefd=False)
     return (
