@@ -60,7 +60,8 @@ def _held(stream: TextIO | None, number: int) -> tuple[TextIO, _Holding | None]:
     """Return the stream to use in place of one, and the file behind it if that is ours."""
     if stream is None:  # the process was started without it
         return _nowhere(number), None
-    if stream not in (sys.__stdout__, sys.__stderr__) or stream.fileno() != number:
+    is_own = stream is sys.__stdout__ or stream is sys.__stderr__
+    if not is_own or stream.fileno() != number:
         return stream, None
     file = _Holding(number, "w", closefd=False)
     return (
