@@ -1,5 +1,6 @@
 """Standard output and error that no terminal, file or pipe behind them can turn into a traceback."""
 
+import codecs
 import contextlib
 import errno
 import io
@@ -10,6 +11,20 @@ from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
+
+
+_PLAIN = {"…": ".", "–": "-", "−": "-", "’": "'", "×": "x"}
+"""What stands for a character where the encoding lacks it, as wide as it, so that tables keep their lines."""
+
+
+def _plainly(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    lacking = error.object[error.start : error.end]
+    return "".join(_PLAIN.get(one) or one.encode("ascii", "backslashreplace").decode() for one in lacking), error.end
+
+
+codecs.register_error("plainly", _plainly)
 
 
 class _Holding(io.FileIO):
@@ -68,7 +83,7 @@ def _held(stream: TextIO | None, number: int) -> tuple[TextIO, _Holding | None]:
         io.TextIOWrapper(
             io.BufferedWriter(file),
             encoding=stream.encoding,
-            errors="backslashreplace",
+            errors="plainly",
             line_buffering=number == 2 or file.isatty(),
         ),
         file,

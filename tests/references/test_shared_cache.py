@@ -94,7 +94,9 @@ def test_a_run_that_was_killed_with_the_lock_holds_up_nobody(path: Path, recordi
     assert [found.name for found in path.resolve().parent.iterdir()] == [path.name]
 
 
-@pytest.mark.parametrize("error", [OSError(38, "Function not implemented"), NotImplementedError(), filelock.Timeout("x")])
+@pytest.mark.parametrize(
+    "error", [OSError(38, "Function not implemented"), NotImplementedError(), filelock.Timeout("x")]
+)
 def test_where_there_are_no_locks_it_is_saved_without(
     path: Path, recordings: list[Recording], monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
