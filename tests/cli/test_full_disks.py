@@ -1,5 +1,6 @@
 """A disk that is full or cannot be written to: one message with the file and the reason, and what was there stays."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -34,7 +35,7 @@ def mount(folder: Path, options: str) -> None:
 
 # --- training ---------------------------------------------------------------------------------------------------------
 
-SIZES = {"4k": "config", "12k": "events", "28k": "records", "100k": "steps", "1m": "checkpoint"}
+SIZES = {"4k": "config", "28k": "records", "100k": "steps", "1m": "checkpoint"}
 """What no longer fits on disks of these sizes."""
 
 
@@ -67,7 +68,7 @@ def test_a_training_ends_with_one_message(trainings: dict[str, tuple[Outcome, Pa
     outcome.assert_one_message([f"coqui-scl: {disk}/runs/", FULL])
     assert outcome.status == 1
     assert not list(disk.rglob("*.partial*"))
-    if name in ("4k", "12k", "28k"):  # it did not start
+    if name in ("4k", "28k"):  # it did not start
         assert not list(disk.glob("runs/*"))
 
 
@@ -107,6 +108,12 @@ WRITERS: dict[str, tuple[str, Callable[[Path], None]]] = {
 }
 
 
+def fill(folder: Path) -> None:
+    with (folder / "filler").open("wb", buffering=0) as filler, contextlib.suppress(OSError):
+        while True:
+            filler.write(bytes(4096))
+
+
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
     mount(tmp_path / "disk", "size=512k")
@@ -121,9 +128,7 @@ def test_the_file_is_named_and_what_was_there_stays(disk: Path, name: str, state
     write(disk)
     assert (disk / file).exists()
     if state == "full":
-        with (disk / "filler").open("wb", buffering=0) as filler, pytest.raises(OSError, match=FULL):
-            while True:
-                filler.write(bytes(4096))
+        fill(disk)
     else:
         subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
     with changes_in(disk) as changed, pytest.raises((OSError, ConfigError)) as caught:
