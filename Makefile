@@ -4,7 +4,7 @@ VENV ?= .venv
 JOBS ?= 2
 BIN := $(VENV)/bin
 
-.PHONY: setup demo test nightly lint docs bench ablation clean
+.PHONY: setup demo test compat nightly lint docs bench ablation clean
 
 setup: $(VENV)/.ready
 
@@ -22,6 +22,16 @@ demo: setup
 # files side by side, each on a core: threads of PyTorch that share cores wait for each other
 test: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile
+
+# the tests at the seam on another Coqui; the last one before the oldest supported one needs transformers 4
+compat:
+	$(PYTHON) -m venv .venv-compat
+	.venv-compat/bin/python -m pip install --quiet --editable '.[dev]'
+	.venv-compat/bin/python -m pip install --quiet 'coqui-tts==$(COQUI)' 'transformers<5'
+	OMP_NUM_THREADS=1 .venv-compat/bin/python -m pytest --numprocesses $(JOBS) --dist loadfile \
+		--override-ini filterwarnings=default tests/coqui tests/cli/test_train.py
+
+COQUI ?= 0.27.5
 
 # many more examples of whatever a config may hold than `make test` has; some minutes
 nightly: setup
@@ -54,4 +64,4 @@ ablation: setup
 CONFIRMED = stock ge2e-2s both-2s both-4s both-2s-triple
 
 clean:
-	rm -rf $(VENV) docs/_build build *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) .venv-compat docs/_build build *.egg-info .mypy_cache .pytest_cache .ruff_cache
