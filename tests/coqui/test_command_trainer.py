@@ -1,0 +1,92 @@
+"""Coqui's trainer as `coqui-scl train` runs it: errors reach the caller, and no file of a run is lost or half there."""
+
+import contextlib
+import errno
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from quick_vits import QuickVits
+from trainer import TrainerArgs
+
+from coqui_scl_plugin.coqui.command_trainer import CommandTrainer
+from coqui_scl_plugin.errors import DriftError
+
+
+@pytest.fixture
+def make(tiny_config: Callable[..., Any], samples: list[dict[str, Any]]) -> Callable[..., CommandTrainer]:
+    """Make the trainer of a run on eight recordings, with a callback at the end of each step."""
+
+    def make(each_step: Callable[[Any], None] | None = None, args: TrainerArgs | None = None) -> CommandTrainer:
+        model = QuickVits(tiny_config({"freeze": {"check_every": 1}}, run_eval=False))
+        return CommandTrainer(
+            args or TrainerArgs(), model.config, model.config.output_path, model=model,
+            train_samples=[dict(sample) for sample in samples[:8]], eval_samples=[], parse_command_line_args=False,
+            callbacks={"on_train_step_end": each_step} if each_step else {},
+        )  # fmt: skip
+
+    return make
+
+
+def move(trainer: Any) -> None:
+    with torch.no_grad():
+        trainer.model.speaker_encoder_loss.encoders["ge2e"].encoder.linear.bias.add_(1e-6)
+
+
+def fill(trainer: Any) -> None:
+    """Fail as `torch.save` does where the disk is full."""
+    try:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    finally:
+        raise RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 64 vs 0")
+
+
+def test_an_error_reaches_the_caller_and_is_not_printed(
+    make: Callable[..., CommandTrainer], capfd: pytest.CaptureFixture[str]
+) -> None:
+    trainer = make(move)
+    with pytest.raises(DriftError, match="'ge2e' changed between step 1 and step 2"):
+        trainer.train()
+    assert "Traceback" not in capfd.readouterr().err
+
+    trainer = make(fill)
+    with pytest.raises(RuntimeError) as caught:
+        trainer.train()
+    assert isinstance(caught.value.__context__, OSError)
+    assert caught.value.__context__.filename == str(trainer.output_path)
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_a_run_that_ends_well_raises_nothing_and_the_next_goes_on(make: Callable[..., CommandTrainer]) -> None:
+    trainer = make()
+    trainer.train()
+    assert trainer.total_steps_done == 2
+    trainer.save_checkpoint()
+    config = trainer.output_path / "config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "mine": 1}))
+    before = config.read_bytes()
+
+    def fail(self: Any, *args: Any, **kwargs: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(OSError, match="No space left") as caught:
+        patch.setattr(CommandTrainer, "_setup_logger_config", fail)  # when the config has been written anew
+        make(args=TrainerArgs(continue_path=str(trainer.output_path)))
+    assert caught.value.filename == str(trainer.output_path)
+    assert config.read_bytes() == before
+
+
+def test_the_folder_of_a_run_that_does_not_start_is_removed(
+    make: Callable[..., CommandTrainer], tmp_path: Path
+) -> None:
+    def fail(self: Any, *args: Any, **kwargs: Any) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch, contextlib.suppress(KeyboardInterrupt):
+        patch.setattr(QuickVits, "get_optimizer", fail)
+        make()
+    assert not list((tmp_path / "runs").iterdir())
