@@ -61,7 +61,9 @@ def test_an_error_reaches_the_caller_and_is_not_printed(
     assert "Traceback" not in capfd.readouterr().err
 
 
-def test_a_run_that_ends_well_raises_nothing_and_the_next_goes_on(make: Callable[..., CommandTrainer]) -> None:
+def test_a_run_that_ends_well_raises_nothing_and_its_config_survives_a_full_disk(
+    make: Callable[..., CommandTrainer], monkeypatch: pytest.MonkeyPatch
+) -> None:
     trainer = make()
     trainer.train()
     assert trainer.total_steps_done == 2
@@ -73,8 +75,8 @@ def test_a_run_that_ends_well_raises_nothing_and_the_next_goes_on(make: Callable
     def fail(self: Any, *args: Any, **kwargs: Any) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(OSError, match="No space left") as caught:
-        patch.setattr(CommandTrainer, "_setup_logger_config", fail)  # when the config has been written anew
+    monkeypatch.setattr(CommandTrainer, "_setup_logger_config", fail)  # called when the config has been written anew
+    with pytest.raises(OSError, match="No space left") as caught:
         make(args=TrainerArgs(continue_path=str(trainer.output_path)))
     assert caught.value.filename == str(trainer.output_path)
     assert config.read_bytes() == before
