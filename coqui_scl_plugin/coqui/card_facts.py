@@ -45,6 +45,7 @@ def card_facts(
         "discriminator": bool(config["model_args"]["init_discriminator"]),
         "onnx_difference": onnx_difference,
         "loss": _loss(scl, run.step) if trained else None,
+        "stock_loss": names_stock_loss(written),
         "encoders": list(_encoders(scl)) if trained else [],
         "rules": [_rule(rule) for rule in scl.freeze.modules],
         "history": _history(run, scl),
@@ -55,7 +56,7 @@ def card_facts(
 
 def _has_loss(written: Mapping[str, Any], scl: SclConfig) -> bool:
     """Tell whether the loss took part in training; a stock config without a section implies one that did not."""
-    is_ours = written.get("model") == "scl_vits" or SECTION in written or names_stock_loss(written)
+    is_ours = written.get("model") == "scl_vits" or SECTION in written
     return is_ours and scl.enabled and (scl.weight > 0 or scl.gradient_share is not None)
 
 

@@ -80,16 +80,18 @@ def check_out(options: ExportOptions) -> None:
     out, run = options.out.resolve(), options.run.resolve()
     if out == run or run in out.parents or out in run.parents:
         raise ConfigError(f"{shorten(options.out)}: OUT must lie outside of the run folder {shorten(options.run)}.")
-    if not out.exists():
-        return
-    if not out.is_dir():
-        raise ConfigError(f"{shorten(options.out)}: OUT must be a folder to make; this is a file.")
-    if not options.force and any(out.iterdir()):
+    try:
+        taken = {file.name for file in out.iterdir()} if out.exists() else set()
+    except NotADirectoryError as error:
+        raise ConfigError(f"{shorten(options.out)}: OUT must be a folder to make; this is a file.") from error
+    except OSError as error:
+        raise ConfigError(f"{shorten(options.out)}: cannot be written: {error.strerror}.") from error
+    if taken and not options.force:
         raise ConfigError(f"{shorten(options.out)} exists: name another folder, or replace it by --force.")
-    if any(out.iterdir()) and not all((out / name).is_file() for name in _MARK):
+    if taken and (missing := [name for name in _MARK if name not in taken]):
         raise ConfigError(
             f"{shorten(options.out)}: --force replaces a former export only, and this folder lacks "
-            f"{', '.join(name for name in _MARK if not (out / name).is_file())}. Name another folder."
+            f"{', '.join(missing)}. Name another folder."
         )
 
 

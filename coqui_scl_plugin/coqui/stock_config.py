@@ -10,7 +10,7 @@ from coqui_scl_plugin.errors import ConfigError
 from coqui_scl_plugin.utils.shown import shown
 
 _KEPT = (
-    "text_cleaner", "use_phonemes", "phonemizer", "phoneme_language", "add_blank", "enable_eos_bos_chars", "num_chars",
+    "text_cleaner", "use_phonemes", "phonemizer", "phoneme_language", "add_blank", "enable_eos_bos_chars",
 )  # fmt: skip
 """Keys that decide which tokens a text becomes."""
 _FILES = ("speakers_file", "d_vector_file", "language_ids_file")

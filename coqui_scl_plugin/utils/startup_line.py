@@ -14,7 +14,8 @@ from coqui_scl_plugin.utils.shown import shorten
 
 FILE = "coqui_scl_plugin-enable.pth"
 LINE = (
-    "import sys; sys.meta_path.append(type('CoquiSclPluginStart', (), {'find_spec': staticmethod("
+    "import sys; any(type(one).__name__ == 'CoquiSclPluginStart' for one in sys.meta_path) or "
+    "sys.meta_path.append(type('CoquiSclPluginStart', (), {'find_spec': staticmethod("
     "lambda name, path=None, target=None: None if name not in "
     "('TTS.tts.models.scl_vits', 'TTS.tts.configs.scl_vits_config') "
     "or not __import__('importlib.util').util.find_spec('coqui_scl_plugin') "
@@ -23,7 +24,8 @@ LINE = (
 """Adds a finder that imports nothing until Coqui looks for `scl_vits`.
 
 It finds no module itself: importing the package adds its own finder behind this one, which Python asks next. Without
-the package, nothing happens, and Coqui says that it knows no such model.
+the package, nothing happens, and Coqui says that it knows no such model. Python runs the line twice in a virtual
+environment.
 """
 
 
