@@ -131,7 +131,7 @@ def _fill(
         announce("Writing model.onnx and comparing it with torch")
         difference = export_onnx(exported, folder / "model.onnx")
     card = model_card(card_facts(run, stock, read_config_file(str(run.folder / "config.json")), difference))
-    (folder / CARD).write_text(card, encoding="utf-8")
+    (folder / CARD).write_text(card, encoding="utf-8", errors="backslashreplace")
     return difference
 
 

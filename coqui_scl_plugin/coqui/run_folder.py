@@ -149,7 +149,7 @@ def _check_named_files(folder: Path, config: SclVitsConfig) -> None:
         named["language_ids_file"] = args.language_ids_file
     for key, value in named.items():
         for file in value if isinstance(value, list) else [value]:
-            if not file or not Path(file).is_file():
+            if not file or ("://" not in str(file) and not Path(file).is_file()):
                 raise ConfigError(
                     f"{folder / 'config.json'}: model_args.{key} = {shown(file)}: there is no such file here. Name it: "
                     f"--coqpit.model_args.{key} FILE."
