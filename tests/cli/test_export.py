@@ -94,7 +94,7 @@ def edit_config(folder: Path, **changes: Any) -> None:
 
 
 def trained(folder: Path) -> Made:
-    """Train two steps by Coqui's trainer, with a loss that has weights and a frozen module."""
+    """Train two steps by Coqui's trainer, with a loss and an encoder that have weights, and a frozen module."""
     samples = [dict(sample) for sample in corpus_files.load_samples(corpus_files.BUNDLED)[::7][:6]]
     config = SclVitsConfig(
         model_args=VitsArgs(**SIZES), audio=BaseAudioConfig(sample_rate=RATE), text_cleaner="basic_cleaners",
@@ -104,7 +104,8 @@ def trained(folder: Path) -> Made:
         test_delay_epochs=9, print_step=9, plot_step=99, save_best_after=99,
     )  # fmt: skip
     section = {
-        "loss": {"name": "angular_margin"}, "encoders": [{"name": "ge2e"}], "window": {"seconds": 0.0},
+        "loss": {"name": "angular_margin"}, "encoders": [{"name": "ge2e", "policy": "trainable"}],
+        "gradient_share": 0.5, "window": {"seconds": 0.0},
         "freeze": {"modules": [{"pattern": "text_encoder"}]}, "preflight": {"skip": ["speakers"]},
     }  # fmt: skip
     config.from_dict({"scl": section})
@@ -248,7 +249,8 @@ def test_it_has_the_weights_alone(runs, exported):
     assert state["step"] == 1  # Coqui counts from 0
     ours = runs["trained"].model.state_dict()
     expected = {key for key in ours if not key.startswith("speaker_encoder_loss.")}
-    assert expected < set(ours)  # the weights of the loss
+    left_out = set(ours) - expected
+    assert {key.split(".")[1] for key in left_out} == {"encoders", "gradient_share"}  # of the loss
     assert set(state["model"]) == expected
     assert any(key.startswith("disc.") for key in expected)
     assert all(torch.equal(value, ours[key]) for key, value in state["model"].items())
@@ -280,7 +282,14 @@ def test_files_of_speakers_and_languages_lie_beside_it(exported):
 
 def test_the_card_says_what_was_trained_and_what_was_not_measured(exported):
     card = (exported["trained"] / "README.md").read_text()
-    for part in ("`angular_margin`", "weight 9", "| ge2e | training |", "`text_encoder`: frozen", "step 1", "Licence"):
+    for part in (
+        "`angular_margin`",
+        "gradient_share 0.5",
+        "| ge2e | training | ge2e | trainable |",
+        "`text_encoder`: frozen",
+        "step 1",
+        "Licence",
+    ):
         assert part in card
     assert "No encoder was held out." in card
     assert "Not measured during training." in card
