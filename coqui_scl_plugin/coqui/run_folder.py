@@ -18,6 +18,7 @@ from coqui_scl_plugin.encoders.loading.files import UNREADABLE
 from coqui_scl_plugin.errors import ConfigError
 from coqui_scl_plugin.utils.atomic import replacing
 from coqui_scl_plugin.utils.checkpoint import read_checkpoint
+from coqui_scl_plugin.utils.shown import shown
 
 _EVALUATION_SET = "evaluation_set.json"
 _ONLY_FOR_TRAINING = re.compile(r"^disc\.|speaker_encoder")
@@ -68,6 +69,8 @@ class TrainedRun:
     checkpoint: Path
     model: Vits
     """Stock, since synthesis needs no speaker encoder."""
+    step: int | None
+    """Training steps that the checkpoint has seen; None if it does not say."""
 
     @property
     def label(self) -> str:
@@ -106,8 +109,10 @@ def load_run(folder: Path, checkpoint: Path | None, overrides: Sequence[str]) ->
     config = resolved_config(read_config(str(folder / "config.json")), overrides)
     check_config(config.scl)  # overrides are not checked as they are applied
     config.model_args.use_speaker_encoder_as_loss = config.model_args.init_discriminator = False  # of training alone
+    config.model_args.speaker_encoder_model_path = config.model_args.speaker_encoder_config_path = ""
     if (own := folder / "speakers.pth").is_file():  # the config names the folder of the training run
         config.speakers_file = config.model_args.speakers_file = str(own)
+    _check_named_files(folder, config)
     path = checkpoint or find_checkpoint(folder)
     try:
         state = read_checkpoint(str(path))
@@ -115,11 +120,37 @@ def load_run(folder: Path, checkpoint: Path | None, overrides: Sequence[str]) ->
         raise ConfigError(f"{path} is not a readable checkpoint: {error}.") from error
     if not isinstance(state, dict) or "model" not in state:
         raise ConfigError(f"{path} is not a checkpoint of Coqui's trainer (it lacks model).")
-    model = Vits(config)
+    try:
+        model = Vits(config)
+    except UNREADABLE as error:
+        raise ConfigError(f"{folder / 'config.json'}: Coqui cannot build its model: {error}") from error
     weights = {name: value for name, value in state["model"].items() if not _ONLY_FOR_TRAINING.search(name)}
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
         raise ConfigError(f"{path}: does not fit the config in {folder}: {error}") from error
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return TrainedRun(folder, config, path, model.to(device).eval())
+    return TrainedRun(folder, config, path, model.to(device).eval(), _whole_number(state.get("step")))
+
+
+def _whole_number(value: Any) -> int | None:
+    return value if isinstance(value, int) else None
+
+
+def _check_named_files(folder: Path, config: SclVitsConfig) -> None:
+    """Check that the files of speakers and languages exist that the model is built with. Raises ConfigError."""
+    args = config.model_args
+    named: dict[str, Any] = {}
+    if args.use_speaker_embedding and not config.speakers:
+        named["speakers_file"] = args.speakers_file or config.speakers_file
+    if args.use_d_vector_file:
+        named["d_vector_file"] = args.d_vector_file or config.d_vector_file
+    if args.use_language_embedding and args.language_ids_file:
+        named["language_ids_file"] = args.language_ids_file
+    for key, value in named.items():
+        for file in value if isinstance(value, list) else [value]:
+            if not file or ("://" not in str(file) and not Path(file).is_file()):
+                raise ConfigError(
+                    f"{folder / 'config.json'}: model_args.{key} = {shown(file)}: there is no such file here. Name it: "
+                    f"--coqpit.model_args.{key} FILE."
+                )

@@ -8,7 +8,7 @@ import pytest
 from command_driver import run_script, slow_imports_of
 
 
-@pytest.mark.parametrize("command", ["", "list", "run", "demo", "preflight", "evaluate"])
+@pytest.mark.parametrize("command", ["", "list", "run", "demo", "preflight", "evaluate", "export", "enable"])
 def test_help_imports_neither_torch_nor_coqui(command: str) -> None:
     imported, _ = slow_imports_of(*command.split(), "-h")
     assert imported == set()
@@ -16,7 +16,14 @@ def test_help_imports_neither_torch_nor_coqui(command: str) -> None:
 
 @pytest.mark.parametrize(
     ("command", "part"),
-    [("train", "--config_path"), ("run", "-m TTS.bin.NAME"), ("list", "--json"), ("demo", "--steps")],
+    [
+        ("train", "--config_path"),
+        ("run", "-m TTS.bin.NAME"),
+        ("list", "--json"),
+        ("demo", "--steps"),
+        ("export", "--onnx"),
+        ("disable", "--json"),
+    ],
 )
 def test_each_command_has_help(command: str, part: str) -> None:
     helped = run_script(command, "-h")
