@@ -30,7 +30,7 @@ def _defects(facts: RunFacts) -> Iterator[Finding]:
         )
     if facts.train_samples is not None and len(facts.train_samples) < facts.processes:
         yield Finding(
-            f"{len(facts.train_samples)} training sample(s) for {facts.processes} processes: each needs some of its own.",
+            f"{len(facts.train_samples)} training sample(s) for {facts.processes} processes: each needs its own.",
             "Start fewer processes, or add recordings.",
         )
     trained = facts.consistency.encoders.trained_encoders if facts.consistency is not None else {}
