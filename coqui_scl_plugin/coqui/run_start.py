@@ -12,7 +12,7 @@ from trainer import Trainer
 from coqui_scl_plugin.consistency.reach import reach_dicts, reach_table
 from coqui_scl_plugin.consistency.term import SpeakerConsistency
 from coqui_scl_plugin.coqui.config_facts import coqui_tools
-from coqui_scl_plugin.coqui.distributed import deciding, decision, is_main_process, load_alone
+from coqui_scl_plugin.coqui.distributed import check_group, deciding, decision, is_main_process, load_alone
 from coqui_scl_plugin.coqui.listing import list_datasets
 from coqui_scl_plugin.coqui.match_rows import describe
 from coqui_scl_plugin.coqui.parts import VitsParts
@@ -28,7 +28,7 @@ from coqui_scl_plugin.coqui.run_facts import (
 from coqui_scl_plugin.coqui.run_folder import record_measurements, write_evaluation_set, write_section
 from coqui_scl_plugin.coqui.samples import small_batch
 from coqui_scl_plugin.coqui.vits_config import SclVitsConfig
-from coqui_scl_plugin.errors import SclError
+from coqui_scl_plugin.errors import ConfigError, SclError
 from coqui_scl_plugin.freeze.report import FreezeReport
 from coqui_scl_plugin.preflight.checks import STAGES, run_checks
 from coqui_scl_plugin.preflight.facts import RunFacts, TrainerFacts
@@ -50,8 +50,14 @@ def prepare_restore(parts: VitsParts, trainer: Trainer, loading: contextlib.Exit
         loading: Closed when it has loaded.
 
     Raises:
-        ConfigError: the trainer cannot load it. A run folder that holds nothing yet is removed.
+        ConfigError: the trainer cannot load it, or is one of several without a group. A run folder that holds nothing
+            yet is removed.
     """
+    try:
+        check_group(trainer)
+    except ConfigError:
+        _discard_empty_run(trainer)
+        raise
     path = trainer.args.restore_path
     if not path:
         return

@@ -12,7 +12,6 @@ from trainer import Trainer
 from coqui_scl_plugin.consistency.term import ConsistencyTerm
 from coqui_scl_plugin.coqui.averaging import average_after_backward
 from coqui_scl_plugin.coqui.distributed import (
-    check_group,
     copy_model_from_main,
     is_main_process,
     mean_losses,
@@ -60,7 +59,6 @@ class TrainingRun:
         Raises:
             ConfigError: the trainer cannot load it. A run folder that holds nothing yet is removed.
         """
-        check_group(trainer)
         prepare_restore(self.parts, trainer, self._loading)
 
     def begin(self, trainer: Trainer) -> None:

@@ -49,9 +49,9 @@ class SimilarityMonitor:
         self.roles = bank.roles
         self._step: int | None = None
         self._measured: dict[str, dict[str, tuple[float, float]]] = defaultdict(dict)
-        """By alias and name of the recording, the similarities of its reconstruction and of itself.
+        """By alias and recording, the similarities of its reconstruction and of itself.
 
-        Those of all processes; a recording that fills up the batches of several counts once.
+        Of several processes, those of all; a recording that fills up their batches counts once, by its name.
         """
         self._originals: dict[tuple[str, str], Tensor] = {}
 
@@ -87,7 +87,8 @@ class SimilarityMonitor:
                 others = self._consistency.references.embeddings.others(alias, real.names[item], real.speakers[item])
                 compared = self._originals[key][None] if others is None else others
                 of_generated, of_real = ((compared @ one).mean().item() for one in (embedded, self._originals[key]))
-                batch[alias][real.names[item]] = of_generated, of_real
+                counted = "" if processes.several() else f" {len(self._measured[alias])} {item}"
+                batch[alias][f"{real.names[item]}{counted}"] = of_generated, of_real
         for measured in processes.from_all(dict(batch)):
             for alias, pairs in measured.items():
                 self._measured[alias] |= pairs

@@ -25,11 +25,18 @@ LOSSES = {
     "share": {"loss": {"name": "contrastive"}, "gradient_share": 0.5},
     "window": {"loss": {"name": "contrastive"}, "window": {"seconds": 0.5, "items": None}},
 }
+QUICK = ("cosine", "angular_margin", "contrastive", "metric_learning")
 JOBS = {
-    **{f"{name}-sgd": SGD | {"scl": scl} for name, scl in LOSSES.items()},
+    **{f"{name}-sgd": SGD | {"scl": LOSSES[name]} for name in QUICK},
     "contrastive-adamw": ADAMW | {"scl": LOSSES["contrastive"]},
     "alone": SGD | {"scl": LOSSES["cosine"], "averages": False},
 }
+MORE = {
+    **{f"{name}-sgd": SGD | {"scl": scl} for name, scl in LOSSES.items() if name not in QUICK},
+    **{f"{name}-adamw": ADAMW | {"scl": scl} for name, scl in LOSSES.items() if name != "contrastive"},
+    "uneven-sgd": SGD | {"scl": LOSSES["contrastive"], "first": 1},
+}
+"""`uneven`: one item in one process, and three in the other."""
 
 
 def train(folder: Path, jobs: dict) -> dict[tuple[str, int, int], dict[str, torch.Tensor]]:
@@ -75,6 +82,14 @@ def test_adamw_takes_the_same_steps(trained):
 
 def test_without_averaging_the_processes_drift_apart(trained):
     assert distance(trained["alone", 0, 2], trained["alone", 1, 2]) > 1e-3
+
+
+@pytest.mark.nightly
+def test_every_loss_takes_the_same_steps_also_in_uneven_shares(tmp_path):
+    trained = train(tmp_path, MORE)
+    distances = {name: distance(trained[name, 0, 2], trained[name, 0, 1]) for name in MORE}
+    assert {name: far for name, far in distances.items() if far > (1e-5 if name.endswith("-sgd") else 1e-4)} == {}
+    assert all(distance(trained[name, 0, 2], trained[name, 1, 2]) == 0.0 for name in MORE)
 
 
 def test_the_steps_move_the_model_and_differ_by_loss(trained):

@@ -2,11 +2,13 @@
 
 import os
 from datetime import timedelta
+from types import SimpleNamespace
 
 import pytest
 from trainer import TrainerArgs
 
 from coqui_scl_plugin import SclVits
+from coqui_scl_plugin.coqui.distributed import check_group
 from coqui_scl_plugin.coqui.launch import Launch, launched
 from coqui_scl_plugin.errors import ConfigError
 from coqui_scl_plugin.utils import processes
@@ -75,17 +77,19 @@ def test_the_timeout_is_ten_minutes_unless_it_is_set(variables):
 
 
 @pytest.mark.parametrize(
-    ("given", "rank", "message"),
+    ("given", "message"),
     [
-        ({"WORLD_SIZE": "2", "RANK": "0"}, 0, "WORLD_SIZE = 2 is set, but the processes are no group"),
-        ({"RANK": "1"}, 0, "RANK = 1 is set, and no WORLD_SIZE"),
-        ({}, 1, "TrainerArgs.rank = 1, but this is process 0 of 1"),
+        ({"WORLD_SIZE": "2", "RANK": "0"}, "WORLD_SIZE = 2 is set, but the processes are no group"),
+        ({"RANK": "1"}, "RANK = 1 is set, and no WORLD_SIZE"),
     ],
 )
-def test_a_script_whose_trainer_does_not_know_its_place_is_refused(
-    variables, tiny_config, make_trainer, tmp_path, given, rank, message
-):
+def test_a_script_without_a_group_is_refused(variables, tiny_config, make_trainer, tmp_path, given, message):
     variables(**given)
     with pytest.raises(ConfigError, match=message):
-        make_trainer(SclVits(tiny_config()), args=TrainerArgs(rank=rank))
-    assert rank or not list((tmp_path / "runs").iterdir())
+        make_trainer(SclVits(tiny_config()))
+    assert not list((tmp_path / "runs").iterdir())
+
+
+def test_a_script_that_does_not_tell_the_trainer_its_rank_is_refused():
+    with pytest.raises(ConfigError, match="rank = 1, but this is process 0 of 1"):
+        check_group(SimpleNamespace(args=TrainerArgs(rank=1)))

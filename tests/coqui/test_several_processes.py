@@ -103,13 +103,14 @@ def finished(tmp_path_factory: pytest.TempPathFactory, libri10: Path) -> tuple[P
 
 def test_a_run_of_two_has_one_folder_and_one_set_of_records(finished):
     folder, process = finished
+    printed = process.stdout + process.stderr
     (run,) = (folder / "runs").iterdir()
     names = {path.name for path in run.iterdir()}
     assert {"config.json", "freeze_report.json", "preflight.json", "scl_history.csv", "best_model.pth"} <= names
     assert len([name for name in names if name.startswith("events.out")]) == 1
     assert "trainer_1_log.txt" not in names
-    assert process.stdout.count("GLOBAL_STEP: 0") == 1
-    assert process.stdout.count("Real speech by ge2e") == 1
+    assert printed.count("GLOBAL_STEP: 0") == 1
+    assert printed.count("Real speech by ge2e") == 1
 
 
 def test_both_end_with_the_same_parameters_and_had_data_of_their_own(finished):

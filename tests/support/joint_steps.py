@@ -92,7 +92,8 @@ def steps_of(job: dict[str, Any], rank: int, count: int) -> dict[str, torch.Tens
     batch = model.format_batch_on_device(
         model.format_batch(loader.dataset.collate_fn([loader.dataset[item] for item in range(ITEMS)]))
     )
-    rows = slice(rank * ITEMS // count, (rank + 1) * ITEMS // count)
+    bounds = [0, ITEMS] if count == 1 else [0, job.get("first", ITEMS // 2), ITEMS]
+    rows = slice(bounds[rank], bounds[rank + 1])
     batch = share_of(batch, rows)
     draws = WholeDraws(rows.start)
     for step in range(STEPS):
