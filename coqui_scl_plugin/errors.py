@@ -51,3 +51,7 @@ class GradientError(SclError, RuntimeError):
 
 class DriftError(SclError, RuntimeError):
     """A frozen speaker encoder whose parameters or buffers changed during training."""
+
+
+class ProcessError(SclError, RuntimeError):
+    """One of several processes of a run that ended, does not answer, or was refused a start."""

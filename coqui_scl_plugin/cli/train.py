@@ -1,10 +1,13 @@
 """`coqui-scl train`."""
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import typer
+
+from coqui_scl_plugin.coqui.launch import launched
 
 
 def train(ctx: typer.Context) -> None:
@@ -14,10 +17,12 @@ def train(ctx: typer.Context) -> None:
     single values. A stock config with use_speaker_encoder_as_loss is trained as scl_vits. --skip ID lets a check of
     coqui-scl preflight fail; the run folder records it.
     """
-    _refuse_unreadable(ctx.args)
+    launch = launched(ctx.args)  # before torch is imported
+    if launch.count == 1:  # of several processes, the main one says what is wrong
+        _refuse_unreadable(ctx.args)
     from coqui_scl_plugin.coqui.train_tts import train as train_tts
 
-    train_tts(ctx.args)
+    train_tts(ctx.args, launch)
 
 
 def _refuse_unreadable(arguments: Sequence[str]) -> None:
@@ -30,3 +35,10 @@ def _refuse_unreadable(arguments: Sequence[str]) -> None:
     given, _ = parser.parse_known_args(list(arguments))
     if path := given.config_path or (given.continue_path and str(Path(given.continue_path) / "config.json")):
         read_config_file(path)
+
+
+if __name__ == "__main__":  # as python -m trainer.distribute --script FILE starts a script
+    from coqui_scl_plugin.cli import main
+
+    sys.argv[1:1] = ["train"]
+    main()

@@ -5,6 +5,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from coqui_scl_plugin.utils import processes
+
 _DECAY = 0.95
 """Of the running means: about the last 20 steps in which the loss takes part count."""
 
@@ -59,7 +61,14 @@ class GradientShare(nn.Module):
             mean.copy_(torch.where(usable, mean * _DECAY + norm.double() * (1.0 - _DECAY), mean))
 
     def balance(
-        self, loss: Tensor, generated: Tensor, mel_gradient: Tensor, *, ramp: float, keep_graph: bool
+        self,
+        loss: Tensor,
+        generated: Tensor,
+        mel_gradient: Tensor,
+        *,
+        ramp: float,
+        keep_graph: bool,
+        joint: bool = False,
     ) -> BalancedTerm:
         """Weight a loss by the gradients of this and earlier steps.
 
@@ -70,12 +79,21 @@ class GradientShare(nn.Module):
             ramp: Factor of the weight at this step.
             keep_graph: Whether the loss or an encoder has weights to train. If not, the encoders' backward pass runs
                 here, once, and its result enters the generator's.
+            joint: Whether the norms are those of the joint batch of all processes, which then agree on the weight.
         """
         (gradient,) = torch.autograd.grad(loss, generated, retain_graph=keep_graph)
         mel_norm, term_norm = mel_gradient.float().norm(), gradient.norm()
+        if joint:
+            mel_norm, term_norm = joint_norms(mel_norm, term_norm)
         self.update(mel_norm, term_norm)
         weight = ramp * self.weight
         if not keep_graph:
             through = (generated * gradient).sum()  # has that gradient, with respect to the waveform
             loss = loss.detach() + (through - through.detach())
         return BalancedTerm(weight * loss, weight, weight * term_norm / mel_norm)
+
+
+def joint_norms(*norms: Tensor) -> tuple[Tensor, ...]:
+    """Return the norms of gradients of the joint batch of all processes, by those of the processes' own means."""
+    squares = processes.total(torch.stack(norms).double().square())
+    return tuple((squares.sqrt() / processes.count()).float())

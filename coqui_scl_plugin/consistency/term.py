@@ -10,6 +10,7 @@ from torch.nn.functional import cosine_similarity
 from coqui_scl_plugin.consistency.augment import Augmentation
 from coqui_scl_plugin.consistency.encoder_bank import EncoderBank
 from coqui_scl_plugin.consistency.gradient_share import GradientShare
+from coqui_scl_plugin.consistency.joint_batch import join_batches, joint_value
 from coqui_scl_plugin.encoders.audio import ResampledAudio
 from coqui_scl_plugin.errors import PreflightError
 from coqui_scl_plugin.losses.calibration import Calibration
@@ -199,8 +200,13 @@ class SpeakerConsistency(nn.Module):
             features = encoder.features(real.segments.at(encoder.sample_rate)) if compares_features else None
         return Heard(embedding, features)
 
-    def forward(self, generated: ResampledAudio, real: ReferenceBatch, step: int = 0) -> ConsistencyTerm:
-        """Compare generated speech with its references at a training step, in float32; augmented in training mode."""
+    def forward(
+        self, generated: ResampledAudio, real: ReferenceBatch, step: int = 0, *, joint: bool = False
+    ) -> ConsistencyTerm:
+        """Compare generated speech with its references at a training step, in float32; augmented in training mode.
+
+        With `joint`, all processes of a run compute the loss of their joint batch; see `join_batches`.
+        """
         if self.training and self._augmentation is not None:
             generated, real = self._augmentation(generated, real, step)
         pairs = {
@@ -209,16 +215,17 @@ class SpeakerConsistency(nn.Module):
         }
         heard = {alias: pair[0] for alias, pair in pairs.items()}
         references = {alias: pair[1] for alias, pair in pairs.items()}
-        members = self.loss.member_losses(
-            heard,
-            references,
-            self._speaker_ids(real),
-            self._prototypes(pairs),
-            step,
-        )
+        speaker_ids, speakers = self._speaker_ids(real), len(set(real.speakers))
+        if joint:
+            batch = join_batches(heard, references, real.speakers, speaker_ids, known=self.loss.wants_prototypes)
+            heard, references = dict(batch.generated), dict(batch.reference)
+            speaker_ids, speakers = batch.speaker_ids, batch.speakers
+        members = self.loss.member_losses(heard, references, speaker_ids, self._prototypes(pairs), step)
+        if joint:  # so that all processes choose the same member where the loss is the worst one
+            members = {a: joint_value(m) if self.loss.compares_features(a) else m for a, m in members.items()}
         cosines = {
             alias: cosine_similarity(one.embedding, other.embedding).mean().detach()
-            for alias, (one, other) in pairs.items()
+            for alias, one, other in ((alias, heard[alias], references[alias]) for alias in pairs)
             if one.embedding is not None and other.embedding is not None
         }
         return ConsistencyTerm(
@@ -226,5 +233,5 @@ class SpeakerConsistency(nn.Module):
             reference_cosines=cosines,
             calibrated={a: self.calibrations[a].rescale(c) for a, c in cosines.items() if a in self.calibrations},
             members={alias: member.detach() for alias, member in members.items()} if self._logs_members else {},
-            idle=self.loss.is_idle(members, heard, references, len(set(real.speakers))),
+            idle=self.loss.is_idle(members, heard, references, speakers),
         )

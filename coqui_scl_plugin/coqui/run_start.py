@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from torch.utils.data.distributed import DistributedSampler
 from trainer import Trainer
 
 from coqui_scl_plugin.consistency.reach import reach_dicts, reach_table
 from coqui_scl_plugin.consistency.term import SpeakerConsistency
 from coqui_scl_plugin.coqui.config_facts import coqui_tools
-from coqui_scl_plugin.coqui.distributed import is_main_process
+from coqui_scl_plugin.coqui.distributed import check_group, deciding, decision, is_main_process, load_alone
 from coqui_scl_plugin.coqui.listing import list_datasets
 from coqui_scl_plugin.coqui.match_rows import describe
 from coqui_scl_plugin.coqui.parts import VitsParts
@@ -27,14 +28,16 @@ from coqui_scl_plugin.coqui.run_facts import (
 from coqui_scl_plugin.coqui.run_folder import record_measurements, write_evaluation_set, write_section
 from coqui_scl_plugin.coqui.samples import small_batch
 from coqui_scl_plugin.coqui.vits_config import SclVitsConfig
-from coqui_scl_plugin.errors import SclError
+from coqui_scl_plugin.errors import ConfigError, SclError
 from coqui_scl_plugin.freeze.report import FreezeReport
 from coqui_scl_plugin.preflight.checks import STAGES, run_checks
 from coqui_scl_plugin.preflight.facts import RunFacts, TrainerFacts
 from coqui_scl_plugin.preflight.generator import measured_reach
 from coqui_scl_plugin.preflight.report import PreflightReport
 from coqui_scl_plugin.references.cache import ReferenceCache
+from coqui_scl_plugin.references.embeddings import ReferenceEmbeddings
 from coqui_scl_plugin.references.recordings import recordings_of
+from coqui_scl_plugin.utils import processes
 from coqui_scl_plugin.utils.checkpoint import read_checkpoint
 from coqui_scl_plugin.utils.disk_error import disk_error
 
@@ -48,11 +51,29 @@ def prepare_restore(parts: VitsParts, trainer: Trainer, loading: contextlib.Exit
         loading: Closed when it has loaded.
 
     Raises:
-        ConfigError: the trainer cannot load it. A run folder that holds nothing yet is removed.
+        ConfigError: the trainer cannot load it, or is one of several without a group. A run folder that holds nothing
+            yet is removed.
     """
+    try:
+        check_group(trainer)
+    except ConfigError:
+        _discard_empty_run(trainer)
+        raise
     path = trainer.args.restore_path
     if not path:
         return
+    if processes.rank() > 0:
+        decision()
+        _read_restored(parts, trainer, loading)
+        return
+    with deciding():
+        _read_restored(parts, trainer, loading)
+    if parts.restored is not None and parts.restored.matches_rows and is_main_process(trainer):
+        Console().print(describe(parts.carried, parts.restored.path), highlight=False, markup=False)
+
+
+def _read_restored(parts: VitsParts, trainer: Trainer, loading: contextlib.ExitStack) -> None:
+    path = trainer.args.restore_path
     try:
         match_rows = _config_of(parts, trainer).scl.restore.match_rows
         parts.restored = read_restored(str(path), continues=trainer.continue_run, match_rows=match_rows)
@@ -63,20 +84,39 @@ def prepare_restore(parts: VitsParts, trainer: Trainer, loading: contextlib.Exit
     except BaseException:
         _discard_empty_run(trainer)
         raise
-    if parts.restored.matches_rows and is_main_process(trainer):
-        Console().print(describe(parts.carried, parts.restored.path), highlight=False, markup=False)
 
 
 def prepare_run(parts: VitsParts, trainer: Trainer) -> FreezeReport:
     """Check the run, embed its references, and report to the console, TensorBoard and the run folder.
+
+    Of several processes, the main one does so, and the others take its references.
 
     Returns:
         The report of what trains and what is frozen.
 
     Raises:
         PreflightError: a check failed. A run folder that holds nothing yet is removed.
+        ProcessError: a check failed in the main process.
     """
     parts.model.train()  # as the trainer does before each epoch
+    if processes.rank() > 0:
+        _take_references(parts, _config_of(parts, trainer), decision())
+        return report_freezing(parts, trainer.optimizer, trainer.total_steps_done)
+    with deciding(lambda: parts.consistency.references.embeddings if parts.consistency is not None else None):
+        return _prepare(parts, trainer)
+
+
+def _take_references(parts: VitsParts, config: SclVitsConfig, embeddings: ReferenceEmbeddings | None) -> None:
+    """Hold what the main process embedded, and record in this process's config what it measured."""
+    if parts.consistency is None:
+        return
+    if embeddings is not None and embeddings.row:
+        parts.consistency.hold(embeddings)
+    record_measurements(config.scl, parts.consistency)
+
+
+def _prepare(parts: VitsParts, trainer: Trainer) -> FreezeReport:
+    """Check the run, embed its references, and report."""
     config = _config_of(parts, trainer)
     data = DataAccess(
         small_batch=lambda: _batch_of(parts, config, trainer),
@@ -117,6 +157,9 @@ def _trainer_facts(parts: VitsParts, config: SclVitsConfig, trainer: Trainer) ->
         step=trainer.total_steps_done,
         restored=parts.restored,
         needs_all_gradients=_needs_all_gradients(trainer),
+        processes=processes.count(),
+        uses_accelerate=trainer.use_accelerate,
+        shares_data=_shares_data(trainer),
     )
 
 
@@ -147,10 +190,19 @@ def _needs_all_gradients(trainer: Trainer) -> bool:
     return bool(trainer.use_accelerate or (trainer.use_amp_scaler and not all_clipped))
 
 
+def _shares_data(trainer: Trainer) -> bool:
+    """Tell whether each process gets data of its own: from a loader that the user brought, by its sampler."""
+    loader = trainer.train_loader
+    samplers = (getattr(loader, "sampler", None), getattr(loader, "batch_sampler", None))
+    return loader is None or any(isinstance(sampler, DistributedSampler) for sampler in samplers)
+
+
 def _batch_of(parts: VitsParts, config: SclVitsConfig, trainer: Trainer) -> dict[str, Any]:
     if trainer.train_samples is not None:
         return small_batch(parts.model, config, trainer.train_samples)
     # the user supplied a loader
+    if trainer.train_loader is None:
+        load_alone()
     loader = trainer.train_loader or parts.model.get_data_loader(trainer.config, verbose=False)
     batch: dict[str, Any] = trainer.format_batch(next(iter(loader)))
     return batch

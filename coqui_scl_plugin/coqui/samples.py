@@ -14,6 +14,7 @@ from TTS.tts.configs.shared_configs import BaseTTSConfig
 from TTS.tts.datasets import load_tts_samples
 from TTS.tts.models.vits import Vits
 
+from coqui_scl_plugin.coqui.distributed import load_alone
 from coqui_scl_plugin.coqui.listing import is_no_file, list_datasets
 from coqui_scl_plugin.coqui.vits_config import SclVitsConfig
 from coqui_scl_plugin.errors import ConfigError, EvaluationSetError, PreflightError
@@ -117,6 +118,7 @@ def data_loader(model: Vits, config: SclVitsConfig, samples: Sequence[Sample], *
     config = copy.copy(config)
     for name, value in {"precompute_num_workers": 0, **changes}.items():
         setattr(config, name, value)
+    load_alone()
     with log_level(logging.WARNING, "TTS"), contextlib.redirect_stderr(io.StringIO()):
         return model.get_data_loader(config, is_eval=True, samples=[dict(s) for s in samples], verbose=False)
 

@@ -12,7 +12,9 @@ from TTS.config import register_config
 from TTS.utils.generic_utils import ConsoleFormatter, setup_logger
 
 from coqui_scl_plugin.coqui.command_trainer import CommandTrainer
+from coqui_scl_plugin.coqui.distributed import deciding, decision, joined
 from coqui_scl_plugin.coqui.dry_run import PreparedRun
+from coqui_scl_plugin.coqui.launch import Launch
 from coqui_scl_plugin.coqui.run_config import (
     asks_for_scl,
     check_checkpoint_exists,
@@ -20,51 +22,96 @@ from coqui_scl_plugin.coqui.run_config import (
     read_config,
     resolved_config,
 )
+from coqui_scl_plugin.coqui.scratch_folder import own_folder
 from coqui_scl_plugin.errors import ConfigError
 from coqui_scl_plugin.preflight.checks import check_skipped
+from coqui_scl_plugin.utils import processes
 from coqui_scl_plugin.utils.shown import shown
 from coqui_scl_plugin.utils.suggest import did_you_mean
 
 
-def train(arguments: Sequence[str]) -> None:
+def train(arguments: Sequence[str], launch: Launch | None = None) -> None:
     """Do what `python -m TTS.bin.train_tts ARGUMENTS` does, with the additional option `--skip ID`.
 
     A stock config with stock's speaker consistency loss on is trained as `scl_vits`; any other model is left to
     Coqui's command.
 
+    Args:
+        arguments: Of the command.
+        launch: The place of this process among several; None: it is alone.
+
     Raises:
         ConfigError: the config or an argument cannot be used.
         PreflightError: a check failed.
+        ProcessError: another process ended.
     """
-    skip, arguments = _take_skipped(arguments)
-    args = TrainTTSArgs()
-    parser = args.init_argparse(arg_prefix="")
-    parser.add_argument("--skip", metavar="ID", help="Let a check of coqui-scl preflight fail; may be repeated.")
-    parsed, overrides = parser.parse_known_args(arguments)
-    path = parsed.config_path or (str(Path(parsed.continue_path) / "config.json") if parsed.continue_path else None)
-    if path is None:
-        raise ConfigError("train needs --config_path CONFIG, or --continue_path RUN.")
-    data = read_config(path)
-    if not asks_for_scl(data, overrides):
-        _leave_to_coqui(data.get("model"), arguments, skip)
-        return
-    if parsed.restore_path:
-        check_checkpoint_exists(parsed.restore_path)
-    config = resolved_config(data, overrides)
-    config.scl.preflight.skip += [id_ for id_ in skip if id_ not in config.scl.preflight.skip]
-    check_skipped(config.scl.preflight.skip, "scl.preflight.skip")
-    setup_logger("TTS", level=logging.INFO, stream=sys.stdout, formatter=ConsoleFormatter())
-    run = PreparedRun(config, parsed.restore_path, written=data, names_stock_loss=names_stock_loss(data))
+    with joined(launch or Launch()):
+        if processes.rank() > 0:
+            decision()
+            _train(*_prepared(arguments))
+            return
+        with deciding():
+            prepared = _checked(arguments)
+        if prepared is not None:
+            _train(*prepared)
+
+
+def _checked(arguments: Sequence[str]) -> tuple[TrainTTSArgs, PreparedRun] | None:
+    """Return a run whose config, data and model are checked; None if Coqui's own command has done all."""
+    skip, others = _take_skipped(arguments)
+    data = read_config(_path_of(_parse(others)[0]))
+    if not asks_for_scl(data, _parse(others)[1]):
+        if processes.several():
+            msg = (
+                f"model = {shown(data.get('model'))}: several processes train scl_vits alone. Use Coqui's own launcher."
+            )
+            raise ConfigError(msg)
+        _leave_to_coqui(data.get("model"), others, skip)
+        return None
+    args, run = _prepared(arguments)
     # before a run folder is made; if anything fails, all that coqui-scl preflight finds is found
     checked = run.check("config", "data")
     if not run.check("model").passed:
         run.check("speech").raise_failures()
     run.model.parts.checked = checked
     if data.get("model") == "vits":
-        sys.stderr.write(f"{path}: a vits config, trained as {config.model}.\n")
-    del parsed.skip
+        sys.stderr.write(f"{args.config_path}: a vits config, trained as {run.config.model}.\n")
+    return args, run
+
+
+def _prepared(arguments: Sequence[str]) -> tuple[TrainTTSArgs, PreparedRun]:
+    """Return a run that is not checked. Raises ConfigError."""
+    skip, arguments = _take_skipped(arguments)
+    parsed, overrides = _parse(arguments)
+    data = read_config(_path_of(parsed))
+    if parsed.restore_path:
+        check_checkpoint_exists(parsed.restore_path)
+    config = resolved_config(data, overrides)
+    config.scl.preflight.skip += [id_ for id_ in skip if id_ not in config.scl.preflight.skip]
+    check_skipped(config.scl.preflight.skip, "scl.preflight.skip")
+    level = logging.INFO if processes.rank() == 0 else logging.ERROR
+    setup_logger("TTS", level=level, stream=sys.stdout, formatter=ConsoleFormatter())
+    args = TrainTTSArgs()
     args.parse_args(parsed)
-    _train(args, run)
+    args.rank = processes.rank()
+    return args, PreparedRun(config, parsed.restore_path, written=data, names_stock_loss=names_stock_loss(data))
+
+
+def _parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
+    """Split the arguments into those of Coqui's command and overrides of the config."""
+    parser = TrainTTSArgs().init_argparse(arg_prefix="")
+    parser.add_argument("--skip", metavar="ID", help="Let a check of coqui-scl preflight fail; may be repeated.")
+    parsed, overrides = parser.parse_known_args(list(arguments))
+    del parsed.skip
+    return parsed, overrides
+
+
+def _path_of(parsed: argparse.Namespace) -> str:
+    """Return the path of the config. Raises ConfigError."""
+    path = parsed.config_path or (str(Path(parsed.continue_path) / "config.json") if parsed.continue_path else None)
+    if path is None:
+        raise ConfigError("train needs --config_path CONFIG, or --continue_path RUN.")
+    return str(path)
 
 
 def _take_skipped(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -90,8 +137,9 @@ def _leave_to_coqui(model: Any, arguments: Sequence[str], skip: Sequence[str]) -
 def _train(args: TrainTTSArgs, run: PreparedRun) -> None:
     """Train as `TTS.bin.train_tts.main` does, with the samples, the model and the encoders of the checks."""
     train_samples, eval_samples = run.samples
-    trainer = CommandTrainer(
-        args, run.model.config, run.config.output_path, model=run.model, train_samples=train_samples,
-        eval_samples=eval_samples, parse_command_line_args=False,
-    )  # fmt: skip
+    with own_folder(args, run.config.output_path) as output_path:
+        trainer = CommandTrainer(
+            args, run.model.config, output_path, model=run.model, train_samples=train_samples,
+            eval_samples=eval_samples, parse_command_line_args=False,
+        )  # fmt: skip
     trainer.train()

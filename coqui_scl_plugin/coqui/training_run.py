@@ -1,7 +1,7 @@
 """A training run: the step, the term added to the loss, the guards, and the similarity at each evaluation."""
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +10,15 @@ from torch import Tensor
 from trainer import Trainer
 
 from coqui_scl_plugin.consistency.term import ConsistencyTerm
-from coqui_scl_plugin.coqui.distributed import is_main_process
+from coqui_scl_plugin.coqui.averaging import average_after_backward
+from coqui_scl_plugin.coqui.distributed import (
+    copy_model_from_main,
+    is_main_process,
+    mean_losses,
+    shuffle_anew,
+)
 from coqui_scl_plugin.coqui.interrupted import end_by_signal
+from coqui_scl_plugin.coqui.loss_shares import share_out
 from coqui_scl_plugin.coqui.parts import VitsParts
 from coqui_scl_plugin.coqui.run_start import prepare_restore, prepare_run
 from coqui_scl_plugin.coqui.vits_batch import listen, reconstruct_batch, reference_batch
@@ -22,6 +29,7 @@ from coqui_scl_plugin.freeze.report import FreezeReport
 from coqui_scl_plugin.monitoring.monitor import SimilarityMonitor
 from coqui_scl_plugin.monitoring.publish import publish_similarity
 from coqui_scl_plugin.monitoring.target import distance_of, take_target
+from coqui_scl_plugin.utils import processes
 
 _GENERATOR = 1
 """Index of the generator's optimizer; 0 is the discriminator's."""
@@ -41,6 +49,7 @@ class TrainingRun:
         """Open while the trainer loads a checkpoint."""
         self._gradient_guard = GradientGuard()
         self._gradient_check_due = False
+        self._turn = 0
         self._watch: EncoderWatch | None = None
         self._trainer: Trainer | None = None
         self._target: str | None = None
@@ -63,6 +72,7 @@ class TrainingRun:
         end_by_signal(trainer)
         self.step = trainer.total_steps_done
         report = prepare_run(self.parts, trainer)
+        copy_model_from_main(self.parts.model, [*self.parts.frozen_encoders().values()])
         scl, consistency = self.parts.scl, self.parts.consistency
         folder = Path(trainer.output_path) if is_main_process(trainer) else None
         guard = DriftGuard(self.parts.frozen_encoders(), scl.freeze.on_drift, report.step)
@@ -73,6 +83,11 @@ class TrainingRun:
                 consistency.gradient_share.forget()  # a checkpoint to start from may hold that of another loss
             self.monitor = SimilarityMonitor(consistency, scl.evaluation, folder)
         self._trainer, self._target = trainer, take_target(trainer.config)
+
+    def start_epoch(self, trainer: Trainer) -> None:
+        """Shuffle the data of several processes anew, and add the target by which Coqui chooses the best model."""
+        shuffle_anew(trainer)
+        self.announce_target()
 
     # --- a training step ------------------------------------------------------------------------------------------
 
@@ -86,6 +101,7 @@ class TrainingRun:
 
     def enforce(self, optimizer_idx: int | None) -> None:
         """Enforce policies and rules before a training step, after all callbacks at its start."""
+        self._turn = optimizer_idx or 0
         if self.parts.model.training and optimizer_idx == 0:
             self.parts.enforce(self.step, training=True)
 
@@ -100,6 +116,8 @@ class TrainingRun:
         a step without it. With `gradient_share`, `scl_weight` and `scl_gradient_share`.
         """
         consistency, model, scl = self.parts.consistency, self.parts.model, self.parts.scl
+        if joint := processes.several() and model.training:
+            losses = share_out(losses, batch)
         if optimizer_idx != _GENERATOR or consistency is None:
             return losses
         listens = scl.listens_at(self.step) or not model.training
@@ -108,7 +126,7 @@ class TrainingRun:
         if not listens:
             return losses
         generated, real = listen(model, batch, outputs, scl, self.step)
-        term = consistency(ResampledAudio(generated, model.config.audio.sample_rate), real, self.step)
+        term = consistency(ResampledAudio(generated, model.config.audio.sample_rate), real, self.step, joint=joint)
         weighted, measured = self._weigh(term.loss, generated, outputs, losses)
         if model.training:  # after weighing, whose own backward pass through the encoders proves nothing
             self._watch_gradient(generated, term)
@@ -135,7 +153,7 @@ class TrainingRun:
             return ramp * balancer.weight * loss, {}
         (mel,) = torch.autograd.grad(losses["loss_mel"], outputs["model_outputs"], retain_graph=True)
         trains = any(parameter.requires_grad for parameter in consistency.parameters())
-        balanced = balancer.balance(loss, generated, mel, ramp=ramp, keep_graph=trains)
+        balanced = balancer.balance(loss, generated, mel, ramp=ramp, keep_graph=trains, joint=processes.several())
         return balanced.loss, {"scl_weight": balanced.weight, "scl_gradient_share": balanced.share}
 
     def _watch_gradient(self, generated: Tensor, term: ConsistencyTerm) -> None:
@@ -143,6 +161,11 @@ class TrainingRun:
         expects = self._gradient_check_due and "gradient" not in self.parts.skipped_checks
         self._gradient_check_due = False
         self._gradient_guard.watch(generated, expect=expects and not bool(term.idle))
+
+    def average(self, loss: Tensor, optimizers: Sequence[Any]) -> None:
+        """Average the gradients of a turn over all processes, once its backward pass has ended."""
+        if processes.several():
+            average_after_backward(loss, optimizers[self._turn])
 
     def _is_checked(self) -> bool:
         """Tell whether the guards check this step."""
@@ -154,16 +177,19 @@ class TrainingRun:
         Raises:
             GradientError: the gradient did not arrive.
             DriftError: an encoder moved, and `freeze.on_drift` is `raise`.
+            ProcessError: either happened in another process.
         """
         self.parts.apply_policies()
-        self._gradient_guard.check(self.step)
-        if self._is_checked():
-            self.check_encoders(trainer.total_steps_done)
+        with processes.same_fate(together=self._is_checked()):
+            self._gradient_guard.check(self.step)
+            if self._is_checked() and self._watch is not None:
+                self._watch.check(trainer.total_steps_done)
 
     def check_encoders(self, step: int) -> None:
-        """Check that no encoder moved since the run began. Raises DriftError."""
-        if self._watch is not None:
-            self._watch.check(step)
+        """Check that no encoder moved since the run began. Raises DriftError, or ProcessError from another process."""
+        with processes.same_fate():
+            if self._watch is not None:
+                self._watch.check(step)
 
     # --- an evaluation --------------------------------------------------------------------------------------------
 
@@ -179,7 +205,10 @@ class TrainingRun:
         Logged for every encoder: `cross_utterance_ALIAS`, the mean cosine with other recordings of the speaker, and
         `calibrated_cross_utterance_ALIAS`.
         """
-        if optimizer_idx != _GENERATOR or outputs is None or losses is None or self.monitor is None:
+        if outputs is None or losses is None:
+            return losses
+        losses = mean_losses(losses)
+        if optimizer_idx != _GENERATOR or self.monitor is None:
             return losses
         model = self.parts.model
         generated = reconstruct_batch(model, batch, self.parts.scl.evaluation.max_seconds)

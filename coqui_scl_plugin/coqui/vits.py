@@ -124,14 +124,19 @@ class SclVits(Vits):
         self.training_run.begin(trainer)
 
     def on_train_epoch_start(self, trainer: Trainer) -> None:
-        """Add the target by which Coqui chooses the best model."""
+        """Shuffle the data of several processes, and add the target by which Coqui chooses the best model."""
         super().on_train_epoch_start(trainer)
-        self.training_run.announce_target()
+        self.training_run.start_epoch(trainer)
 
     def on_train_step_start(self, trainer: Trainer) -> None:
         """Take the trainer's step, and set the learning rates of the rules."""
         super().on_train_step_start(trainer)
         self.training_run.start_step(trainer)
+
+    def before_backward_pass(self, loss_dict: dict[str, Any], optimizer: list[torch.optim.Optimizer]) -> None:
+        """Have the gradients of several processes averaged at the end of the backward pass."""
+        super().before_backward_pass(loss_dict, optimizer)
+        self.training_run.average(loss_dict["loss"], optimizer)
 
     def on_train_step_end(self, trainer: Trainer) -> None:
         """Enforce the policies; every `freeze.check_every` steps, check that the gradient arrived and no encoder moved.

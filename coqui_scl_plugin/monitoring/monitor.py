@@ -18,6 +18,7 @@ from coqui_scl_plugin.freeze import FrozenPolicy
 from coqui_scl_plugin.monitoring.flags import ceilings_of, find_flags
 from coqui_scl_plugin.monitoring.history import Row, named_similarities, read_history, write_history
 from coqui_scl_plugin.references.sources import ReferenceBatch
+from coqui_scl_plugin.utils import processes
 
 
 def _frozen_copies(encoders: Mapping[str, SegmentEncoder]) -> dict[str, SegmentEncoder]:
@@ -47,8 +48,11 @@ class SimilarityMonitor:
         self.rows: list[Row] = read_history(folder) if folder is not None else []
         self.roles = bank.roles
         self._step: int | None = None
-        self._measured: dict[str, list[tuple[float, float]]] = defaultdict(list)
-        """By alias, similarities of each reconstruction and of the recording that it reconstructs."""
+        self._measured: dict[str, dict[str, tuple[float, float]]] = defaultdict(dict)
+        """By alias and recording, the similarities of its reconstruction and of itself.
+
+        Of several processes, those of all; a recording that fills up their batches counts once, by its name.
+        """
         self._originals: dict[tuple[str, str], Tensor] = {}
 
     @property
@@ -69,7 +73,7 @@ class SimilarityMonitor:
         if step != self._step:  # of several processes, those that write no history never close an evaluation
             self._measured.clear()
             self._step = step
-        batch: dict[str, list[float]] = defaultdict(list)
+        batch: dict[str, dict[str, tuple[float, float]]] = defaultdict(dict)
         for item, waveform in enumerate(generated):
             original = real.utterances[item][: len(waveform)]
             reconstruction, recording = (
@@ -83,9 +87,12 @@ class SimilarityMonitor:
                 others = self._consistency.references.embeddings.others(alias, real.names[item], real.speakers[item])
                 compared = self._originals[key][None] if others is None else others
                 of_generated, of_real = ((compared @ one).mean().item() for one in (embedded, self._originals[key]))
-                batch[alias].append(of_generated)
-                self._measured[alias].append((of_generated, of_real))
-        return self.named({alias: mean(values) for alias, values in batch.items()})
+                counted = "" if processes.several() else f" {len(self._measured[alias])} {item}"
+                batch[alias][f"{real.names[item]}{counted}"] = of_generated, of_real
+        for measured in processes.from_all(dict(batch)):
+            for alias, pairs in measured.items():
+                self._measured[alias] |= pairs
+        return self.named({alias: mean(one for one, _ in pairs.values()) for alias, pairs in batch.items()})
 
     def _calibrated(self, cross_utterance: Mapping[str, float]) -> dict[str, float]:
         calibrations = self._consistency.calibrations
@@ -103,8 +110,8 @@ class SimilarityMonitor:
         """
         if not self._measured:
             return {}
-        cross_utterance = {alias: mean(one for one, _ in pairs) for alias, pairs in self._measured.items()}
-        real = {alias: mean(one for _, one in pairs) for alias, pairs in self._measured.items()}
+        cross_utterance = {alias: mean(one for one, _ in pairs.values()) for alias, pairs in self._measured.items()}
+        real = {alias: mean(one for _, one in pairs.values()) for alias, pairs in self._measured.items()}
         self._measured.clear()
         row = Row(step, epoch, cross_utterance, self._calibrated(cross_utterance))
         earlier = [before for before in self.rows if before.step < step]

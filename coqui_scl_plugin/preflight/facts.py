@@ -118,6 +118,12 @@ class TrainerFacts(DataFacts):
     """`discriminator` and `generator`."""
     needs_all_gradients: bool = False
     """Whether the trainer fails on a parameter of an optimizer that has no gradient."""
+    processes: int = 1
+    """The number of processes that train together."""
+    uses_accelerate: bool = False
+    """Whether the trainer runs under Hugging Face's accelerate."""
+    shares_data: bool = True
+    """Whether each of several processes gets data of its own."""
 
 
 @dataclass(frozen=True, kw_only=True)
