@@ -29,7 +29,7 @@ _KINDS = {
     "another model of Coqui's": ("encoder.", "decoder.", "embedding."),
 }
 """Beginnings of the names of tensors, by what they are of."""
-_MAX_SHOWN, _MAX_INTEGER, _CONFIG_DEPTH = 80, 2**63, 6
+_MAX_SHOWN, _MAX_INTEGER, _CONFIG_DEPTH = 80, 2**63, 10
 
 
 def read_restored(path: str, *, continues: bool, match_rows: bool = False) -> Restored | None:
@@ -65,6 +65,7 @@ def read_restored(path: str, *, continues: bool, match_rows: bool = False) -> Re
     return Restored(
         str(path),
         sizes,
+        continues=continues,
         continues_optimizers=continues and any(state_of.get("state") for state_of in _optimizers(state)),
         matches_rows=match_rows,
         rows=rows_of_checkpoint(config, Path(path), sizes),

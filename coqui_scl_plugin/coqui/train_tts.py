@@ -1,6 +1,7 @@
 """`TTS.bin.train_tts`, but with the config and the data checked before a run folder is made."""
 
 import argparse
+import contextlib
 import logging
 import sys
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from TTS.bin.train_tts import TrainTTSArgs, main
 from TTS.config import register_config
 from TTS.utils.generic_utils import ConsoleFormatter, setup_logger
 
+from coqui_scl_plugin.coqui.continuing import overridden, settle_checkpoints
 from coqui_scl_plugin.coqui.dry_run import PreparedRun
 from coqui_scl_plugin.coqui.run_config import (
     asks_for_scl,
@@ -51,6 +53,9 @@ def train(arguments: Sequence[str]) -> None:
     if parsed.restore_path:
         check_checkpoint_exists(parsed.restore_path)
     config = resolved_config(data, overrides)
+    written = config.to_dict()
+    if parsed.continue_path:
+        settle_checkpoints(Path(parsed.continue_path), config.reference_cache)
     config.scl.preflight.skip += [id_ for id_ in skip if id_ not in config.scl.preflight.skip]
     check_skipped(config.scl.preflight.skip, "scl.preflight.skip")
     setup_logger("TTS", level=logging.INFO, stream=sys.stdout, formatter=ConsoleFormatter())
@@ -64,7 +69,11 @@ def train(arguments: Sequence[str]) -> None:
         sys.stderr.write(f"{path}: a vits config, trained as {config.model}.\n")
     del parsed.skip
     args.parse_args(parsed)
-    _train(args, run)
+    if parsed.continue_path and overrides:  # Coqui's trainer reads the config of the run again, without them
+        with overridden(Path(path), {**data, **written}) as starting:
+            _train(args, run, starting)
+    else:
+        _train(args, run)
 
 
 def _take_skipped(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -87,11 +96,13 @@ def _leave_to_coqui(model: Any, arguments: Sequence[str], skip: Sequence[str]) -
     main(list(arguments))
 
 
-def _train(args: TrainTTSArgs, run: PreparedRun) -> None:
+def _train(args: TrainTTSArgs, run: PreparedRun, starting: contextlib.ExitStack | None = None) -> None:
     """Train as `TTS.bin.train_tts.main` does, with the samples, the model and the encoders of the checks."""
     train_samples, eval_samples = run.samples
     trainer = Trainer(
         args, run.model.config, run.config.output_path, model=run.model, train_samples=train_samples,
         eval_samples=eval_samples, parse_command_line_args=False,
     )  # fmt: skip
+    if starting is not None:
+        starting.pop_all()
     trainer.fit()

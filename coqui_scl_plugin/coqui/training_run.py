@@ -6,12 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from rich.console import Console
 from torch import Tensor
 from trainer import Trainer
 
 from coqui_scl_plugin.consistency.term import ConsistencyTerm
 from coqui_scl_plugin.coqui.distributed import is_main_process
 from coqui_scl_plugin.coqui.parts import VitsParts
+from coqui_scl_plugin.coqui.progress import ProgressRecorder, restore_best_loss, take_up
+from coqui_scl_plugin.coqui.random_numbers import seed_epoch, seed_loading, seed_step
 from coqui_scl_plugin.coqui.run_start import prepare_restore, prepare_run
 from coqui_scl_plugin.coqui.vits_batch import listen, reconstruct_batch, reference_batch
 from coqui_scl_plugin.encoders.audio import ResampledAudio
@@ -42,6 +45,8 @@ class TrainingRun:
         self._gradient_check_due = False
         self._watch: EncoderWatch | None = None
         self._trainer: Trainer | None = None
+        self._progress: ProgressRecorder | None = None
+        self._restores_best_loss = True
         self._target: str | None = None
 
     def expect_restore(self, trainer: Trainer) -> None:
@@ -59,6 +64,7 @@ class TrainingRun:
             PreflightError: a check failed. A run folder that holds nothing yet is removed.
         """
         self._loading.close()
+        continued = take_up(trainer)
         self.step = trainer.total_steps_done
         report = prepare_run(self.parts, trainer)
         scl, consistency = self.parts.scl, self.parts.consistency
@@ -71,12 +77,34 @@ class TrainingRun:
                 consistency.gradient_share.forget()  # a checkpoint to start from may hold that of another loss
             self.monitor = SimilarityMonitor(consistency, scl.evaluation, folder)
         self._trainer, self._target = trainer, take_target(trainer.config)
+        self._progress = ProgressRecorder(trainer)
+        if continued and is_main_process(trainer):
+            Console().print(continued, highlight=False, markup=False)
+
+    # --- an epoch -------------------------------------------------------------------------------------------------
+
+    def start_loading(self, trainer: Trainer) -> None:
+        """Seed the making of data loaders; in the first epoch of a continued run, restore the best loss."""
+        seed_loading(trainer.config.training_seed)
+        if self._restores_best_loss:
+            restore_best_loss(trainer)
+            self._restores_best_loss = False
+
+    def start_epoch(self, trainer: Trainer) -> None:
+        """Seed the order of an epoch's data, and add the target by which Coqui chooses the best model."""
+        seed_epoch(trainer.config.training_seed, trainer.epochs_done)
+        if self._progress is not None:
+            self._progress.start_epoch()
+        self.announce_target()
 
     # --- a training step ------------------------------------------------------------------------------------------
 
     def start_step(self, trainer: Trainer) -> None:
         """Take the trainer's step, and set the learning rates of the rules."""
         self.step = trainer.total_steps_done
+        seed_step(trainer.config.training_seed, self.step, trainer.args.rank or 0)
+        if self._progress is not None:
+            self._progress.start_step()
         self.parts.module_rules.scale_learning_rates(trainer.optimizer, self.step)
         if self.parts.consistency is not None:
             self.parts.consistency.loss.set_step(self.step)
@@ -153,6 +181,8 @@ class TrainingRun:
             GradientError: the gradient did not arrive.
             DriftError: an encoder moved, and `freeze.on_drift` is `raise`.
         """
+        if self._progress is not None:
+            self._progress.end_step()
         self.parts.apply_policies()
         self._gradient_guard.check(self.step)
         if self._is_checked():

@@ -2,9 +2,20 @@
 
 import contextlib
 import os
+import platform
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+
+
+def owner() -> str:
+    """Return this process and its machine, as names of temporary files have them; see `leftovers`."""
+    return f"{os.getpid()}@{platform.node().replace(os.sep, '-')}"
+
+
+def temporary_beside(path: Path) -> Path:
+    """Return the temporary path beside `path` that this process writes to."""
+    return path.with_name(f".{path.stem}.{owner()}.partial{path.suffix}")
 
 
 @contextlib.contextmanager
@@ -19,7 +30,7 @@ def replacing(path: Path) -> Iterator[Path]:
     ['a.txt']
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
+    temporary = temporary_beside(path)
     try:
         yield temporary
         temporary.replace(path)
@@ -43,7 +54,7 @@ def replacing_folder(path: Path) -> Iterator[Path]:
     ...     print([str(file.relative_to(folder)) for file in sorted(Path(folder).rglob("*.txt"))])
     ['made/new.txt']
     """
-    temporary, former = (path.with_name(f".{path.name}.{os.getpid()}.{state}") for state in ("partial", "former"))
+    temporary, former = (path.with_name(f".{path.name}.{owner()}.{state}") for state in ("partial", "former"))
     temporary.mkdir(parents=True)
     try:
         yield temporary
