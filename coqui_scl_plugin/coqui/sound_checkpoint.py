@@ -2,7 +2,6 @@
 
 import contextlib
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,7 +35,16 @@ class Continued:
 
 
 def why_torn(path: Path) -> str | None:
-    """Say what is wrong with a checkpoint that was cut off or changed on the disk; None if it is sound."""
+    """Say what is wrong with a checkpoint that was cut off or changed on the disk; None if it is sound.
+
+    Raises:
+        ConfigError: it cannot be read at all, which does not tell whether it is sound.
+    """
+    try:
+        with path.open("rb") as content:
+            content.read(1)
+    except OSError as error:
+        raise ConfigError(f"The checkpoint {path} cannot be read: {error.strerror}.") from error
     try:
         read_checkpoint(str(path))
         damaged = damaged_part(str(path))
@@ -58,9 +66,10 @@ def checkpoints_of(folder: Path) -> list[Path]:
     return numbered + [path for path in (folder / _BEST,) if path.is_file()]
 
 
-def sound_checkpoints(folder: Path) -> Iterator[Path]:
-    """Yield the sound checkpoints of a folder, newest first, as they are found."""
-    return (path for path in checkpoints_of(folder) if why_torn(path) is None)
+def sound_beside(path: Path) -> Path | None:
+    """Return the newest sound checkpoint in the folder of a torn one; None if there is none."""
+    others = (other for other in checkpoints_of(path.parent) if other.name != path.name)
+    return next((other for other in others if why_torn(other) is None), None)
 
 
 def find_sound(folder: Path) -> Continued:

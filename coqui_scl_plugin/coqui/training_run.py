@@ -79,7 +79,7 @@ class TrainingRun:
         self._trainer, self._target = trainer, take_target(trainer.config)
         self._progress = ProgressRecorder(trainer)
         if continued and is_main_process(trainer):
-            Console().print(continued, highlight=False, markup=False)
+            Console().print(continued, highlight=False, markup=False, soft_wrap=True)
 
     # --- an epoch -------------------------------------------------------------------------------------------------
 

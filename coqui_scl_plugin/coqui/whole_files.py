@@ -41,7 +41,8 @@ class WholeFileSystem(LocalFileSystem):
     @classmethod
     def holds(cls, path: str) -> bool:
         """Tell whether a file is in one of the folders."""
-        return not cls.folders.isdisjoint(Path(path).resolve().parents)
+        folder = Path(path).parent.resolve()
+        return not cls.folders.isdisjoint((folder, *folder.parents))
 
     def _open(self, path: str, mode: str = "rb", block_size: int | None = None, **kwargs: Any) -> Any:
         own = self._strip_protocol(path)
@@ -65,7 +66,7 @@ class WholeFile(LocalFileOpener):
 
     def __init__(self, path: str, mode: str, **kwargs: Any) -> None:
         """Open the temporary file."""
-        self._target = Path(path)
+        self._target = Path(path).resolve()  # a link stays a link
         self._former = sys.exception()
         self._failed = False
         super().__init__(str(temporary_beside(self._target.with_name(self._target.name + _SUFFIX))), mode, **kwargs)

@@ -37,6 +37,8 @@ class Restored:
     """The config that it was trained with; empty if it is not known."""
     damaged: str | None = None
     """A part of the file whose checksum is wrong."""
+    instead: str | None = field(default=None, compare=False)
+    """For a damaged file: the newest sound checkpoint beside it."""
 
 
 @dataclass(frozen=True)
