@@ -75,6 +75,8 @@ def sound_beside(path: Path) -> Path | None:
 def find_sound(folder: Path) -> Continued:
     """Set aside the torn checkpoints of a run, and return the newest sound one.
 
+    `best_model.pth`, Coqui's copy of the best model, is made again where it is torn, missing or of a former one.
+
     Only what the run goes on from is read: the newest checkpoint, older ones up to the first sound one, and the best
     model.
 
@@ -85,11 +87,15 @@ def find_sound(folder: Path) -> Continued:
     sound = _newest(checkpoints_of(folder), torn)
     if sound is None:
         raise ConfigError(_nothing_to_continue(folder, torn))
-    best = _settle_best(folder, torn)
+    named = [path for path in checkpoints_of(folder) if path.name.startswith("best")]
+    best = _newest([path for path in named if path.name != _BEST], torn)
+    copy = _newest([path for path in named if path.name == _BEST], torn)
     lines = [_set_aside(each) for each in torn]
+    if best is not None and (copy is None or _saved_step(copy) != _saved_step(best)):
+        copy_whole(best, folder / _BEST)
     if torn:
         lines.append(f"The run goes on from {sound.name}{_lost(sound, torn)}.")
-    return Continued(sound, best or sound, "\n".join(lines))
+    return Continued(sound, best or copy or sound, "\n".join(lines))
 
 
 def _newest(paths: list[Path], torn: list[Torn]) -> Path | None:
@@ -101,16 +107,6 @@ def _newest(paths: list[Path], torn: list[Torn]) -> Path | None:
             return path
         torn.append(Torn(path, why))
     return None
-
-
-def _settle_best(folder: Path, torn: list[Torn]) -> Path | None:
-    """Return the best model; its copy, `best_model.pth`, is made again where it is torn, missing or older."""
-    named = [path for path in checkpoints_of(folder) if path.name.startswith("best")]
-    numbered = _newest([path for path in named if path.name != _BEST], torn)
-    copy = _newest([path for path in named if path.name == _BEST], torn)
-    if numbered is not None and (copy is None or _saved_step(copy) != _saved_step(numbered)):
-        copy_whole(numbered, folder / _BEST)
-    return numbered or copy
 
 
 def _saved_step(path: Path) -> int:
