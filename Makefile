@@ -26,6 +26,7 @@ test: setup
 # many more examples of whatever a config may hold than `make test` has; some minutes
 nightly: setup
 	OMP_NUM_THREADS=1 HYPOTHESIS_PROFILE=nightly $(BIN)/python -m pytest tests/config -k "any_" --numprocesses $(JOBS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -m nightly --numprocesses $(JOBS) --dist loadfile
 
 lint: setup
 	$(BIN)/ruff format --check .

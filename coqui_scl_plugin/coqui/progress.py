@@ -14,7 +14,9 @@ from typing import Any, Self, cast
 
 import torch
 from trainer import Trainer
+from trainer.generic_utils import KeepAverage
 
+from coqui_scl_plugin.coqui.random_numbers import seed_after_step
 from coqui_scl_plugin.utils.checkpoint import read_checkpoint
 
 _KEY = "scl_progress"
@@ -54,14 +56,25 @@ class Progress:
         except TypeError:  # of another version
             return None
 
+    @classmethod
+    def taken_up_by(cls, trainer: Trainer) -> Self | None:
+        """Return the record that a continued run begins with; None for another run, or where there is none."""
+        path = Path(str(trainer.args.restore_path or ""))
+        return cls.read(read_checkpoint(str(path))) if trainer.continue_run and path.is_file() else None
+
+    @property
+    def lacks_evaluation(self) -> bool:
+        """Whether an epoch was trained and not evaluated."""
+        return self.has_trained_epoch and self.before_schedulers
+
 
 class ProgressRecorder:
     """Counts the steps of a run, and adds the record to the state of its optimizer whenever that is saved."""
 
-    def __init__(self, trainer: Trainer) -> None:
-        """Take the trainer, and from now on add the record."""
+    def __init__(self, trainer: Trainer, before: Progress | None) -> None:
+        """Take the trainer and what a continued run has done before, and from now on add the record."""
         self._trainer = trainer
-        self._batches = 0
+        self._epoch, self._batches, self._of = (before.epoch, before.batches, before.of) if before else (0, 0, 0)
         self._step = 0
         self._in_step = self._stepped = False
         optimizer = trainer.optimizer[_GENERATOR]
@@ -71,7 +84,9 @@ class ProgressRecorder:
 
     def start_epoch(self) -> None:
         """Begin an epoch."""
-        self._batches, self._in_step = 0, False
+        loader = self._trainer.train_loader
+        self._epoch, self._batches, self._in_step = self._trainer.epochs_done, 0, False
+        self._of = len(loader) if loader is not None else 0
 
     def start_step(self) -> None:
         """Begin a step."""
@@ -88,29 +103,31 @@ class ProgressRecorder:
     def _add(self, _optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
         # the trainer saves at the end of a step, before it counts it, and wherever the user interrupts it
         taken = self._in_step and (self._stepped or not isinstance(sys.exception(), KeyboardInterrupt))
-        loader = self._trainer.train_loader
         record = Progress(
             steps=self._step + int(taken) if self._in_step else self._trainer.total_steps_done,
-            epoch=self._trainer.epochs_done,
+            epoch=self._epoch,
             batches=self._batches + int(taken),
-            of=len(loader) if loader is not None else 0,
+            of=self._of,
             before_schedulers=self._in_step,
         )
         state[_KEY] = asdict(record)
 
 
-def take_up(trainer: Trainer) -> str:
+def take_up(trainer: Trainer, done: Progress | None) -> str:
     """Let a continued run go on after the last step of its checkpoint, and say where.
 
     An epoch whose batches were all trained on is not trained again, and its schedulers take the step that they lack.
 
+    Args:
+        trainer: The trainer, which has restored the checkpoint.
+        done: The record in the checkpoint.
+
     Returns:
         A line about it, also where Coqui's order does not go on; empty unless the run continues another.
     """
-    path = Path(str(trainer.args.restore_path or ""))
-    if not trainer.continue_run or not path.is_file():
+    if not trainer.continue_run:
         return ""
-    done = Progress.read(read_checkpoint(str(path)))
+    path = Path(str(trainer.args.restore_path))
     if done is None:
         return (
             f"Continued from {path.name} at step {trainer.total_steps_done}; epoch {trainer.epochs_done} begins anew."
@@ -121,6 +138,10 @@ def take_up(trainer: Trainer) -> str:
     if done.has_trained_epoch:
         if done.before_schedulers and trainer.config.scheduler_after_epoch:
             _step_schedulers(trainer)
+        if done.lacks_evaluation and trainer.config.run_eval:
+            if trainer.epochs_done >= trainer.config.epochs:
+                trainer.epochs_done, trainer.start_with_eval = done.epoch, True
+            return f"{begins}, with the evaluation of epoch {done.epoch}."
         if trainer.epochs_done >= trainer.config.epochs:
             return f"{begins}: all {trainer.config.epochs} epochs are done. To train on, set a larger `epochs`."
         return f"{begins}, with epoch {trainer.epochs_done}."
@@ -130,6 +151,21 @@ def take_up(trainer: Trainer) -> str:
         f"{begins}: Coqui begins epoch {done.epoch} anew, so that the first {done.batches} of its {done.of} batches "
         "are trained on once more."
     )
+
+
+def evaluate_trained_epoch(trainer: Trainer, done: Progress) -> None:
+    """Evaluate the epoch that a continued run trained before and did not evaluate, and save the model if it is best.
+
+    The trainer does it itself if that epoch is the last one.
+    """
+    seed_after_step(trainer.config.training_seed, done.steps)
+    if trainer.epochs_done == done.epoch:
+        return
+    trainer.keep_avg_train, trainer.keep_avg_eval = KeepAverage(), KeepAverage()
+    following, trainer.epochs_done = trainer.epochs_done, done.epoch
+    trainer.eval_epoch()
+    trainer.save_best_model()
+    trainer.epochs_done = following
 
 
 def _step_schedulers(trainer: Trainer) -> None:

@@ -26,6 +26,11 @@ def seed_step(training_seed: int, step: int, rank: int) -> None:
     _seed("step", training_seed, step, rank)
 
 
+def seed_after_step(training_seed: int, steps: int) -> None:
+    """Seed what is drawn after a training step, in an evaluation or for the order of data: no process differs."""
+    _seed("after", training_seed, steps)
+
+
 def _seed(*parts: object) -> None:
     """Seed the global generators of Python, NumPy and torch with a hash of the parts."""
     seed = int.from_bytes(hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()) >> 1

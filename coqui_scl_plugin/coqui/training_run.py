@@ -13,8 +13,14 @@ from trainer import Trainer
 from coqui_scl_plugin.consistency.term import ConsistencyTerm
 from coqui_scl_plugin.coqui.distributed import is_main_process
 from coqui_scl_plugin.coqui.parts import VitsParts
-from coqui_scl_plugin.coqui.progress import ProgressRecorder, restore_best_loss, take_up
-from coqui_scl_plugin.coqui.random_numbers import seed_epoch, seed_loading, seed_step
+from coqui_scl_plugin.coqui.progress import (
+    Progress,
+    ProgressRecorder,
+    evaluate_trained_epoch,
+    restore_best_loss,
+    take_up,
+)
+from coqui_scl_plugin.coqui.random_numbers import seed_after_step, seed_epoch, seed_loading, seed_step
 from coqui_scl_plugin.coqui.run_start import prepare_restore, prepare_run
 from coqui_scl_plugin.coqui.vits_batch import listen, reconstruct_batch, reference_batch
 from coqui_scl_plugin.encoders.audio import ResampledAudio
@@ -46,7 +52,8 @@ class TrainingRun:
         self._watch: EncoderWatch | None = None
         self._trainer: Trainer | None = None
         self._progress: ProgressRecorder | None = None
-        self._restores_best_loss = True
+        self._before: Progress | None = None
+        """What the run that this one continues had done; None once it is taken up."""
         self._target: str | None = None
 
     def expect_restore(self, trainer: Trainer) -> None:
@@ -64,7 +71,8 @@ class TrainingRun:
             PreflightError: a check failed. A run folder that holds nothing yet is removed.
         """
         self._loading.close()
-        continued = take_up(trainer)
+        self._before = Progress.taken_up_by(trainer)
+        continued = take_up(trainer, self._before)
         self.step = trainer.total_steps_done
         report = prepare_run(self.parts, trainer)
         scl, consistency = self.parts.scl, self.parts.consistency
@@ -77,18 +85,23 @@ class TrainingRun:
                 consistency.gradient_share.forget()  # a checkpoint to start from may hold that of another loss
             self.monitor = SimilarityMonitor(consistency, scl.evaluation, folder)
         self._trainer, self._target = trainer, take_target(trainer.config)
-        self._progress = ProgressRecorder(trainer)
+        self._progress = ProgressRecorder(trainer, self._before)
         if continued and is_main_process(trainer):
             Console().print(continued, highlight=False, markup=False, soft_wrap=True)
 
     # --- an epoch -------------------------------------------------------------------------------------------------
 
     def start_loading(self, trainer: Trainer) -> None:
-        """Seed the making of data loaders; in the first epoch of a continued run, restore the best loss."""
+        """Seed the making of data loaders; in a continued run, first restore the best loss and evaluate what is due."""
+        before, self._before = self._before, None
         seed_loading(trainer.config.training_seed)
-        if self._restores_best_loss:
-            restore_best_loss(trainer)
-            self._restores_best_loss = False
+        if before is None:
+            return
+        restore_best_loss(trainer)
+        if before.lacks_evaluation and trainer.config.run_eval:
+            evaluate_trained_epoch(trainer, before)
+            if not trainer.start_with_eval:
+                seed_loading(trainer.config.training_seed)
 
     def start_epoch(self, trainer: Trainer) -> None:
         """Seed the order of an epoch's data, and add the target by which Coqui chooses the best model."""
@@ -183,6 +196,7 @@ class TrainingRun:
         """
         if self._progress is not None:
             self._progress.end_step()
+        seed_after_step(trainer.config.training_seed, trainer.total_steps_done)
         self.parts.apply_policies()
         self._gradient_guard.check(self.step)
         if self._is_checked():

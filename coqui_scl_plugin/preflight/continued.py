@@ -1,6 +1,7 @@
 """The check of a run that is continued: whether it goes on with what it began with."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import PurePath
 from typing import Any, TypeGuard
 
 from coqpit import Coqpit
@@ -66,6 +67,9 @@ def _differences(before: Any, now: Any, path: str) -> Iterator[str]:
     elif _is_list(before) and _is_list(now) and len(before) == len(now):
         for index, (former, present) in enumerate(zip(before, now, strict=True)):
             yield from _differences(former, present, f"{path}.{index}")
+    elif path.startswith("datasets.") and path.endswith(".path"):  # a folder may have moved
+        if PurePath(str(before)).name != PurePath(str(now)).name:
+            yield f"{path} = {typed(before)} (here {typed(now)})"
     elif before != now:
         yield f"{path} = {typed(before)} (here {typed(now)})"
 

@@ -40,7 +40,9 @@ def _is_zip(path: str) -> bool:
 
 def why_unreadable(path: str, error: Exception) -> str:
     """Say what is wrong with a file that `read_checkpoint` cannot read, as the end of the sentence "It is …"."""
-    if isinstance(error, OSError) and error.strerror and error.errno != errno.EINVAL:  # of a place that a cut file lacks
+    if (
+        isinstance(error, OSError) and error.strerror and error.errno != errno.EINVAL
+    ):  # of a place that a cut file lacks
         return f"out of reach: {error.strerror}"
     if (kind := _kind_of_archive(path) if _is_zip(path) else _kind_of_file(Path(path))) is not None:
         return kind

@@ -4,10 +4,7 @@ Nothing here seeds anything or restores random numbers: slices, noise, dropout, 
 by `combine: random` and the order of the data are the plugin's and Coqui's own.
 """
 
-import json
-
 import pytest
-import torch
 from resumed_runs import BATCHES, continued, differences, run_of, state_of
 
 from coqui_scl_plugin.monitoring.history import read_history

@@ -33,8 +33,8 @@ def test_a_file_takes_its_name_once_it_is_closed(run):
         stream.flush()
         assert file.read_bytes() == b"former"
         assert len(names(run)) == 2
+        file.unlink()
         with pytest.raises(ValueError, match="No models found"):  # the temporary name is no checkpoint's
-            file.unlink()
             get_last_checkpoint(run)
     assert file.read_bytes() == b"new"
     assert names(run) == ["checkpoint_1.pth"]
