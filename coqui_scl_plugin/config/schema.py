@@ -44,6 +44,11 @@ class EncoderConfig(StrictConfig):
         },
     )
 
+    measured: dict[str, Any] = field(
+        default_factory=dict,
+        metadata={"help": "Written by a run: with which encoder it measured `floor`, `ceiling` and `sha256`."},
+    )
+
     @property
     def label(self) -> str:
         """The alias, or the name if no alias is given."""

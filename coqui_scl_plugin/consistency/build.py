@@ -5,13 +5,14 @@ from collections.abc import Mapping
 import torch
 
 from coqui_scl_plugin.config import ENSEMBLE, EncoderConfig, SclConfig
+from coqui_scl_plugin.config.measured import forget_other_levels, forget_recorded_hash, has_recorded_hash
 from coqui_scl_plugin.consistency.augment import build_augmentation
 from coqui_scl_plugin.consistency.encoder_bank import EncoderBank
 from coqui_scl_plugin.consistency.gradient_share import GradientShare
 from coqui_scl_plugin.consistency.term import SpeakerConsistency
 from coqui_scl_plugin.encoders.build import build_encoder_of
 from coqui_scl_plugin.encoders.segment_encoder import SegmentEncoder
-from coqui_scl_plugin.errors import ConfigError, HoldoutError
+from coqui_scl_plugin.errors import ConfigError, EncoderError, HoldoutError
 from coqui_scl_plugin.freeze import FreezePolicy
 from coqui_scl_plugin.losses.calibration import Calibration
 from coqui_scl_plugin.losses.ensemble import EnsembleLoss
@@ -22,10 +23,15 @@ from coqui_scl_plugin.references.sources import build_reference_source
 from coqui_scl_plugin.utils.fingerprint import fingerprint
 
 
-def build_consistency(config: SclConfig) -> SpeakerConsistency:
+def build_consistency(config: SclConfig, *, accepts_changes: bool = False) -> SpeakerConsistency:
     """Build everything that a section names, once `config.check_config` has checked it.
 
-    Preserves the random state, so that a model starts from the same weights with and without the loss.
+    Preserves the random state, so that a model starts from the same weights with and without the loss. What a run
+    recorded of an encoder is forgotten where another one is loaded in its place.
+
+    Args:
+        config: The section.
+        accepts_changes: Whether an encoder's file may be another one than the run recorded.
 
     Raises:
         ConfigError: a constructor refuses its parameters, or an alias cannot be used.
@@ -35,7 +41,9 @@ def build_consistency(config: SclConfig) -> SpeakerConsistency:
     specs = [*config.encoders, *config.holdout]
     with torch.random.fork_rng(devices=[]):
         encoders = {
-            spec.label: _build_encoder(spec, f"scl.{role}.{index}", config.segment.min_seconds)
+            spec.label: _build_encoder(
+                spec, f"scl.{role}.{index}", config.segment.min_seconds, accepts_changes=accepts_changes
+            )
             for role, own in (("encoders", config.encoders), ("holdout", config.holdout))
             for index, spec in enumerate(own)
         }
@@ -56,10 +64,21 @@ def build_consistency(config: SclConfig) -> SpeakerConsistency:
     )
 
 
-def _build_encoder(spec: EncoderConfig, path: str, min_seconds: float) -> SegmentEncoder:
+def _build_encoder(spec: EncoderConfig, path: str, min_seconds: float, *, accepts_changes: bool) -> SegmentEncoder:
     if hasattr(EncoderBank, spec.label):
         raise ConfigError(f"{path}.alias = {spec.label!r}: this name is reserved, choose another one.")
-    return SegmentEncoder(build_encoder_of(spec, path), min_seconds)
+    forget_recorded_hash(spec, same_params_too=accepts_changes)
+    try:
+        encoder = build_encoder_of(spec, path)
+    except EncoderError as error:
+        if "SHA-256" in str(error) and has_recorded_hash(spec):
+            raise EncoderError(
+                f"{error} A run recorded this SHA-256 in {path}.params. To continue the run with the other encoder, "
+                "--skip continued: its floor and ceiling are then measured again."
+            ) from error
+        raise
+    forget_other_levels(spec, getattr(encoder, "sha256", None))
+    return SegmentEncoder(encoder, min_seconds)
 
 
 def _build_loss(config: SclConfig) -> EnsembleLoss:

@@ -79,7 +79,8 @@ class PreparedRun:
     @functools.cached_property
     def consistency(self) -> SpeakerConsistency | None:
         """The speaker consistency term; None if the section is off. Raises EncoderError."""
-        return build_consistency(self.config.scl) if self.config.scl.enabled else None
+        scl = self.config.scl
+        return build_consistency(scl, accepts_changes="continued" in scl.preflight.skip) if scl.enabled else None
 
     @functools.cached_property
     def model(self) -> SclVits:

@@ -74,7 +74,7 @@ class VitsParts:
     def build_consistency(self) -> None:
         """Load the encoders and build the loss, unless they exist or the section is off."""
         if self.scl.enabled and self.consistency is None:
-            self.take_consistency(build_consistency(self.scl))
+            self.take_consistency(build_consistency(self.scl, accepts_changes="continued" in self.skipped_checks))
 
     def take_consistency(self, consistency: SpeakerConsistency | None) -> None:
         """Move a term to the model's device and make it part of the model."""

@@ -11,6 +11,7 @@ from trainer.generic_utils import set_partial_state_dict
 from TTS.tts.models.vits import Vits
 
 from coqui_scl_plugin.coqui.row_names import config_beside, rows_of_checkpoint
+from coqui_scl_plugin.coqui.sound_checkpoint import sound_beside
 from coqui_scl_plugin.errors import ConfigError, RestoreError
 from coqui_scl_plugin.preflight.facts import Restored
 from coqui_scl_plugin.preflight.report import some
@@ -29,7 +30,7 @@ _KINDS = {
     "another model of Coqui's": ("encoder.", "decoder.", "embedding."),
 }
 """Beginnings of the names of tensors, by what they are of."""
-_MAX_SHOWN, _MAX_INTEGER, _CONFIG_DEPTH = 80, 2**63, 6
+_MAX_SHOWN, _MAX_INTEGER, _CONFIG_DEPTH = 80, 2**63, 10
 
 
 def read_restored(path: str, *, continues: bool, match_rows: bool = False) -> Restored | None:
@@ -55,21 +56,26 @@ def read_restored(path: str, *, continues: bool, match_rows: bool = False) -> Re
     try:
         state = read_checkpoint(path)
     except Exception as error:  # whatever the bytes of a file of the wrong kind bring about
-        raise ConfigError(f"{where} is not a readable checkpoint: it is {why_unreadable(path, error)}.") from error
+        instead = sound_beside(Path(path))
+        hint = f" The newest sound checkpoint beside it is {instead}." if instead is not None else ""
+        msg = f"{where} is not a readable checkpoint: it is {why_unreadable(path, error)}.{hint}"
+        raise ConfigError(msg) from error
     if (wrong := _why_no_weights(state) or _why_not_vits(state) or _why_not_trainers(state)) is not None:
         raise ConfigError(f"{where} is not a checkpoint of a VITS by Coqui's trainer: {wrong}.")
     weights = with_present_names(state["model"])
     sizes = {name: tuple(value.shape) for name, value in weights.items() if isinstance(value, Tensor)}
-    own = state.get("config")
+    own, damaged = state.get("config"), damaged_part(path)
     config = _plain(own if isinstance(own, Mapping) and own else config_beside(Path(path)))
     return Restored(
         str(path),
         sizes,
+        continues=continues,
         continues_optimizers=continues and any(state_of.get("state") for state_of in _optimizers(state)),
         matches_rows=match_rows,
         rows=rows_of_checkpoint(config, Path(path), sizes),
         config=config,
-        damaged=damaged_part(path),
+        damaged=damaged,
+        instead=None if damaged is None or (sound := sound_beside(Path(path))) is None else str(sound),
     )
 
 

@@ -11,6 +11,7 @@ import torch
 from TTS.tts.models.vits import Vits
 
 from coqui_scl_plugin.config import SECTION, SclConfig, check_config
+from coqui_scl_plugin.config.measured import record_measured
 from coqui_scl_plugin.consistency.term import SpeakerConsistency
 from coqui_scl_plugin.coqui.run_config import read_config, resolved_config
 from coqui_scl_plugin.coqui.vits_config import SclVitsConfig
@@ -31,10 +32,8 @@ def record_measurements(config: SclConfig, consistency: SpeakerConsistency) -> N
     """Record the SHA-256 of each encoder's weights, its floor and its ceiling in the section."""
     for spec in (*config.encoders, *config.holdout):
         encoder = consistency.encoders[spec.label].encoder
-        if (sha256 := getattr(encoder, "sha256", None)) is not None:
-            spec.params = {**spec.params, "sha256": sha256}
-        if (calibration := consistency.calibrations.get(spec.label)) is not None:
-            spec.floor, spec.ceiling = calibration
+        calibration = consistency.calibrations.get(spec.label)
+        record_measured(spec, getattr(encoder, "sha256", None), calibration)
 
 
 def write_section(path: Path, config: SclConfig) -> None:

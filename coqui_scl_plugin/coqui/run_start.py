@@ -12,6 +12,7 @@ from trainer import Trainer
 from coqui_scl_plugin.consistency.reach import reach_dicts, reach_table
 from coqui_scl_plugin.consistency.term import SpeakerConsistency
 from coqui_scl_plugin.coqui.config_facts import coqui_tools
+from coqui_scl_plugin.coqui.continuing import settle_run
 from coqui_scl_plugin.coqui.distributed import check_group, deciding, decision, is_main_process, load_alone
 from coqui_scl_plugin.coqui.listing import list_datasets
 from coqui_scl_plugin.coqui.match_rows import describe
@@ -51,17 +52,14 @@ def prepare_restore(parts: VitsParts, trainer: Trainer, loading: contextlib.Exit
         loading: Closed when it has loaded.
 
     Raises:
-        ConfigError: the trainer cannot load it, or is one of several without a group. A run folder that holds nothing
-            yet is removed.
+        ConfigError: the trainer cannot load it, a run that is continued has no sound one, or the process is one of
+            several without a group. A run folder that holds nothing yet is removed.
     """
     try:
         check_group(trainer)
     except ConfigError:
         _discard_empty_run(trainer)
         raise
-    path = trainer.args.restore_path
-    if not path:
-        return
     if processes.rank() > 0:
         decision()
         _read_restored(parts, trainer, loading)
@@ -73,8 +71,11 @@ def prepare_restore(parts: VitsParts, trainer: Trainer, loading: contextlib.Exit
 
 
 def _read_restored(parts: VitsParts, trainer: Trainer, loading: contextlib.ExitStack) -> None:
-    path = trainer.args.restore_path
     try:
+        settle_run(trainer, _config_of(parts, trainer).reference_cache)
+        path = trainer.args.restore_path
+        if not path:
+            return
         match_rows = _config_of(parts, trainer).scl.restore.match_rows
         parts.restored = read_restored(str(path), continues=trainer.continue_run, match_rows=match_rows)
         if parts.restored is None:

@@ -1,17 +1,19 @@
 """`TTS.bin.train_tts`, but with the config and the data checked before a run folder is made."""
 
 import argparse
+import contextlib
 import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from TTS.bin.train_tts import TrainTTSArgs, main
 from TTS.config import register_config
 from TTS.utils.generic_utils import ConsoleFormatter, setup_logger
 
 from coqui_scl_plugin.coqui.command_trainer import CommandTrainer
+from coqui_scl_plugin.coqui.continuing import overridden, settle_checkpoints
 from coqui_scl_plugin.coqui.distributed import deciding, decision, joined
 from coqui_scl_plugin.coqui.dry_run import PreparedRun
 from coqui_scl_plugin.coqui.launch import Launch
@@ -48,19 +50,29 @@ def train(arguments: Sequence[str], launch: Launch | None = None) -> None:
     with joined(launch or Launch()):
         if processes.rank() > 0:
             decision()
-            _train(*_prepared(arguments))
+            _train(_prepared(arguments))
             return
         with deciding():
             prepared = _checked(arguments)
         if prepared is not None:
-            _train(*prepared)
+            _train(prepared)
 
 
-def _checked(arguments: Sequence[str]) -> tuple[TrainTTSArgs, PreparedRun] | None:
+class _Prepared(NamedTuple):
+    """A run that a command line asks for."""
+
+    args: TrainTTSArgs
+    run: PreparedRun
+    overridden: dict[str, Any] | None
+    """The config of a run that is continued with overrides, which Coqui's trainer would read again without them."""
+
+
+def _checked(arguments: Sequence[str]) -> _Prepared | None:
     """Return a run whose config, data and model are checked; None if Coqui's own command has done all."""
     skip, others = _take_skipped(arguments)
-    data = read_config(_path_of(_parse(others)[0]))
-    if not asks_for_scl(data, _parse(others)[1]):
+    parsed, overrides = _parse(others)
+    data = read_config(_path_of(parsed))
+    if not asks_for_scl(data, overrides):
         if processes.several():
             msg = (
                 f"model = {shown(data.get('model'))}: several processes train scl_vits alone. Use Coqui's own launcher."
@@ -68,18 +80,21 @@ def _checked(arguments: Sequence[str]) -> tuple[TrainTTSArgs, PreparedRun] | Non
             raise ConfigError(msg)
         _leave_to_coqui(data.get("model"), others, skip)
         return None
-    args, run = _prepared(arguments)
+    prepared = _prepared(arguments)
+    run = prepared.run
+    if parsed.continue_path:
+        settle_checkpoints(Path(parsed.continue_path), run.config.reference_cache)
     # before a run folder is made; if anything fails, all that coqui-scl preflight finds is found
     checked = run.check("config", "data")
     if not run.check("model").passed:
         run.check("speech").raise_failures()
     run.model.parts.checked = checked
     if data.get("model") == "vits":
-        sys.stderr.write(f"{args.config_path}: a vits config, trained as {run.config.model}.\n")
-    return args, run
+        sys.stderr.write(f"{_path_of(parsed)}: a vits config, trained as {run.config.model}.\n")
+    return prepared
 
 
-def _prepared(arguments: Sequence[str]) -> tuple[TrainTTSArgs, PreparedRun]:
+def _prepared(arguments: Sequence[str]) -> _Prepared:
     """Return a run that is not checked. Raises ConfigError."""
     skip, arguments = _take_skipped(arguments)
     parsed, overrides = _parse(arguments)
@@ -87,6 +102,7 @@ def _prepared(arguments: Sequence[str]) -> tuple[TrainTTSArgs, PreparedRun]:
     if parsed.restore_path:
         check_checkpoint_exists(parsed.restore_path)
     config = resolved_config(data, overrides)
+    written = config.to_dict()
     config.scl.preflight.skip += [id_ for id_ in skip if id_ not in config.scl.preflight.skip]
     check_skipped(config.scl.preflight.skip, "scl.preflight.skip")
     level = logging.INFO if processes.rank() == 0 else logging.ERROR
@@ -94,7 +110,8 @@ def _prepared(arguments: Sequence[str]) -> tuple[TrainTTSArgs, PreparedRun]:
     args = TrainTTSArgs()
     args.parse_args(parsed)
     args.rank = processes.rank()
-    return args, PreparedRun(config, parsed.restore_path, written=data, names_stock_loss=names_stock_loss(data))
+    run = PreparedRun(config, parsed.restore_path, written=data, names_stock_loss=names_stock_loss(data))
+    return _Prepared(args, run, {**data, **written} if parsed.continue_path and overrides else None)
 
 
 def _parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
@@ -134,10 +151,13 @@ def _leave_to_coqui(model: Any, arguments: Sequence[str], skip: Sequence[str]) -
     main(list(arguments))
 
 
-def _train(args: TrainTTSArgs, run: PreparedRun) -> None:
+def _train(prepared: _Prepared) -> None:
     """Train as `TTS.bin.train_tts.main` does, with the samples, the model and the encoders of the checks."""
+    args, run = prepared.args, prepared.run
     train_samples, eval_samples = run.samples
-    with own_folder(args, run.config.output_path) as output_path:
+    with own_folder(args, run.config.output_path) as output_path, contextlib.ExitStack() as starting:
+        if prepared.overridden is not None:
+            starting.enter_context(overridden(Path(args.continue_path) / "config.json", prepared.overridden))
         trainer = CommandTrainer(
             args, run.model.config, output_path, model=run.model, train_samples=train_samples,
             eval_samples=eval_samples, parse_command_line_args=False,

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from rich.console import Console
 from torch import Tensor
 from trainer import Trainer
 
@@ -20,6 +21,14 @@ from coqui_scl_plugin.coqui.distributed import (
 from coqui_scl_plugin.coqui.interrupted import end_by_signal
 from coqui_scl_plugin.coqui.loss_shares import share_out
 from coqui_scl_plugin.coqui.parts import VitsParts
+from coqui_scl_plugin.coqui.progress import (
+    Progress,
+    ProgressRecorder,
+    evaluate_trained_epoch,
+    restore_best_loss,
+    take_up,
+)
+from coqui_scl_plugin.coqui.random_numbers import seed_after_step, seed_epoch, seed_loading, seed_step
 from coqui_scl_plugin.coqui.run_start import prepare_restore, prepare_run
 from coqui_scl_plugin.coqui.vits_batch import listen, reconstruct_batch, reference_batch
 from coqui_scl_plugin.encoders.audio import ResampledAudio
@@ -52,6 +61,9 @@ class TrainingRun:
         self._turn = 0
         self._watch: EncoderWatch | None = None
         self._trainer: Trainer | None = None
+        self._progress: ProgressRecorder | None = None
+        self._before: Progress | None = None
+        """What the run that this one continues had done; None once it is taken up."""
         self._target: str | None = None
 
     def expect_restore(self, trainer: Trainer) -> None:
@@ -70,6 +82,8 @@ class TrainingRun:
         """
         self._loading.close()
         end_by_signal(trainer)
+        self._before = Progress.taken_up_by(trainer)
+        continued = take_up(trainer, self._before)
         self.step = trainer.total_steps_done
         report = prepare_run(self.parts, trainer)
         copy_model_from_main(self.parts.model, [*self.parts.frozen_encoders().values()])
@@ -83,10 +97,30 @@ class TrainingRun:
                 consistency.gradient_share.forget()  # a checkpoint to start from may hold that of another loss
             self.monitor = SimilarityMonitor(consistency, scl.evaluation, folder)
         self._trainer, self._target = trainer, take_target(trainer.config)
+        self._progress = ProgressRecorder(trainer, self._before)
+        if continued and is_main_process(trainer):
+            Console().print(continued, highlight=False, markup=False, soft_wrap=True)
+
+    # --- an epoch -------------------------------------------------------------------------------------------------
+
+    def start_loading(self, trainer: Trainer) -> None:
+        """Seed the making of data loaders; in a continued run, first restore the best loss and evaluate what is due."""
+        before, self._before = self._before, None
+        seed_loading(trainer.config.training_seed)
+        if before is None:
+            return
+        restore_best_loss(trainer)
+        if before.lacks_evaluation and trainer.config.run_eval:
+            evaluate_trained_epoch(trainer, before)
+            if not trainer.start_with_eval:
+                seed_loading(trainer.config.training_seed)
 
     def start_epoch(self, trainer: Trainer) -> None:
-        """Shuffle the data of several processes anew, and add the target by which Coqui chooses the best model."""
+        """Seed the order of an epoch's data, and add the target by which Coqui chooses the best model."""
         shuffle_anew(trainer)
+        seed_epoch(trainer.config.training_seed, trainer.epochs_done)
+        if self._progress is not None:
+            self._progress.start_epoch()
         self.announce_target()
 
     # --- a training step ------------------------------------------------------------------------------------------
@@ -94,6 +128,9 @@ class TrainingRun:
     def start_step(self, trainer: Trainer) -> None:
         """Take the trainer's step, and set the learning rates of the rules."""
         self.step = trainer.total_steps_done
+        seed_step(trainer.config.training_seed, self.step, trainer.args.rank or 0)
+        if self._progress is not None:
+            self._progress.start_step()
         self.parts.module_rules.scale_learning_rates(trainer.optimizer, self.step)
         if self.parts.consistency is not None:
             self.parts.consistency.loss.set_step(self.step)
@@ -179,6 +216,9 @@ class TrainingRun:
             DriftError: an encoder moved, and `freeze.on_drift` is `raise`.
             ProcessError: either happened in another process.
         """
+        if self._progress is not None:
+            self._progress.end_step()
+        seed_after_step(trainer.config.training_seed, trainer.total_steps_done)
         self.parts.apply_policies()
         with processes.same_fate(together=self._is_checked()):
             self._gradient_guard.check(self.step)

@@ -123,13 +123,18 @@ class SclVits(Vits):
         super().on_init_end(trainer)
         self.training_run.begin(trainer)
 
+    def on_epoch_start(self, trainer: Trainer) -> None:
+        """Seed what Coqui draws while it makes a data loader."""
+        super().on_epoch_start(trainer)
+        self.training_run.start_loading(trainer)
+
     def on_train_epoch_start(self, trainer: Trainer) -> None:
-        """Shuffle the data of several processes, and add the target by which Coqui chooses the best model."""
+        """Seed the order of the epoch's data, and add the target by which Coqui chooses the best model."""
         super().on_train_epoch_start(trainer)
         self.training_run.start_epoch(trainer)
 
     def on_train_step_start(self, trainer: Trainer) -> None:
-        """Take the trainer's step, and set the learning rates of the rules."""
+        """Take the trainer's step, seed what it draws, and set the learning rates of the rules."""
         super().on_train_step_start(trainer)
         self.training_run.start_step(trainer)
 

@@ -25,6 +25,8 @@ class Restored:
     path: str
     sizes: Mapping[str, Sequence[int]]
     """Size of each of its tensors, such as `(4, 32)`, by name."""
+    continues: bool = field(default=False, compare=False)
+    """Whether the run continues the one that saved it."""
     continues_optimizers: bool = False
     """Whether the run goes on with the optimizer state that it holds."""
     matches_rows: bool = False
@@ -35,6 +37,8 @@ class Restored:
     """The config that it was trained with; empty if it is not known."""
     damaged: str | None = None
     """A part of the file whose checksum is wrong."""
+    instead: str | None = field(default=None, compare=False)
+    """For a damaged file: the newest sound checkpoint beside it."""
 
 
 @dataclass(frozen=True)

@@ -147,7 +147,8 @@ def check_restored_weights(facts: RunFacts) -> list[Finding]:
     findings = []
     if restored.damaged is not None:
         found = f"{restored.path} is damaged: the checksum of its part {_short(restored.damaged)!r} is wrong."
-        findings.append(Finding(found, "Copy or download it again."))
+        instead = f", or take {restored.instead}, the newest sound one beside it" if restored.instead else ""
+        findings.append(Finding(found, f"Copy or download it again{instead}."))
     modules = _modules(facts, restored)
     lost = [module for module in modules if module.lost]
     if not lost:

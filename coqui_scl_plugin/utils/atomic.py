@@ -12,7 +12,7 @@ from coqui_scl_plugin.utils.disk_error import disk_error
 
 
 def owner() -> str:
-    """Return this process and its machine, as names of temporary files have them."""
+    """Return this process and its machine, as names of temporary files have them; see `leftovers`."""
     return f"{os.getpid()}@{platform.node().replace(os.sep, '-')}"
 
 

@@ -1,5 +1,6 @@
 """Files of weights, as `torch.save` writes them and as Coqui's trainer fills them."""
 
+import errno
 import re
 import zipfile
 from collections.abc import Mapping
@@ -39,7 +40,9 @@ def _is_zip(path: str) -> bool:
 
 def why_unreadable(path: str, error: Exception) -> str:
     """Say what is wrong with a file that `read_checkpoint` cannot read, as the end of the sentence "It is …"."""
-    if isinstance(error, OSError) and error.strerror:
+    if (
+        isinstance(error, OSError) and error.strerror and error.errno != errno.EINVAL
+    ):  # of a place that a cut file lacks
         return f"out of reach: {error.strerror}"
     if (kind := _kind_of_archive(path) if _is_zip(path) else _kind_of_file(Path(path))) is not None:
         return kind
@@ -79,7 +82,8 @@ def damaged_part(path: str) -> str | None:
     torch reads a file without comparing checksums, and can write one without them.
     """
     if not _is_zip(path):
-        return None
+        with Path(path).open("rb") as content:  # torch may read a file whose directory is damaged
+            return "directory" if content.read(4) == b"PK\x03\x04" else None
     try:
         with zipfile.ZipFile(path) as archive:
             stored = [

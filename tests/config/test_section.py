@@ -19,7 +19,16 @@ DEFAULTS = {
     "ramp_steps": 0,
     "loss": {"name": "ensemble", "params": {}},
     "encoders": [
-        {"name": name, "alias": "", "params": {}, "weight": 1.0, "policy": "frozen", "floor": None, "ceiling": None}
+        {
+            "name": name,
+            "alias": "",
+            "params": {},
+            "weight": 1.0,
+            "policy": "frozen",
+            "floor": None,
+            "ceiling": None,
+            "measured": {},
+        }
         for name in ("ge2e", "campplus")
     ],
     "holdout": [],
@@ -55,6 +64,7 @@ FULL = {
             "policy": "frozen",
             "floor": 0.3,
             "ceiling": 0.85,
+            "measured": {"name": "ge2e", "params": {}},
         },
         {
             "name": "ge2e",
@@ -64,6 +74,7 @@ FULL = {
             "policy": "frozen",
             "floor": -0.1,
             "ceiling": 0.9,
+            "measured": {"name": "ge2e", "params": {"model_path": "b.pt"}, "sha256": "c"},
         },
     ],
     "holdout": [
@@ -75,6 +86,7 @@ FULL = {
             "policy": "frozen",
             "floor": 0.5,
             "ceiling": 0.8,
+            "measured": {"name": "ge2e", "params": {}, "floor": 0.1, "ceiling": 0.2},
         }
     ],
     "reference": {"source": "segment", "cache": None},

@@ -106,7 +106,7 @@ def test_the_ratio_holds_when_a_run_is_continued_or_restored(tiny_config, make_t
     model = Rates(load_config(f"{folder}/config.json"))
     trainer = make_trainer(model, count=4, args=TrainerArgs(continue_path=folder))
     assert trainer.optimizer[1].state_dict()["state"].keys() == first.optimizer[1].state_dict()["state"].keys()
-    trainer.config.epochs = 2
+    trainer.config.epochs = 3
     trainer.fit()  # steps 2 to 5
     assert model.ratios(1) == [pytest.approx([0.1 if step < 3 else 1.0]) for step in (2, 3, 4, 5)]
     assert model.ratios(0) == [pytest.approx([0.5])] * 4

@@ -1,0 +1,66 @@
+"""What a run recorded of its encoders in the section, and how a later run with other encoders forgets it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from coqui_scl_plugin.config.schema import EncoderConfig
+
+_HASH = "sha256"
+
+
+def record_measured(spec: EncoderConfig, sha256: str | None, levels: tuple[float, float] | None) -> None:
+    """Record the SHA-256 of an encoder's weights, its floor and its ceiling, and that a run measured them.
+
+    A level that the user wrote is recorded as used, and is not forgotten with the encoder.
+    """
+    former = (spec.floor, spec.ceiling) == (spec.measured.get("floor"), spec.measured.get("ceiling"))
+    by_hand = None not in (spec.floor, spec.ceiling) and not former
+    measured: dict[str, Any] = {"name": spec.name, "params": _own_params(spec)}
+    if sha256 is not None:
+        spec.params = {**spec.params, _HASH: sha256}
+        measured[_HASH] = sha256
+    if levels is not None:
+        spec.floor, spec.ceiling = levels
+        if not by_hand:
+            measured |= {"floor": levels[0], "ceiling": levels[1]}
+    spec.measured = measured
+
+
+def forget_recorded_hash(spec: EncoderConfig, *, same_params_too: bool) -> None:
+    """Forget the SHA-256 that a run recorded of another encoder than the section names now.
+
+    Args:
+        spec: The section, which is changed.
+        same_params_too: Also forget it where the section names the same file, which may have changed since.
+    """
+    if (same_params_too or not _names_the_measured(spec)) and has_recorded_hash(spec):
+        spec.params = _own_params(spec)
+
+
+def has_recorded_hash(spec: EncoderConfig) -> bool:
+    """Tell whether the SHA-256 in the parameters was recorded by a run."""
+    return _HASH in spec.measured and spec.params.get(_HASH) == spec.measured[_HASH]
+
+
+def forget_other_levels(spec: EncoderConfig, sha256: str | None) -> None:
+    """Forget the levels that a run measured with another encoder than the one that was loaded; it measures them anew.
+
+    Args:
+        spec: The section, which is changed. Levels that a user wrote stay.
+        sha256: SHA-256 of the weights that were loaded, if the encoder tells it.
+    """
+    measured = spec.measured
+    if not measured or (_names_the_measured(spec) and sha256 == measured.get(_HASH)):
+        return
+    if (spec.floor, spec.ceiling) == (measured.get("floor"), measured.get("ceiling")):
+        spec.floor = spec.ceiling = None
+    spec.measured = {}
+
+
+def _own_params(spec: EncoderConfig) -> dict[str, Any]:
+    return {key: value for key, value in spec.params.items() if key != _HASH}
+
+
+def _names_the_measured(spec: EncoderConfig) -> bool:
+    params: Mapping[str, Any] = spec.measured.get("params", {})
+    return (spec.name, _own_params(spec)) == (spec.measured.get("name"), params)
