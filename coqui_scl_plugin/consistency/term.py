@@ -36,6 +36,10 @@ class ConsistencyTerm:
     """Unweighted loss of each active encoder, without a gradient; empty unless the loss is named `ensemble`."""
     idle: Tensor
     """Whether the batch has nothing to teach, since it lacks speakers or all items are at the ceiling: scalar, bool."""
+    finite_references: dict[str, Tensor]
+    """Whether all that is compared with each generated item is finite, `[K]`, bool, for each active encoder."""
+    finite_heard: dict[str, Tensor]
+    """Whether all that each active encoder made of each generated item is finite, `[K]`, bool."""
 
 
 class SpeakerConsistency(nn.Module):
@@ -227,4 +231,6 @@ class SpeakerConsistency(nn.Module):
             calibrated={a: self.calibrations[a].rescale(c) for a, c in cosines.items() if a in self.calibrations},
             members={alias: member.detach() for alias, member in members.items()} if self._logs_members else {},
             idle=self.loss.is_idle(members, heard, references, len(set(real.speakers))),
+            finite_references={alias: reference.finite_items() for alias, reference in references.items()},
+            finite_heard={alias: one.finite_items() for alias, one in heard.items()},
         )
