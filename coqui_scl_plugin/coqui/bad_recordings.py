@@ -1,13 +1,14 @@
-"""Recordings of a batch that cannot be trained on: with samples that are not finite, or shorter than a frame."""
+"""Recordings of a batch that cannot be trained on: not loaded, not finite, or shorter than a frame."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from TTS.tts.models.vits import Vits
 
+from coqui_scl_plugin.coqui.usable_items import LEFT_OUT
 from coqui_scl_plugin.errors import BadStepError
 from coqui_scl_plugin.utils.shown import named
 
@@ -29,27 +30,33 @@ class BadRecordings:
         """Return what a step logs: the number of recordings, once there is one."""
         return {"scl_bad_recordings": float(len(self.names))} if self.names else {}
 
-    def leave_out(self, model: Vits, batch: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    def leave_out(
+        self, model: Vits, batch: dict[str, Any], form: Callable[[dict[str, Any]], dict[str, Any]]
+    ) -> tuple[dict[str, Any], list[str]]:
         """Return the batch of the sound recordings, as Coqui would have made it of them alone, and the other names.
 
         It looks at the batch before Coqui moves it to a GPU. If no recording is sound, the batch is empty.
 
         Args:
-            model: Model whose `format_batch` has finished.
-            batch: Batch on the CPU.
+            model: The model, for the length of a frame.
+            batch: Batch of `UsableItems`, or of another loader.
+            form: Coqui's `format_batch`.
 
         Raises:
             BadStepError: no recording is sound, and other processes would wait for the step of this one.
         """
-        items, left_out = list(range(len(batch["waveform"]))), []
-        names, sound = batch["audio_unique_names"], batch
-        while items and (reasons := _reasons(model, sound)):  # a shorter batch may round a short item down to 0 frames
+        unloaded: dict[str, str] = batch.pop(LEFT_OUT, {})
+        for name, reason in unloaded.items():
+            self._name(name, reason)
+        sound, left_out = form(batch) if batch else {}, list(unloaded)
+        while sound and (reasons := _reasons(model, sound)):  # a shorter batch may round a short item down to 0 frames
+            names = sound["audio_unique_names"]
             for place, reason in reasons.items():
-                self._name(names[items[place]], reason)
-                left_out.append(names[items[place]])
-            items = [item for place, item in enumerate(items) if place not in reasons]
-            sound = cut_batch(batch, items) if items else {}
-        if not items and torch.distributed.is_available() and torch.distributed.is_initialized():
+                self._name(names[place], reason)
+                left_out.append(names[place])
+            items = [place for place in range(len(names)) if place not in reasons]
+            sound = cut_batch(sound, items) if items else {}
+        if not sound and torch.distributed.is_available() and torch.distributed.is_initialized():
             self._refuse_alone(left_out)
         return sound, left_out
 
@@ -74,7 +81,9 @@ def _reasons(model: Vits, batch: dict[str, Any]) -> dict[int, str]:
     frames = _frames(model, waveforms.shape[-1])
     lengths = (frames * batch["waveform_rel_lens"]).int().tolist()
     heard = waveforms.flatten(1).sum(dim=1).isfinite().tolist()  # of samples in [-1, 1]; a sum is NaN if one of them is
-    given = d_vectors.flatten(1).isfinite().all(dim=1).tolist() if isinstance(d_vectors, Tensor) else [True] * len(heard)
+    given = (
+        d_vectors.flatten(1).isfinite().all(dim=1).tolist() if isinstance(d_vectors, Tensor) else [True] * len(heard)
+    )
     reasons = {}
     for place, (length, finite, known) in enumerate(zip(lengths, heard, given, strict=True)):
         if not finite:

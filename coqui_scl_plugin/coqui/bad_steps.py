@@ -1,5 +1,6 @@
 """The bad steps of a run, in which a number is not finite: they are counted, named, and end it if they do not stop."""
 
+import functools
 import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -50,7 +51,7 @@ class BadSteps:
     def begin(self, trainer: Trainer) -> None:
         """Guard the updates and the checkpoints of a run."""
         for turn, optimizer in zip(TURNS, trainer.optimizer, strict=False):
-            guard_updates(optimizer, lambda finite, turn=turn: self._note_update(turn, finite))
+            guard_updates(optimizer, functools.partial(self._note_update, turn))
         guard_saving(trainer.model, trainer.optimizer, self._refuse_to_save)
 
     # --- within a step --------------------------------------------------------------------------------------------
@@ -137,10 +138,10 @@ class BadSteps:
     def _too_many(self, message: str) -> str:
         number = max(self._in_a_row.values())
         return (
-            f"{message} It is bad step {number} in a row (scl.max_bad_steps = {self._limit}), so that the run ends; the "
-            "weights and the earlier checkpoints are sound. Listen to these recordings, and repair or leave out what is "
-            "wrong. If they are sound, lower the learning rate (lr_gen, lr_disc) or scl.weight, or take another "
-            "encoder; then go on with --continue_path."
+            f"{message} It is bad step {number} in a row (scl.max_bad_steps = {self._limit}), so that the run ends; "
+            "the weights and the earlier checkpoints are sound. Listen to these recordings, and repair or leave out "
+            "what is wrong. If they are sound, lower the learning rate (lr_gen, lr_disc) or scl.weight, or take "
+            "another encoder; then go on with --continue_path."
         )
 
     def _refuse_to_save(self, names: list[str]) -> None:

@@ -146,7 +146,7 @@ def small_batch(model: Vits, config: SclVitsConfig, samples: Sequence[Sample]) -
         by_speaker.setdefault(sample["speaker_name"], index)
     batch = model.format_batch(dataset.collate_fn([dataset[i] for i in list(by_speaker.values())[:_BATCH_SIZE]]))
     if not batch:
-        msg = "None of the recordings that the checks hear can be used: see the warnings above, and repair or remove them."
+        msg = "The checks heard no recording that can be used: the warnings above name them. Repair or remove them."
         raise PreflightError(msg)
     device = next(model.parameters()).device
     moved = {key: value.to(device) if isinstance(value, Tensor) else value for key, value in batch.items()}

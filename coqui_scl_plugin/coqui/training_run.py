@@ -183,13 +183,15 @@ class TrainingRun:
 
     # --- bad recordings -------------------------------------------------------------------------------------------
 
-    def without_bad_recordings(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """Return a batch without the recordings that cannot be used; without anything if that leaves none.
+    def without_bad_recordings(
+        self, batch: dict[str, Any], form: Callable[[dict[str, Any]], dict[str, Any]]
+    ) -> dict[str, Any]:
+        """Return a batch as `form` makes it, without the recordings that cannot be used; empty if that leaves none.
 
         Raises:
             BadStepError: that leaves none, and other processes wait for this one.
         """
-        sound, left_out = self.bad_recordings.leave_out(self.parts.model, batch)
+        sound, left_out = self.bad_recordings.leave_out(self.parts.model, batch, form)
         if not sound:
             self.bad_steps.note_empty(left_out)
         return sound

@@ -9,6 +9,7 @@ from typing import Any, Self
 
 import torch
 from torch import nn
+from torch.utils.data import DataLoader
 from trainer import Trainer
 from trainer.logging import BaseDashboardLogger
 from TTS.tts.configs.vits_config import VitsConfig
@@ -17,6 +18,7 @@ from TTS.tts.models.vits import Vits
 from coqui_scl_plugin.consistency.term import SpeakerConsistency
 from coqui_scl_plugin.coqui.parts import VitsParts
 from coqui_scl_plugin.coqui.training_run import TrainingRun
+from coqui_scl_plugin.coqui.usable_items import of_usable_items
 from coqui_scl_plugin.coqui.vits_config import SclVitsConfig
 from coqui_scl_plugin.preflight.checks import check_skipped
 
@@ -83,9 +85,13 @@ class SclVits(Vits):
 
     # --- batches --------------------------------------------------------------------------------------------------
 
+    def get_data_loader(self, *args: Any, **kwargs: Any) -> DataLoader[Any]:
+        """Return stock's loader, which goes on where one recording cannot be loaded."""
+        return of_usable_items(super().get_data_loader(*args, **kwargs))
+
     def format_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Format as stock, then leave out the recordings that cannot be used; empty if that leaves none."""
-        return self.training_run.without_bad_recordings(super().format_batch(batch))
+        return self.training_run.without_bad_recordings(batch, super().format_batch)
 
     def format_batch_on_device(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Compute stock's spectrograms, unless no recording of the batch can be used."""

@@ -15,7 +15,7 @@ _LISTS: Mapping[str, type] = {"names": str, "sizes": int, "mtimes": int}
 
 
 def checksum(name: str, stamp: Stamp, embedding: Tensor) -> str:
-    """Return the checksum of an entry: 16 hexadecimal digits, over its name, its stamp and every bit of its embedding."""
+    """Return the checksum of an entry: 16 hexadecimal digits, over its name, stamp and every bit of its embedding."""
     digest = hashlib.blake2b(f"{name}\0{stamp.size}\0{stamp.mtime}\0".encode("utf-8", "surrogatepass"), digest_size=8)
     digest.update(embedding.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()

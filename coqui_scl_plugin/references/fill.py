@@ -186,8 +186,7 @@ def fill_cache(cache: ReferenceCache, alias: str, encoder: SegmentEncoder, recor
                     saved, cost = time.monotonic(), time.monotonic() - started
     finally:
         cache.save()
-    if bad:
-        raise EncoderError(_unusable(alias, bad))
+    check_usable(alias, bad)
     return count
 
 
@@ -197,9 +196,13 @@ def _width(encoder: SegmentEncoder) -> int | None:
     return width if isinstance(width, int) else None
 
 
-def _unusable(alias: str, bad: Sequence[Embedded]) -> str:
-    """Say which recordings have no usable embedding, and whether the files or the encoder are the cause."""
-    parts = []
+def check_usable(alias: str, embedded: Sequence[Embedded]) -> None:
+    """Refuse recordings without a usable embedding, and say whether the files or the encoder are the cause.
+
+    Raises:
+        EncoderError: there are some; it names them all.
+    """
+    bad, parts = [one for one in embedded if not one.is_usable], []
     if files := [one.recording for one in bad if not one.is_heard]:
         parts.append(
             f"{_listed(files)} hold samples that are not finite, so that no encoder can embed them. Listen to these "
@@ -210,7 +213,8 @@ def _unusable(alias: str, bad: Sequence[Embedded]) -> str:
             f"The samples of {_listed(own)} are finite, but the encoder {alias!r} makes an embedding of them that is "
             "not finite or all 0. If they are speech, take another encoder or other weights of it; else remove them."
         )
-    return " ".join(parts)
+    if parts:
+        raise EncoderError(" ".join(parts))
 
 
 def _listed(recordings: Sequence[Recording]) -> str:

@@ -449,7 +449,9 @@ def test_a_bad_row_is_left_out_with_one_warning(change, saved, recordings, caplo
 
 
 def test_a_file_of_an_earlier_version_has_no_checksums_and_is_read(saved, recordings, caplog):
-    with_header(saved, lambda header, tensors: [header["encoders"][key].pop("checksums") for key in ("one", "other")] and None)
+    with_header(
+        saved, lambda header, tensors: [header["encoders"][key].pop("checksums") for key in ("one", "other")] and None
+    )
     assert held(ReferenceCache.load(saved), recordings) == {"a1", "b1", "b2"}
     assert not caplog.records
     with_header(saved, not_a_number)
