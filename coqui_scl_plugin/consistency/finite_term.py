@@ -39,7 +39,7 @@ class _KnownGradients(torch.autograd.Function):
 def keep_finite(loss: Tensor, generated: Tensor, weights: Iterable[Tensor] = ()) -> FiniteTerm:
     """Run the backward pass from a loss to the generated waveform, and leave the loss out if a number is not finite.
 
-    It decides by `torch.where` on the device of the loss, so that nothing waits for a GPU. The encoders' backward pass
+    It decides by a mask on the device of the loss, so that nothing waits for a GPU. The encoders' backward pass
     runs here, once; the generator's later takes its result. Without a graph, only the value is kept finite.
 
     Args:
@@ -57,8 +57,8 @@ def keep_finite(loss: Tensor, generated: Tensor, weights: Iterable[Tensor] = ())
     if at_waveform is None:
         at_waveform = torch.zeros_like(generated)
     finite_items = at_waveform.isfinite().flatten(1).all(dim=1)
-    value = torch.where(finite, loss.detach(), 0.0)
-    kept = [torch.where(finite, gradient, 0.0) for _, gradient in reached]
+    value = loss.detach().masked_fill(~finite, 0.0)
+    kept = [gradient.masked_fill(~finite, 0.0) for _, gradient in reached]
     if kept:
         value = _KnownGradients.apply(value, *(tensor for tensor, _ in reached), *kept)
-    return FiniteTerm(value, torch.where(finite, at_waveform, 0.0).detach(), finite, finite_items)
+    return FiniteTerm(value, at_waveform.detach().masked_fill(~finite, 0.0), finite, finite_items)

@@ -28,7 +28,7 @@ class BadSteps:
     """Collects what is not finite in a step, and at its end warns, counts, and raises after too many in a row.
 
     Of the term and of the model's own losses, each has its own count of steps in a row: a step in which the term takes
-    no part neither adds to its count nor ends it.
+    no part neither adds to its count nor ends it. Before `begin`, nothing is noted: no step has a beginning and an end.
     """
 
     def __init__(self, limit: int) -> None:
@@ -41,7 +41,7 @@ class BadSteps:
         """Bad steps since the run began or was continued."""
         self.term_left_out = False
         """Whether the term was left out of the latest step that ended."""
-        self._limit = limit
+        self._limit, self._begun = limit, False
         self._in_a_row = {"term": 0, "model": 0}
         self._term, self._model = StepFlags(), StepFlags()
         self._empty: list[str] = []
@@ -53,6 +53,7 @@ class BadSteps:
         for turn, optimizer in zip(TURNS, trainer.optimizer, strict=False):
             guard_updates(optimizer, functools.partial(self._note_update, turn))
         guard_saving(trainer.model, trainer.optimizer, self._refuse_to_save)
+        self._begun = True
 
     # --- within a step --------------------------------------------------------------------------------------------
 
@@ -64,6 +65,8 @@ class BadSteps:
 
     def note_losses(self, losses: Mapping[str, Any], names: Sequence[str], turn: int) -> None:
         """Note which of stock's losses are finite at the turn of an optimizer, and the recordings of the batch."""
+        if not self._begun:
+            return
         self._batch = names
         found = {name: value.detach().float() for name, value in losses.items() if isinstance(value, Tensor)}
         if found:
@@ -72,6 +75,8 @@ class BadSteps:
 
     def note_term(self, generated: Tensor, term: ConsistencyTerm, kept: FiniteTerm, names: Sequence[str]) -> None:
         """Note what of the term is finite, cause before effect; `names` are the K recordings that it hears."""
+        if not self._begun:
+            return
         flags = self._term
         flags.note(_WHOLE, kept.finite, names)
         flags.note("the generated speech", generated.detach().isfinite().all(dim=1), names)
