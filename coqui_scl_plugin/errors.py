@@ -49,6 +49,10 @@ class GradientError(SclError, RuntimeError):
     """A loss that stopped sending a gradient to the generated waveform during training."""
 
 
+class BadStepError(SclError, RuntimeError):
+    """A run whose losses, gradients or weights are not finite, and which would learn nothing more."""
+
+
 class DriftError(SclError, RuntimeError):
     """A frozen speaker encoder whose parameters or buffers changed during training."""
 

@@ -258,6 +258,10 @@ class SclConfig(StrictConfig):
     segment: SegmentConfig = field(default_factory=SegmentConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     freeze: FreezeConfig = field(default_factory=FreezeConfig)
+    max_bad_steps: int = field(
+        default=10,
+        metadata={"help": "End the run after so many steps in a row with numbers that are not finite.", "ge": 1},
+    )
     restore: RestoreConfig = field(default_factory=RestoreConfig)
     preflight: PreflightConfig = field(default_factory=PreflightConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)

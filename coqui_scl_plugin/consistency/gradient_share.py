@@ -5,6 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from coqui_scl_plugin.consistency.finite_term import FiniteTerm
 from coqui_scl_plugin.utils import processes
 
 _DECAY = 0.95
@@ -60,37 +61,21 @@ class GradientShare(nn.Module):
         for mean, norm in ((self.mel_norm, mel_norm), (self.term_norm, term_norm)):
             mean.copy_(torch.where(usable, mean * _DECAY + norm.double() * (1.0 - _DECAY), mean))
 
-    def balance(
-        self,
-        loss: Tensor,
-        generated: Tensor,
-        mel_gradient: Tensor,
-        *,
-        ramp: float,
-        keep_graph: bool,
-        joint: bool = False,
-    ) -> BalancedTerm:
+    def balance(self, term: FiniteTerm, mel_gradient: Tensor, *, ramp: float, joint: bool = False) -> BalancedTerm:
         """Weight a loss by the gradients of this and earlier steps.
 
         Args:
-            loss: Scalar, unweighted.
-            generated: Waveform `[K, T]` that the loss was computed from.
+            term: The loss, unweighted, and its gradient; a step in which it is left out measures nothing.
             mel_gradient: Gradient of the mel loss at the waveform that it was computed from.
             ramp: Factor of the weight at this step.
-            keep_graph: Whether the loss or an encoder has weights to train. If not, the encoders' backward pass runs
-                here, once, and its result enters the generator's.
             joint: Whether the norms are those of the joint batch of all processes, which then agree on the weight.
         """
-        (gradient,) = torch.autograd.grad(loss, generated, retain_graph=keep_graph)
-        mel_norm, term_norm = mel_gradient.float().norm(), gradient.norm()
+        mel_norm, term_norm = mel_gradient.float().norm(), term.gradient.norm()
         if joint:
             mel_norm, term_norm = joint_norms(mel_norm, term_norm)
         self.update(mel_norm, term_norm)
         weight = ramp * self.weight
-        if not keep_graph:
-            through = (generated * gradient).sum()  # has that gradient, with respect to the waveform
-            loss = loss.detach() + (through - through.detach())
-        return BalancedTerm(weight * loss, weight, weight * term_norm / mel_norm)
+        return BalancedTerm(weight * term.loss, weight, weight * term_norm / mel_norm)
 
 
 def joint_norms(*norms: Tensor) -> tuple[Tensor, ...]:

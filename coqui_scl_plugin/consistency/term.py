@@ -37,6 +37,10 @@ class ConsistencyTerm:
     """Unweighted loss of each active encoder, without a gradient; empty unless the loss is named `ensemble`."""
     idle: Tensor
     """Whether the batch has nothing to teach, since it lacks speakers or all items are at the ceiling: scalar, bool."""
+    finite_references: dict[str, Tensor]
+    """Whether all that is compared with each generated item is finite, `[K]`, bool, for each active encoder."""
+    finite_heard: dict[str, Tensor]
+    """Whether all that each active encoder made of each generated item is finite, `[K]`, bool."""
 
 
 class SpeakerConsistency(nn.Module):
@@ -215,6 +219,7 @@ class SpeakerConsistency(nn.Module):
         }
         heard = {alias: pair[0] for alias, pair in pairs.items()}
         references = {alias: pair[1] for alias, pair in pairs.items()}
+        finite_heard, finite_references = _finite_items(heard), _finite_items(references)  # the own ones
         speaker_ids, speakers = self._speaker_ids(real), len(set(real.speakers))
         if joint:
             batch = join_batches(heard, references, real.speakers, speaker_ids, known=self.loss.wants_prototypes)
@@ -234,4 +239,10 @@ class SpeakerConsistency(nn.Module):
             calibrated={a: self.calibrations[a].rescale(c) for a, c in cosines.items() if a in self.calibrations},
             members={alias: member.detach() for alias, member in members.items()} if self._logs_members else {},
             idle=self.loss.is_idle(members, heard, references, speakers),
+            finite_references=finite_references,
+            finite_heard=finite_heard,
         )
+
+
+def _finite_items(heard: Mapping[str, Heard]) -> dict[str, Tensor]:
+    return {alias: one.finite_items() for alias, one in heard.items()}

@@ -14,7 +14,7 @@ from coqui_scl_plugin.encoders.loading.files import UNREADABLE
 from coqui_scl_plugin.encoders.segment_encoder import SegmentEncoder
 from coqui_scl_plugin.errors import ConfigError
 from coqui_scl_plugin.references.cache import ReferenceCache, encoder_key
-from coqui_scl_plugin.references.fill import Batch, embed_batch
+from coqui_scl_plugin.references.fill import Batch, check_usable, embed_batch
 from coqui_scl_plugin.references.recordings import Recording
 from coqui_scl_plugin.utils.atomic import replacing
 
@@ -90,8 +90,9 @@ def _check_encoder(
             )
             raise ConfigError(msg)
     for recording in known[:: max(1, len(known) // _CHECKED_RECORDINGS)][:_CHECKED_RECORDINGS]:
-        ((_, _, ours),) = embed_batch(encoder, Batch([recording], recording.seconds))
-        cosine = float(torch.cosine_similarity(ours, d_vectors[recording.name], dim=0))
+        (ours,) = embed_batch(encoder, Batch([recording], recording.seconds))
+        check_usable(type(encoder.encoder).__name__, [ours])
+        cosine = float(torch.cosine_similarity(ours.embedding, d_vectors[recording.name], dim=0))
         if cosine < _MIN_SAME_ENCODER_COSINE:
             msg = (
                 f"{path}: the embedding of {recording.name!r} has a cosine of {cosine:.2f} with the one that this "

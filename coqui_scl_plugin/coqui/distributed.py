@@ -23,6 +23,9 @@ from coqui_scl_plugin.utils import processes
 
 Losses = dict[str, Any]
 
+_OF_OWN_SHARE = ("bad_steps", "bad_recordings")
+"""Modules whose warnings are of a process's own share of the data, so that each process says its own."""
+
 
 def is_main_process(trainer: Trainer) -> bool:
     """Tell whether this process records and prints for all processes."""
@@ -49,6 +52,8 @@ def joined(launch: Launch) -> Iterator[None]:
     if launch.rank:
         for name in ("TTS", "trainer", "coqui_scl_plugin"):
             logging.getLogger(name).setLevel(logging.ERROR)  # what the main process says, they need not repeat
+        for name in _OF_OWN_SHARE:
+            logging.getLogger(f"coqui_scl_plugin.coqui.{name}").setLevel(logging.WARNING)
     try:
         yield
     finally:

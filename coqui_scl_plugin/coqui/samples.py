@@ -147,6 +147,9 @@ def small_batch(model: Vits, config: SclVitsConfig, samples: Sequence[Sample]) -
     for index, sample in enumerate(dataset.samples):
         by_speaker.setdefault(sample["speaker_name"], index)
     batch = model.format_batch(dataset.collate_fn([dataset[i] for i in list(by_speaker.values())[:_BATCH_SIZE]]))
+    if not batch:
+        msg = "The checks heard no recording that can be used: the warnings above name them. Repair or remove them."
+        raise PreflightError(msg)
     device = next(model.parameters()).device
     moved = {key: value.to(device) if isinstance(value, Tensor) else value for key, value in batch.items()}
     formatted: dict[str, Any] = model.format_batch_on_device(moved)

@@ -10,8 +10,11 @@ from rich.console import Console
 from torch import Tensor
 from trainer import Trainer
 
+from coqui_scl_plugin.consistency.finite_term import FiniteTerm, keep_finite
 from coqui_scl_plugin.consistency.term import ConsistencyTerm
 from coqui_scl_plugin.coqui.averaging import average_after_backward
+from coqui_scl_plugin.coqui.bad_recordings import BadRecordings
+from coqui_scl_plugin.coqui.bad_steps import BadSteps
 from coqui_scl_plugin.coqui.distributed import (
     copy_model_from_main,
     is_main_process,
@@ -54,6 +57,8 @@ class TrainingRun:
         """The trainer's count of steps, from 0."""
         self.monitor: SimilarityMonitor | None = None
         """None before `begin`, and if the section is off."""
+        self.bad_steps = BadSteps(parts.scl.max_bad_steps)
+        self.bad_recordings = BadRecordings()
         self._loading = contextlib.ExitStack()
         """Open while the trainer loads a checkpoint."""
         self._gradient_guard = GradientGuard()
@@ -92,6 +97,7 @@ class TrainingRun:
         guard = DriftGuard(self.parts.frozen_encoders(), scl.freeze.on_drift, report.step)
         self._watch = EncoderWatch(self.parts, guard, trainer, report, folder)
         self._watch.guard_saving(lambda: self.step)
+        self.bad_steps.begin(trainer)
         if consistency is not None:
             if consistency.gradient_share is not None and not trainer.continue_run:
                 consistency.gradient_share.forget()  # a checkpoint to start from may hold that of another loss
@@ -131,6 +137,7 @@ class TrainingRun:
         seed_step(trainer.config.training_seed, self.step, trainer.args.rank or 0)
         if self._progress is not None:
             self._progress.start_step()
+        self.bad_steps.start(trainer)
         self.parts.module_rules.scale_learning_rates(trainer.optimizer, self.step)
         if self.parts.consistency is not None:
             self.parts.consistency.loss.set_step(self.step)
@@ -150,11 +157,16 @@ class TrainingRun:
         Logged: `loss_spk_encoder` (weighted, as stock calls it), `reference_cosine_ALIAS` (of generated speech and its
         reference), `calibrated_reference_cosine_ALIAS`, and for several encoders `loss_spk_encoder_ALIAS` (each member,
         unweighted). Where the loss does not take part in every step, `scl_listens` (1 or 0), and none of the others in
-        a step without it. With `gradient_share`, `scl_weight` and `scl_gradient_share`.
+        a step without it. With `gradient_share`, `scl_weight` and `scl_gradient_share`. Once there are some,
+        `scl_bad_steps` and `scl_bad_recordings`: how many there were.
         """
         consistency, model, scl = self.parts.consistency, self.parts.model, self.parts.scl
         if joint := processes.several() and model.training:
             losses = share_out(losses, batch)
+        if optimizer_idx is not None:
+            self.bad_steps.note_losses(losses, batch["audio_unique_names"], optimizer_idx)
+        if optimizer_idx == _GENERATOR:
+            losses = {**losses, **self.bad_steps.logged(), **self.bad_recordings.logged()}
         if optimizer_idx != _GENERATOR or consistency is None:
             return losses
         listens = scl.listens_at(self.step) or not model.training
@@ -163,8 +175,12 @@ class TrainingRun:
         if not listens:
             return losses
         generated, real = listen(model, batch, outputs, scl, self.step)
-        term = consistency(ResampledAudio(generated, model.config.audio.sample_rate), real, self.step, joint=joint)
-        weighted, measured = self._weigh(term.loss, generated, outputs, losses)
+        heard = ResampledAudio(generated, model.config.audio.sample_rate)
+        term = consistency(heard, real, self.step, joint=joint)
+        trained = [parameter for parameter in consistency.parameters() if parameter.requires_grad]
+        kept = keep_finite(term.loss, generated, trained)
+        self.bad_steps.note_term(generated, term, kept, real.names)
+        weighted, measured = self._weigh(kept, generated, outputs, losses)
         if model.training:  # after weighing, whose own backward pass through the encoders proves nothing
             self._watch_gradient(generated, term)
         return {
@@ -178,19 +194,18 @@ class TrainingRun:
         }
 
     def _weigh(
-        self, loss: Tensor, generated: Tensor, outputs: dict[str, Any], losses: dict[str, Any]
+        self, term: FiniteTerm, generated: Tensor, outputs: dict[str, Any], losses: dict[str, Any]
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the weighted loss, and with `gradient_share` what to log about its weight."""
         scl, consistency = self.parts.scl, self.parts.consistency
         balancer = consistency.gradient_share if consistency is not None else None
         if balancer is None or consistency is None:
-            return scl.weight_at(self.step) * loss, {}
+            return scl.weight_at(self.step) * term.loss, {}
         ramp = scl.ramp_at(self.step)
         if not (self.parts.model.training and generated.requires_grad):
-            return ramp * balancer.weight * loss, {}
+            return ramp * balancer.weight * term.loss, {}
         (mel,) = torch.autograd.grad(losses["loss_mel"], outputs["model_outputs"], retain_graph=True)
-        trains = any(parameter.requires_grad for parameter in consistency.parameters())
-        balanced = balancer.balance(loss, generated, mel, ramp=ramp, keep_graph=trains, joint=processes.several())
+        balanced = balancer.balance(term, mel, ramp=ramp, joint=processes.several())
         return balanced.loss, {"scl_weight": balanced.weight, "scl_gradient_share": balanced.share}
 
     def _watch_gradient(self, generated: Tensor, term: ConsistencyTerm) -> None:
@@ -212,6 +227,7 @@ class TrainingRun:
         """Enforce the policies; every `freeze.check_every` steps, check the gradient and the encoders.
 
         Raises:
+            BadStepError: `max_bad_steps` in a row were not finite.
             GradientError: the gradient did not arrive.
             DriftError: an encoder moved, and `freeze.on_drift` is `raise`.
             ProcessError: either happened in another process.
@@ -221,6 +237,9 @@ class TrainingRun:
         seed_after_step(trainer.config.training_seed, trainer.total_steps_done)
         self.parts.apply_policies()
         with processes.same_fate(together=self._is_checked()):
+            self.bad_steps.end(trainer, self.step)
+            if self.bad_steps.term_left_out:
+                self._gradient_check_due |= self._gradient_guard.postpone()
             self._gradient_guard.check(self.step)
             if self._is_checked() and self._watch is not None:
                 self._watch.check(trainer.total_steps_done)
@@ -230,6 +249,21 @@ class TrainingRun:
         with processes.same_fate():
             if self._watch is not None:
                 self._watch.check(step)
+
+    # --- bad recordings -------------------------------------------------------------------------------------------
+
+    def without_bad_recordings(
+        self, batch: dict[str, Any], form: Callable[[dict[str, Any]], dict[str, Any]]
+    ) -> dict[str, Any]:
+        """Return a batch as `form` makes it, without the recordings that cannot be used; empty if that leaves none.
+
+        Raises:
+            BadStepError: that leaves none, and other processes wait for this one.
+        """
+        sound, left_out = self.bad_recordings.leave_out(self.parts.model, batch, form)
+        if not sound:
+            self.bad_steps.note_empty(left_out)
+        return sound
 
     # --- an evaluation --------------------------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ from typing import Any, Self
 
 import torch
 from torch import nn
+from torch.utils.data import DataLoader
 from trainer import Trainer
 from trainer.logging import BaseDashboardLogger
 from TTS.tts.configs.vits_config import VitsConfig
@@ -17,6 +18,7 @@ from TTS.tts.models.vits import Vits
 from coqui_scl_plugin.consistency.term import SpeakerConsistency
 from coqui_scl_plugin.coqui.parts import VitsParts
 from coqui_scl_plugin.coqui.training_run import TrainingRun
+from coqui_scl_plugin.coqui.usable_items import of_usable_items
 from coqui_scl_plugin.coqui.vits_config import SclVitsConfig
 from coqui_scl_plugin.preflight.checks import check_skipped
 
@@ -81,6 +83,20 @@ class SclVits(Vits):
         state = self.parts.as_named_now(self.parts.without_frozen_encoders(self.parts.with_carried_rows(state_dict)))
         return super().load_state_dict(state, *args, **kwargs)
 
+    # --- batches --------------------------------------------------------------------------------------------------
+
+    def get_data_loader(self, *args: Any, **kwargs: Any) -> DataLoader[Any]:
+        """Return stock's loader, which goes on where one recording cannot be loaded."""
+        return of_usable_items(super().get_data_loader(*args, **kwargs))
+
+    def format_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Format as stock, then leave out the recordings that cannot be used; empty if that leaves none."""
+        return self.training_run.without_bad_recordings(batch, super().format_batch)
+
+    def format_batch_on_device(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Compute stock's spectrograms, unless no recording of the batch can be used."""
+        return super().format_batch_on_device(batch) if batch else batch
+
     # --- steps ----------------------------------------------------------------------------------------------------
 
     def train_step(
@@ -88,6 +104,8 @@ class SclVits(Vits):
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         """Take stock's step, and at the generator's turn add the speaker consistency term to the loss."""
         self.training_run.enforce(optimizer_idx)
+        if not batch:  # the trainer then leaves out this optimizer's turn
+            return {}, {}
         outputs, losses = super().train_step(batch, criterion, optimizer_idx)
         return outputs, self.training_run.add_term(batch, outputs, losses, optimizer_idx)
 
@@ -95,8 +113,15 @@ class SclVits(Vits):
         self, batch: dict[str, Any], criterion: nn.Module, optimizer_idx: int | None = None
     ) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
         """Take stock's step, then measure the similarity of reconstructed whole recordings with every encoder."""
+        if not batch:
+            return None, None
         outputs, losses = super().eval_step(batch, criterion, optimizer_idx)
         return outputs, self.training_run.add_similarity(batch, outputs, losses, optimizer_idx)
+
+    def train_log(self, batch: dict[str, Any], outputs: dict[str, Any], *args: Any, **kwargs: Any) -> None:
+        """Log stock's plots, unless the step was left out."""
+        if batch:
+            super().train_log(batch, outputs, *args, **kwargs)
 
     def eval_log(self, batch: dict[str, Any], outputs: dict[str, Any], logger: BaseDashboardLogger, steps: int) -> None:
         """Log stock's plots, then publish the similarities of this evaluation and flag the run if they warrant it."""
@@ -147,6 +172,7 @@ class SclVits(Vits):
         """Enforce the policies; every `freeze.check_every` steps, check that the gradient arrived and no encoder moved.
 
         Raises:
+            BadStepError: `scl.max_bad_steps` in a row were not finite.
             GradientError: the gradient did not arrive.
             DriftError: an encoder moved, and `freeze.on_drift` is `raise`.
         """

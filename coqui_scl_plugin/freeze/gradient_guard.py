@@ -35,3 +35,8 @@ class GradientGuard:
             )
             raise GradientError(msg)
         self._expects = False
+
+    def postpone(self) -> bool:
+        """Expect nothing of this step, in which the loss was left out; return whether a gradient was expected."""
+        expected, self._expects = self._expects, False
+        return expected

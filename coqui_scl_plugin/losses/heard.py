@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from coqui_scl_plugin.plugins.optional import compares_features
@@ -17,6 +18,11 @@ class Heard(NamedTuple):
     """`[B, D]`."""
     features: Sequence[Tensor] | None = None
     """Feature maps, `[B, C, frames]` each."""
+
+    def finite_items(self) -> Tensor:
+        """Tell for each waveform whether all numbers are finite, `[B]`, bool."""
+        parts = [*([] if self.embedding is None else [self.embedding]), *(self.features or [])]
+        return torch.stack([part.detach().isfinite().flatten(1).all(dim=1) for part in parts]).all(dim=0)
 
 
 def heard(compared: Tensor | Heard) -> Heard:

@@ -4,6 +4,7 @@ import copy
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from math import isfinite
 from pathlib import Path
 from statistics import mean
 
@@ -68,7 +69,7 @@ class SimilarityMonitor:
 
         Returns:
             Means of this batch to log: `cross_utterance_ALIAS` and, if its floor and ceiling are known,
-            `calibrated_cross_utterance_ALIAS`.
+            `calibrated_cross_utterance_ALIAS`. A similarity that is not finite enters no mean.
         """
         if step != self._step:  # of several processes, those that write no history never close an evaluation
             self._measured.clear()
@@ -87,8 +88,9 @@ class SimilarityMonitor:
                 others = self._consistency.references.embeddings.others(alias, real.names[item], real.speakers[item])
                 compared = self._originals[key][None] if others is None else others
                 of_generated, of_real = ((compared @ one).mean().item() for one in (embedded, self._originals[key]))
-                counted = "" if processes.several() else f" {len(self._measured[alias])} {item}"
-                batch[alias][f"{real.names[item]}{counted}"] = of_generated, of_real
+                if isfinite(of_generated) and isfinite(of_real):
+                    counted = "" if processes.several() else f" {len(self._measured[alias])} {item}"
+                    batch[alias][f"{real.names[item]}{counted}"] = of_generated, of_real
         for measured in processes.from_all(dict(batch)):
             for alias, pairs in measured.items():
                 self._measured[alias] |= pairs

@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import logging
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -13,11 +15,14 @@ from torch import Tensor
 
 from coqui_scl_plugin.encoders.segment_encoder import SegmentEncoder
 from coqui_scl_plugin.errors import ConfigError
+from coqui_scl_plugin.references.cache_entries import checksum, sound_entries
 from coqui_scl_plugin.references.recordings import Recording, Stamp
 from coqui_scl_plugin.utils.atomic import replacing
 from coqui_scl_plugin.utils.fingerprint import fingerprint
 from coqui_scl_plugin.utils.locked import locked
 from coqui_scl_plugin.utils.shown import shown
+
+logger = logging.getLogger(__name__)
 
 _METADATA = "speaker_references"
 _FORMAT = 1
@@ -41,7 +46,8 @@ class ReferenceCache:
     """Embeddings by encoder and recording, in memory and, if a path is given, in a safetensors file.
 
     The file holds one tensor `[N, D]` for each encoder, its rows sorted by name, and in its metadata the names, sizes
-    and modification times of the embedded files. The same content gives the same bytes.
+    and modification times of the embedded files, and a checksum of each row with these. The same content gives the same
+    bytes. What a file holds is checked when it is read, and a bad entry is as good as none.
     """
 
     def __init__(self, path: Path | None = None) -> None:
@@ -83,10 +89,29 @@ class ReferenceCache:
     def _fill(self, header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
         if header["format"] != _FORMAT:
             raise ValueError(f"format {header['format']}, expected {_FORMAT}")
+        left_out: list[str] = []
         for key, listing in header["encoders"].items():
-            stamps = map(Stamp, listing["sizes"], listing["mtimes"])
-            rows = zip(listing["names"], stamps, tensors[key], strict=True)
-            self._entries[key] = {name: (stamp, row.clone()) for name, stamp, row in rows}
+            sound, reasons = sound_entries(listing, tensors.get(key))
+            left_out += reasons
+            if sound:
+                self._entries[key] = {name: (stamp, row.clone()) for name, (stamp, row) in sound.items()}
+        if left_out:
+            causes = ", ".join(f"{number} ({cause})" for cause, number in Counter(left_out).most_common())
+            logger.warning(
+                "scl.reference.cache = %s: some embeddings in this file cannot be used, and are computed again: %s.",
+                shown(str(self.path)), causes,
+            )  # fmt: skip
+
+    def keep_width(self, key: str, width: int | None) -> None:
+        """Drop the entries of an encoder that are not as wide as its embeddings; None: any width will do."""
+        entries = self._entries.get(key, {})
+        wrong = [name for name, (_, row) in entries.items() if width is not None and len(row) != width]
+        if wrong:
+            logger.warning(
+                "%s: %d embeddings of %s have another width than the encoder's %d, and are computed again.",
+                f"scl.reference.cache = {shown(str(self.path))}", len(wrong), key, width,
+            )  # fmt: skip
+            self._entries[key] = {name: entry for name, entry in entries.items() if name not in set(wrong)}
 
     def get(self, key: str, recording: Recording) -> Tensor | None:
         """Return the embedding `[D]`; None if there is none or the file has changed since."""
@@ -129,10 +154,17 @@ class ReferenceCache:
         """Return the content of the file."""
         listings, tensors = {}, {}
         for key, entries in self._entries.items():
+            if not entries:
+                continue
             names = sorted(entries)
             stamps = [entries[name][0] for name in names]
             tensors[key] = torch.stack([entries[name][1] for name in names])
-            listings[key] = {"names": names, "sizes": [s.size for s in stamps], "mtimes": [s.mtime for s in stamps]}
+            listings[key] = {
+                "names": names,
+                "sizes": [stamp.size for stamp in stamps],
+                "mtimes": [stamp.mtime for stamp in stamps],
+                "checksums": [checksum(name, *entries[name]) for name in names],
+            }
         header = json.dumps({"format": _FORMAT, "encoders": listings}, sort_keys=True)
         return save(tensors, {_METADATA: header})
 

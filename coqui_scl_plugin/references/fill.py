@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -29,6 +30,9 @@ to gain more from batches (not measured), and because embeddings that users have
 little: with and without the cut, they have a mean cosine of 0.99996 (`ge2e`) and 0.9996 (`dvector`).
 """
 _BATCH_SECONDS = 60.0
+_HOPELESS = 32
+"""If none of so many recordings has an embedding that can be used, the others are not tried."""
+_MAX_NAMED = 20
 _MAX_SAVE_SHARE = 0.05
 """Share of the time that saving may take while the cache is filled."""
 
@@ -68,28 +72,40 @@ def device_of(encoder: SegmentEncoder) -> torch.device:
     return next((tensor.device for tensor in tensors), torch.device("cpu"))
 
 
+class Embedded(NamedTuple):
+    """A recording, as one encoder embedded it."""
+
+    recording: Recording
+    stamp: Stamp
+    """Of the file as it was read."""
+    embedding: Tensor
+    """`[D]`."""
+    is_heard: bool
+    """Whether all its samples are finite, so that an embedding that is not is the encoder's doing."""
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether the embedding is finite and has a direction."""
+        return bool(self.embedding.isfinite().all() and self.embedding.any())
+
+
 @torch.no_grad()
-def embed_batch(encoder: SegmentEncoder, batch: Batch) -> list[tuple[str, Stamp, Tensor]]:
-    """Return the name, stamp and embedding `[D]` of each recording of a batch.
+def embed_batch(encoder: SegmentEncoder, batch: Batch) -> list[Embedded]:
+    """Embed each recording of a batch.
 
     Raises:
         ConfigError: a recording cannot be read.
-        EncoderError: an embedding is not finite.
     """
     device = device_of(encoder)
     samples = max(1, int(batch.seconds * encoder.sample_rate))
-    stamps, waveforms = [], []
+    stamps, waveforms, heard = [], [], []
     for recording in batch.recordings:
         stamps.append(recording.stamp)
         waveform, rate = recording.load()
+        heard.append(bool(waveform.isfinite().all()))
         waveforms.append(resample(waveform.unsqueeze(0).to(device), rate, encoder.sample_rate)[:, :samples])
     embeddings = _embed_lengths(encoder, waveforms, samples)
-    for recording, embedding in zip(batch.recordings, embeddings, strict=True):
-        if not embedding.isfinite().all():
-            msg = f"The embedding of {recording.path} is not finite. Listen to the file: repair it or leave it out."
-            raise EncoderError(msg)
-    names = [recording.name for recording in batch.recordings]
-    return list(zip(names, stamps, embeddings, strict=True))
+    return list(map(Embedded, batch.recordings, stamps, embeddings, heard))
 
 
 def _embed_lengths(encoder: SegmentEncoder, waveforms: Sequence[Tensor], samples: int) -> list[Tensor]:
@@ -141,9 +157,10 @@ def fill_cache(cache: ReferenceCache, alias: str, encoder: SegmentEncoder, recor
 
     Raises:
         ConfigError: a recording cannot be read.
-        EncoderError: an embedding is not finite.
+        EncoderError: an embedding is not finite, or all 0; those that are sound are saved.
     """
     key, device = encoder_key(encoder), device_of(encoder)
+    cache.keep_width(key, _width(encoder))
     if all(cache.get(key, recording) is not None for recording in recordings):
         return 0
     missing = [
@@ -152,22 +169,61 @@ def fill_cache(cache: ReferenceCache, alias: str, encoder: SegmentEncoder, recor
         if (lacking := [r for r in batch.recordings if cache.get(key, r) is None])
     ]
     count, saved, cost = sum(len(batch.recordings) for batch in missing), time.monotonic(), 0.0
+    bad: list[Embedded] = []
     try:
         with (
             workers(device) as pool,
             tqdm(total=count, desc=f"References by {alias}", unit="file", mininterval=1.0) as bar,
         ):
             for done in pool.map(lambda batch: embed_batch(encoder, batch), missing):
-                for name, stamp, embedding in done:
-                    cache.put(key, name, stamp, embedding)
+                for one in done:
+                    if one.is_usable:
+                        cache.put(key, one.recording.name, one.stamp, one.embedding)
+                    else:
+                        bad.append(one)
                 bar.update(len(done))
+                if len(bad) == bar.n >= _HOPELESS:
+                    break
                 if time.monotonic() - saved > cost / _MAX_SAVE_SHARE:
                     started = time.monotonic()
                     cache.save()
                     saved, cost = time.monotonic(), time.monotonic() - started
     finally:
         cache.save()
+    check_usable(alias, bad)
     return count
+
+
+def _width(encoder: SegmentEncoder) -> int | None:
+    """Return the width of an encoder's embeddings; None if it does not say."""
+    width = getattr(encoder.encoder, "embedding_dim", None)
+    return width if isinstance(width, int) else None
+
+
+def check_usable(alias: str, embedded: Sequence[Embedded]) -> None:
+    """Refuse recordings without a usable embedding, and say whether the files or the encoder are the cause.
+
+    Raises:
+        EncoderError: there are some; it names them all.
+    """
+    bad, parts = [one for one in embedded if not one.is_usable], []
+    if files := [one.recording for one in bad if not one.is_heard]:
+        parts.append(
+            f"{_listed(files)} hold samples that are not finite, so that no encoder can embed them. Listen to these "
+            "files: repair or remove them."
+        )
+    if own := [one.recording for one in bad if one.is_heard]:
+        parts.append(
+            f"The samples of {_listed(own)} are finite, but the encoder {alias!r} makes an embedding of them that is "
+            "not finite or all 0. If they are speech, take another encoder or other weights of it; else remove them."
+        )
+    if parts:
+        raise EncoderError(" ".join(parts))
+
+
+def _listed(recordings: Sequence[Recording]) -> str:
+    paths, more = [str(recording.path) for recording in recordings[:_MAX_NAMED]], len(recordings) - _MAX_NAMED
+    return ", ".join(paths) + (f" and {more} more" if more > 0 else "")
 
 
 def _rows(cache: ReferenceCache, key: str, recordings: Sequence[Recording]) -> Tensor:
@@ -195,7 +251,7 @@ def embed_recordings(
 
     Raises:
         ConfigError: a recording cannot be read or changed meanwhile, or the cache cannot be written.
-        EncoderError: an embedding is not finite.
+        EncoderError: an embedding is not finite, or all 0; those that are sound are saved.
     """
     computed, embeddings = {}, {}
     for alias, encoder in encoders.items():

@@ -12,7 +12,7 @@ PUBLIC = {
     "AugmentConfig RestoreConfig",
     "coqui_scl_plugin.hookspecs": "GROUP hookspec hookimpl scl_losses scl_encoders scl_freeze_policies",
     "coqui_scl_plugin.errors": "SclError ConfigError HoldoutError EvaluationSetError PluginError EncoderError "
-    "PreflightError GradientError DriftError RestoreError ProcessError",
+    "PreflightError GradientError DriftError RestoreError BadStepError ProcessError",
     "coqui_scl_plugin.cli": "main app",
 }
 

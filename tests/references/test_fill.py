@@ -361,16 +361,52 @@ def test_a_recording_that_cannot_be_read_is_named(kind, tmp_path):
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_a_recording_whose_embedding_is_not_finite_is_named(tmp_path, value):
+def test_all_recordings_that_are_not_finite_are_named_and_the_others_kept(tmp_path, value):
     good = write_recordings(tmp_path, {"a1": 1.0, "a2": 2.0})
-    samples = speech(1.0, seed=1)
-    samples[500] = value
-    soundfile.write(tmp_path / "bad.wav", samples, RATE, subtype="FLOAT")
+    bad = []
+    for name in ("bad", "worse"):
+        samples = speech(1.0, seed=1)
+        samples[500] = value
+        soundfile.write(tmp_path / f"{name}.wav", samples, RATE, subtype="FLOAT")
+        bad.append(Recording(name, tmp_path / f"{name}.wav", "b"))
     cache = ReferenceCache(tmp_path / "cache.safetensors")
-    bad = Recording("bad", tmp_path / "bad.wav", "b")
-    with pytest.raises(EncoderError, match=r"bad\.wav is not finite"):
-        embed_recordings({"toy": toy()}, [*good, bad], cache)
-    assert kept(cache.path, toy(), [*good, bad]) == {"a2"}  # the batch before
+    with pytest.raises(EncoderError, match=r"bad\.wav, \S+worse\.wav hold samples that are not finite") as caught:
+        embed_recordings({"toy": toy()}, [*good, *bad], cache)
+    assert "a1.wav" not in str(caught.value)
+    assert "toy" not in str(caught.value)
+    assert kept(cache.path, toy(), [*good, *bad]) == {"a1", "a2"}
+
+
+class Failing(ToyEncoder):
+    """Makes something useless of recordings of a second."""
+
+    def __init__(self, useless):
+        super().__init__()
+        self.useless = useless
+
+    def forward(self, waveform):
+        embedding = super().forward(waveform)
+        return embedding * self.useless if waveform.shape[1] < 1.5 * RATE else embedding
+
+
+@pytest.mark.parametrize("useless", [float("nan"), 0.0])
+def test_what_an_encoder_makes_of_sound_samples_is_blamed_on_it(tmp_path, useless):
+    recordings = write_recordings(tmp_path, {"a1": 1.0, "a2": 2.0, "b1": 1.0})
+    cache = ReferenceCache(tmp_path / "cache.safetensors")
+    encoder = SegmentEncoder(Failing(useless)).eval()
+    with pytest.raises(EncoderError, match=r"a1\.wav, \S+b1\.wav are finite, but the encoder 'toy' makes"):
+        embed_recordings({"toy": encoder}, recordings, cache)
+    assert kept(cache.path, encoder, recordings) == {"a2"}
+
+
+def test_an_encoder_that_embeds_nothing_is_given_up(tmp_path, monkeypatch):
+    monkeypatch.setattr("coqui_scl_plugin.references.fill._HOPELESS", 4)
+    monkeypatch.setattr("coqui_scl_plugin.references.fill._BATCH_SECONDS", 2.0)
+    recordings = write_recordings(tmp_path, {f"a{number}": 1.0 for number in range(40)})
+    encoder = SegmentEncoder(Failing(float("nan"))).eval()
+    with pytest.raises(EncoderError, match="makes an embedding of them"):
+        embed_recordings({"toy": encoder}, recordings, ReferenceCache())
+    assert encoder.encoder.rows_heard < 40
 
 
 # --- what is there is not computed again ------------------------------------------------------------------------------
