@@ -20,6 +20,7 @@ from coqui_scl_plugin.references.embeddings import ReferenceEmbeddings
 from coqui_scl_plugin.references.fill import embed_recordings
 from coqui_scl_plugin.references.recordings import Recording
 from coqui_scl_plugin.references.sources import ReferenceBatch, ReferenceSource
+from coqui_scl_plugin.utils.on_device import on_device
 
 
 @dataclass(frozen=True)
@@ -168,16 +169,17 @@ class SpeakerConsistency(nn.Module):
             step: The training step.
             term: Index of one of several losses of the encoder, whose unweighted value is returned; None: their sum.
         """
-        prototypes = self._prototypes([alias]).get(alias)
+        prototypes = self._prototypes([alias], real).get(alias)
         return self.loss.member_loss(alias, generated, reference, self._speaker_ids(real), prototypes, step, term)
 
-    def _prototypes(self, aliases: Iterable[str]) -> dict[str, Tensor]:
+    def _prototypes(self, aliases: Iterable[str], real: ReferenceBatch) -> dict[str, Tensor]:
         """Return the centroids of all speakers for each of the encoders whose losses ask for them."""
-        return {a: self.references.embeddings.centroids(a) for a in aliases if self.loss.asks_for_prototypes(a)}
+        embeddings, device = self.references.embeddings, real.segments.device
+        return {a: embeddings.centroids(a, device) for a in aliases if self.loss.asks_for_prototypes(a)}
 
     def _speaker_ids(self, real: ReferenceBatch) -> Tensor:
         if self.loss.wants_prototypes:
-            return self.references.embeddings.speaker_ids(real.speakers)
+            return on_device(self.references.embeddings.speaker_ids(real.speakers), real.segments.device)
         return real.speaker_ids
 
     def hear_generated(self, alias: str, generated: ResampledAudio) -> Heard:
@@ -213,7 +215,7 @@ class SpeakerConsistency(nn.Module):
             heard,
             references,
             self._speaker_ids(real),
-            self._prototypes(pairs),
+            self._prototypes(pairs, real),
             step,
         )
         cosines = {

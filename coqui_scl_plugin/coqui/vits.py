@@ -17,6 +17,7 @@ from TTS.tts.models.vits import Vits
 from coqui_scl_plugin.consistency.term import SpeakerConsistency
 from coqui_scl_plugin.coqui.parts import VitsParts
 from coqui_scl_plugin.coqui.training_run import TrainingRun
+from coqui_scl_plugin.coqui.vits_batch import keep_lengths
 from coqui_scl_plugin.coqui.vits_config import SclVitsConfig
 from coqui_scl_plugin.preflight.checks import check_skipped
 
@@ -80,6 +81,12 @@ class SclVits(Vits):
         """Load a state dict, also with former keys. A frozen encoder keeps its weights, even if a run trained it."""
         state = self.parts.as_named_now(self.parts.without_frozen_encoders(self.parts.with_carried_rows(state_dict)))
         return super().load_state_dict(state, *args, **kwargs)
+
+    # --- batches ----------------------------------------------------------------------------------------------------
+
+    def format_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Return stock's batch, with the lengths of its recordings where reading them does not wait for a GPU."""
+        return keep_lengths(super().format_batch(batch))
 
     # --- steps ----------------------------------------------------------------------------------------------------
 
