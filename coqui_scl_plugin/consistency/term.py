@@ -1,5 +1,6 @@
 """The speaker consistency term: waveforms in, loss out."""
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -21,6 +22,8 @@ from coqui_scl_plugin.references.fill import embed_recordings
 from coqui_scl_plugin.references.recordings import Recording
 from coqui_scl_plugin.references.sources import ReferenceBatch, ReferenceSource
 from coqui_scl_plugin.utils.on_device import on_device
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,7 @@ class SpeakerConsistency(nn.Module):
         self.gradient_share = gradient_share
         self._logs_members = logs_members
         self._augmentation = augmentation
+        self._warned_of_one_speaker = False
         self._calibrate()
 
     # --- real speech ----------------------------------------------------------------------------------------------
@@ -205,6 +209,8 @@ class SpeakerConsistency(nn.Module):
         """Compare generated speech with its references at a training step, in float32; augmented in training mode."""
         if self.training and self._augmentation is not None:
             generated, real = self._augmentation(generated, real, step)
+        speakers = len(set(real.speakers))
+        self._warn_without_negatives(speakers)
         pairs = {
             alias: (self.hear_generated(alias, generated), self.hear_real(alias, real, step))
             for alias in self.loss.active(step)
@@ -228,5 +234,12 @@ class SpeakerConsistency(nn.Module):
             reference_cosines=cosines,
             calibrated={a: self.calibrations[a].rescale(c) for a, c in cosines.items() if a in self.calibrations},
             members={alias: member.detach() for alias, member in members.items()} if self._logs_members else {},
-            idle=self.loss.is_idle(members, heard, references, len(set(real.speakers))),
+            idle=self.loss.is_idle(members, heard, references, speakers),
         )
+
+    def _warn_without_negatives(self, speakers: int) -> None:
+        """Say once that a batch holds too few speakers, here, where counting them needs no result from a GPU."""
+        if speakers < self.loss.min_batch_speakers and not self._warned_of_one_speaker:
+            self._warned_of_one_speaker = True
+            logger.warning("%s: a batch holds one speaker, so no negatives; such batches count as 0.", self.loss.name)
+

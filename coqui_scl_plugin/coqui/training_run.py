@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 from trainer import Trainer
 
+from coqui_scl_plugin.consistency.gradient_bound import with_bounded_gradient
 from coqui_scl_plugin.consistency.term import ConsistencyTerm
 from coqui_scl_plugin.coqui.distributed import is_main_process
+from coqui_scl_plugin.coqui.mixed_precision import skips_overflows
 from coqui_scl_plugin.coqui.parts import VitsParts
 from coqui_scl_plugin.coqui.run_start import prepare_restore, prepare_run
 from coqui_scl_plugin.coqui.vits_batch import listen, reconstruct_batch, reference_batch
@@ -106,7 +108,8 @@ class TrainingRun:
         if not listens:
             return losses
         generated, real = listen(model, batch, outputs, scl, self.step)
-        term = consistency(ResampledAudio(generated, model.config.audio.sample_rate), real, self.step)
+        heard = ResampledAudio(with_bounded_gradient(generated), model.config.audio.sample_rate)
+        term = consistency(heard, real, self.step)
         weighted, measured = self._weigh(term.loss, generated, outputs, losses)
         if model.training:  # after weighing, whose own backward pass through the encoders proves nothing
             self._watch_gradient(generated, term)
@@ -150,11 +153,11 @@ class TrainingRun:
         """Enforce the policies; every `freeze.check_every` steps, check the gradient and the encoders.
 
         Raises:
-            GradientError: the gradient did not arrive.
+            GradientError: the gradient did not arrive, or is not finite.
             DriftError: an encoder moved, and `freeze.on_drift` is `raise`.
         """
         self.parts.apply_policies()
-        self._gradient_guard.check(self.step)
+        self._gradient_check_due |= self._gradient_guard.check(self.step, skips_overflows=skips_overflows(trainer))
         if self._is_checked():
             self.check_encoders(trainer.total_steps_done)
 

@@ -229,7 +229,7 @@ class _Mode(TorchDispatchMode):
         return _run(func, args, kwargs or {})
 
 
-_make_tensor, _pin = torch.tensor, Tensor.pin_memory
+_make_tensor, _as_plain_tensor = torch.tensor, torch.as_tensor
 _recurrent = {name: getattr(torch._VF, name) for name in ("lstm", "gru")}
 
 
@@ -238,6 +238,22 @@ def _tensor(data: Any, *, dtype: Any = None, device: Any = None, requires_grad: 
     made = _make_tensor(data, dtype=dtype)
     made = made.to(device) if device is not None else made
     return made.requires_grad_() if requires_grad else made
+
+
+def _as_tensor(data: Any, *, dtype: Any = None, device: Any = None) -> Tensor:
+    if isinstance(data, OnCuda):
+        return data.to(device or CUDA, dtype)
+    return _as_plain_tensor(data, dtype=dtype).to(device or "cpu")
+
+
+def _enter_inference(self: Any) -> None:
+    """Enter `no_grad` in place of inference mode, in which tensors cannot be wrapped."""
+    self._without = torch.no_grad() if self.mode else contextlib.nullcontext()
+    self._without.__enter__()
+
+
+def _leave_inference(self: Any, *error: Any) -> None:
+    self._without.__exit__(*error)
 
 
 def _pinned_copy(tensor: Tensor, device: Any = None) -> Tensor:
@@ -270,6 +286,9 @@ def pretended_cuda() -> Iterator[Ledger]:
     with contextlib.ExitStack() as stack:
         patch = [
             mock.patch.object(torch, "tensor", _tensor),
+            mock.patch.object(torch, "as_tensor", _as_tensor),
+            mock.patch.object(torch.inference_mode, "__enter__", _enter_inference),
+            mock.patch.object(torch.inference_mode, "__exit__", _leave_inference),
             mock.patch.object(Tensor, "pin_memory", _pinned_copy),
             mock.patch.object(torch.cuda, "_lazy_init", lambda: None),
             mock.patch.object(torch.cuda, "is_initialized", lambda: True),
