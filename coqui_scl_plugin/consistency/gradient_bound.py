@@ -1,11 +1,10 @@
 """A bound on what one quiet item can send into the generator.
 
 Speaker encoders hardly hear loudness, so the gradient of the loss at a waveform grows as its level falls: by 10,000
-from -20 to -100 dBFS with `ge2e`. In half precision, one such item overflows the generator's backward pass, and the step
-is lost for all of them.
+between -20 and -100 dBFS with `ge2e`. In half precision, one such item overflows the generator's backward pass, and the
+step is lost for all of them.
 """
 
-import torch
 from torch import Tensor
 
 QUIETEST_RMS = 5e-3

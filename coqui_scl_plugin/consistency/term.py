@@ -242,4 +242,3 @@ class SpeakerConsistency(nn.Module):
         if speakers < self.loss.min_batch_speakers and not self._warned_of_one_speaker:
             self._warned_of_one_speaker = True
             logger.warning("%s: a batch holds one speaker, so no negatives; such batches count as 0.", self.loss.name)
-

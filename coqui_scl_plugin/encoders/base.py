@@ -57,7 +57,6 @@ class SpeakerEncoder(nn.Module):
         raise NotImplementedError
 
 
-
 def substate(state: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
     """Extract the state dict of the submodule `name` from that of its owner.
 

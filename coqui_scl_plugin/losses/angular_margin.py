@@ -12,6 +12,7 @@ from coqui_scl_plugin.losses.base import SpeakerConsistencyLoss, cosines
 
 Kind = Literal["additive_angle", "additive_cosine"]
 
+
 def margin_cosine(cosine: Tensor, margin: float, kind: Kind) -> Tensor:
     """Compute ψ(θ), the target's cosine reduced by a margin; any shape, cosines in [-1, 1].
 

@@ -3,6 +3,7 @@
 No GPU is needed: see `support/pretend_cuda.py`. What these tests cannot show is in `test_real_gpu.py`.
 """
 
+import contextlib
 import copy
 
 import pytest
@@ -17,6 +18,7 @@ from coqui_scl_plugin.demo.small_vits import SmallVits, small_config
 from coqui_scl_plugin.demo.speech import speech_of
 from coqui_scl_plugin.freeze import DriftGuard
 from coqui_scl_plugin.monitoring.monitor import SimilarityMonitor
+from coqui_scl_plugin.references import fill
 from coqui_scl_plugin.references.cache import ReferenceCache
 from coqui_scl_plugin.references.recordings import recordings_of
 
@@ -88,6 +90,12 @@ def on_cpu(value):
     return value.held if isinstance(value, OnCuda) else value
 
 
+class OneThread:
+    """In place of a pool: the device is pretended in one thread alone."""
+
+    map = staticmethod(map)
+
+
 def of_the_package(counts):
     return {place: count for place, count in counts.items() if STOCK not in place[1]}
 
@@ -124,7 +132,8 @@ def test_a_training_step_waits_for_nothing_and_computes_what_the_cpu_does(name, 
     assert not any(part.training for encoder in encoders for part in encoder.modules())
 
 
-def test_evaluation_and_references_on_a_gpu_equal_those_of_the_cpu(tiny_config, batch_of, samples):
+def test_evaluation_and_references_on_a_gpu_equal_those_of_the_cpu(tiny_config, batch_of, samples, monkeypatch):
+    monkeypatch.setattr(fill, "workers", lambda device: contextlib.nullcontext(OneThread()))
     section = {"encoders": [{"name": "ge2e"}], "holdout": [{"name": "campplus"}]}
     model, batch = made(section, tiny_config, batch_of, samples)
     consistency = model.speaker_encoder_loss

@@ -124,12 +124,25 @@ class OnCuda(Tensor):
         _ledger.waits["tolist", _where()] += 1
         return self.held.tolist()
 
+    def __getitem__(self, index: Any) -> Any:
+        return super().__getitem__(_lists_as_tensors(index))
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        super().__setitem__(_lists_as_tensors(index), value)
+
     def __deepcopy__(self, memo: Any) -> Tensor:
         copied = OnCuda(self.held.clone())
         return nn.Parameter(copied, self.requires_grad) if isinstance(self, nn.Parameter) else copied
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         return self.held.__reduce_ex__(protocol)
+
+
+def _lists_as_tensors(index: Any) -> Any:
+    """Return an index without lists, which torch would copy to the device itself, unseen from here."""
+    if isinstance(index, tuple):
+        return tuple(map(_lists_as_tensors, index))
+    return _make_tensor(index) if isinstance(index, list) else index
 
 
 def _is_cuda(device: Any) -> bool:
@@ -185,15 +198,10 @@ def _judge(
         _ledger.any_order[name, _where()] += 1
     if name == "aten::_to_copy":
         device = kwargs.get("device")
-        if on_cuda and device is not None and not _is_cuda(device):
-            _ledger.waits["copy to the CPU", _where()] += 1
-        elif on_cpu and _is_cuda(device):
-            _count_upload(on_cpu[0], non_blocking=kwargs.get("non_blocking", False))
+        goes = bool(on_cuda) if device is None else _is_cuda(device)
+        _count_copy([*on_cuda, *on_cpu][0], to_cuda=goes, non_blocking=kwargs.get("non_blocking", False))
     elif name == "aten::copy_":
-        if isinstance(args[0], OnCuda) and not isinstance(args[1], OnCuda):
-            _count_upload(args[1], non_blocking=len(args) > 2 and args[2])
-        elif isinstance(args[1], OnCuda) and not isinstance(args[0], OnCuda):
-            _ledger.waits["copy to the CPU", _where()] += 1
+        _count_copy(args[1], to_cuda=isinstance(args[0], OnCuda), non_blocking=len(args) > 2 and args[2])
     elif name in _INDEXING:
         _judge_indices(name, args)
     elif on_cuda and name in _WAITING:
@@ -213,6 +221,13 @@ def _judge_indices(name: str, args: Sequence[Any]) -> None:
             _ledger.waits["mask as an index", _where()] += 1
         elif not isinstance(index, OnCuda):
             _count_upload(index, non_blocking=True)
+
+
+def _count_copy(tensor: Tensor, *, to_cuda: bool, non_blocking: bool) -> None:
+    if isinstance(tensor, OnCuda) and not to_cuda:
+        _ledger.waits["copy to the CPU", _where()] += 1
+    elif to_cuda and not isinstance(tensor, OnCuda):
+        _count_upload(tensor, non_blocking=non_blocking)
 
 
 def _count_upload(tensor: Tensor, *, non_blocking: bool) -> None:
@@ -290,9 +305,9 @@ def pretended_cuda() -> Iterator[Ledger]:
             mock.patch.object(torch.inference_mode, "__enter__", _enter_inference),
             mock.patch.object(torch.inference_mode, "__exit__", _leave_inference),
             mock.patch.object(Tensor, "pin_memory", _pinned_copy),
-            mock.patch.object(torch.cuda, "_lazy_init", lambda: None),
-            mock.patch.object(torch.cuda, "is_initialized", lambda: True),
-            mock.patch.object(torch.cuda, "current_device", lambda: 0),
+            mock.patch.object(torch.cuda, "_lazy_init", return_value=None),
+            mock.patch.object(torch.cuda, "is_initialized", return_value=True),
+            mock.patch.object(torch.cuda, "current_device", return_value=0),
             *(mock.patch.dict(torch._VF.__dict__, {name: _layer(name)}) for name in _recurrent),
         ]
         for one in patch:
