@@ -10,7 +10,6 @@ from quick_vits import QuickVits
 from coqui_scl_plugin.consistency.reach import gradient_norms
 from coqui_scl_plugin.coqui.mixed_precision import first_loss_scale, training_autocast
 
-
 MIXED = {"mixed_precision": True, "precision": "bf16"}
 
 
