@@ -21,6 +21,7 @@ from torchaudio.functional import fftconvolve, gain
 from coqui_scl_plugin.config import AugmentConfig
 from coqui_scl_plugin.encoders.audio import ResampledAudio
 from coqui_scl_plugin.references.sources import ReferenceBatch
+from coqui_scl_plugin.utils.on_device import on_device
 
 BANDS = 8
 """Bands of the equaliser, evenly spaced in mel."""
@@ -81,7 +82,7 @@ class Channel:
     def _add_noise(self, waveform: Tensor, snr_db: float) -> Tensor:
         """Add white noise, the same samples to every row. The gradient of torchaudio's add_noise is NaN at silence."""
         noise = torch.randn(waveform.shape[-1], generator=torch.Generator().manual_seed(self.seed))
-        noise = (noise / noise.square().mean().sqrt()).to(waveform.device)
+        noise = on_device(noise / noise.square().mean().sqrt(), waveform.device)
         loudness = (waveform.square().mean(dim=-1, keepdim=True) + _SILENCE).sqrt()
         return waveform + noise * loudness * 10 ** (-snr_db / 20)
 
@@ -90,7 +91,7 @@ def _convolve(waveform: Tensor, response: Tensor, first: int) -> Tensor:
     """Convolve `[B, T]` with `[K]`, and keep T samples from the first one on. Zeros make a length with a fast FFT."""
     samples = waveform.shape[-1]
     length = samples + len(response) - 1
-    response = pad(response, (0, next_fast_len(length, real=True) - length)).to(waveform.device)
+    response = on_device(pad(response, (0, next_fast_len(length, real=True) - length)), waveform.device)
     return fftconvolve(waveform, response.unsqueeze(0))[..., first : first + samples]
 
 

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from coqui_scl_plugin.losses.heard import Heard
 from coqui_scl_plugin.utils import processes
+from coqui_scl_plugin.utils.on_device import on_device
 
 Heards = Mapping[str, Heard]
 """By alias of the encoder."""
@@ -25,7 +26,9 @@ class JointBatch:
     """The number of speakers in it."""
 
 
-def join_batches(generated: Heards, reference: Heards, speakers: list[str], ids: Tensor, *, known: bool) -> JointBatch:
+def join_batches(
+    generated: Heards, reference: Heards, speakers: list[str], known_ids: Tensor | None, device: torch.device
+) -> JointBatch:
     """Gather the embeddings of all processes, with a gradient to the own ones; see `processes.rows_of_all`.
 
     Feature maps stay those of the own items, since those of other processes have other lengths; losses of them are
@@ -35,21 +38,25 @@ def join_batches(generated: Heards, reference: Heards, speakers: list[str], ids:
         generated: What the encoders made of the own generated speech.
         reference: What they made of the own real speech.
         speakers: The speaker of each own item.
-        ids: Integers that tell the own speakers apart, `[B]`.
-        known: Whether the integers mean the same speaker in every process, as those of the data set do.
+        known_ids: Integers that mean the same speaker in every process, as those of the data set do, `[B]`, on the CPU;
+            None: only the speakers of the joint batch are to be told apart.
+        device: The device of the embeddings.
 
     Raises:
         ProcessError: another process does not answer.
     """
-    everyone = processes.from_all((speakers, ids.tolist() if known else []))
+    everyone = processes.from_all((speakers, None if known_ids is None else known_ids.tolist()))
     counts = [len(names) for names, _ in everyone]
     joint_speakers = [speaker for names, _ in everyone for speaker in names]
     order = sorted(set(joint_speakers))
-    numbers = [row for _, rows in everyone for row in rows] if known else [order.index(one) for one in joint_speakers]
+    if known_ids is None:
+        numbers = [order.index(speaker) for speaker in joint_speakers]
+    else:
+        numbers = [row for _, rows in everyone for row in rows]
     return JointBatch(
         {alias: _joined(heard, counts) for alias, heard in generated.items()},
         {alias: _joined(heard, counts) for alias, heard in reference.items()},
-        torch.tensor(numbers, device=ids.device),
+        on_device(torch.tensor(numbers), device),
         len(order),
     )
 

@@ -92,17 +92,20 @@ def joint_gradient(
     return total if total.any() else None
 
 
-def gradient_norms(parameters: Iterable[nn.Parameter], waveform: Tensor, gradient: Tensor) -> dict[nn.Parameter, float]:
+def gradient_norms(
+    parameters: Iterable[nn.Parameter], waveform: Tensor, gradient: Tensor, loss_scale: float = 1.0
+) -> dict[nn.Parameter, float]:
     """Propagate a gradient from the waveform to the parameters; return its norm at each trainable one, 0 if unused.
 
-    Writes into no `grad`, runs no forward and keeps the graph.
+    Writes into no `grad`, runs no forward and keeps the graph. On its way the gradient is multiplied by `loss_scale`,
+    as in the training step, so that half precision does not round it to 0.
     """
     trainable = [p for p in parameters if p.requires_grad]
     if not trainable:
         return {}
-    found = torch.autograd.grad(waveform, trainable, gradient, retain_graph=True, allow_unused=True)
+    found = torch.autograd.grad(waveform, trainable, loss_scale * gradient, retain_graph=True, allow_unused=True)
     return {
-        parameter: 0.0 if own is None else float(torch.linalg.vector_norm(own, dtype=torch.float32))
+        parameter: 0.0 if own is None else float(torch.linalg.vector_norm(own, dtype=torch.float32)) / loss_scale
         for parameter, own in zip(trainable, found, strict=True)
     }
 

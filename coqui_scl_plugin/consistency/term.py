@@ -1,5 +1,6 @@
 """The speaker consistency term: waveforms in, loss out."""
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -21,6 +22,9 @@ from coqui_scl_plugin.references.embeddings import ReferenceEmbeddings
 from coqui_scl_plugin.references.fill import embed_recordings
 from coqui_scl_plugin.references.recordings import Recording
 from coqui_scl_plugin.references.sources import ReferenceBatch, ReferenceSource
+from coqui_scl_plugin.utils.on_device import on_device
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,7 @@ class SpeakerConsistency(nn.Module):
         self.gradient_share = gradient_share
         self._logs_members = logs_members
         self._augmentation = augmentation
+        self._warned_of_one_speaker = False
         self._calibrate()
 
     # --- real speech ----------------------------------------------------------------------------------------------
@@ -173,17 +178,21 @@ class SpeakerConsistency(nn.Module):
             step: The training step.
             term: Index of one of several losses of the encoder, whose unweighted value is returned; None: their sum.
         """
-        prototypes = self._prototypes([alias]).get(alias)
+        prototypes = self._prototypes([alias], real).get(alias)
         return self.loss.member_loss(alias, generated, reference, self._speaker_ids(real), prototypes, step, term)
 
-    def _prototypes(self, aliases: Iterable[str]) -> dict[str, Tensor]:
+    def _prototypes(self, aliases: Iterable[str], real: ReferenceBatch) -> dict[str, Tensor]:
         """Return the centroids of all speakers for each of the encoders whose losses ask for them."""
-        return {a: self.references.embeddings.centroids(a) for a in aliases if self.loss.asks_for_prototypes(a)}
+        embeddings, device = self.references.embeddings, real.segments.device
+        return {a: embeddings.centroids(a, device) for a in aliases if self.loss.asks_for_prototypes(a)}
 
     def _speaker_ids(self, real: ReferenceBatch) -> Tensor:
-        if self.loss.wants_prototypes:
-            return self.references.embeddings.speaker_ids(real.speakers)
-        return real.speaker_ids
+        known = self._known_ids(real)
+        return real.speaker_ids if known is None else on_device(known, real.segments.device)
+
+    def _known_ids(self, real: ReferenceBatch) -> Tensor | None:
+        """Return the rows of the speakers in the prototypes, on the CPU; None if the loss takes no prototypes."""
+        return self.references.embeddings.speaker_ids(real.speakers) if self.loss.wants_prototypes else None
 
     def hear_generated(self, alias: str, generated: ResampledAudio) -> Heard:
         """Embed generated speech by one encoder, take its feature maps, or both, as its loss asks; with a gradient."""
@@ -222,10 +231,11 @@ class SpeakerConsistency(nn.Module):
         finite_heard, finite_references = _finite_items(heard), _finite_items(references)  # the own ones
         speaker_ids, speakers = self._speaker_ids(real), len(set(real.speakers))
         if joint:
-            batch = join_batches(heard, references, real.speakers, speaker_ids, known=self.loss.wants_prototypes)
+            batch = join_batches(heard, references, real.speakers, self._known_ids(real), real.segments.device)
             heard, references = dict(batch.generated), dict(batch.reference)
             speaker_ids, speakers = batch.speaker_ids, batch.speakers
-        members = self.loss.member_losses(heard, references, speaker_ids, self._prototypes(pairs), step)
+        self._warn_without_negatives(speakers)
+        members = self.loss.member_losses(heard, references, speaker_ids, self._prototypes(pairs, real), step)
         if joint:  # so that all processes choose the same member where the loss is the worst one
             members = {a: joint_value(m) if self.loss.compares_features(a) else m for a, m in members.items()}
         cosines = {
@@ -242,6 +252,12 @@ class SpeakerConsistency(nn.Module):
             finite_references=finite_references,
             finite_heard=finite_heard,
         )
+
+    def _warn_without_negatives(self, speakers: int) -> None:
+        """Say once that a batch holds too few speakers, here, where counting them needs no result from a GPU."""
+        if speakers < self.loss.min_batch_speakers and not self._warned_of_one_speaker:
+            self._warned_of_one_speaker = True
+            logger.warning("%s: a batch holds one speaker, so no negatives; such batches count as 0.", self.loss.name)
 
 
 def _finite_items(heard: Mapping[str, Heard]) -> dict[str, Tensor]:

@@ -21,6 +21,7 @@ from TTS.tts.models.vits import Vits
 from coqui_scl_plugin.consistency.gradient_probe import GradientProbe, probe_gradients
 from coqui_scl_plugin.consistency.reach import ModuleReach, gradient_norms, joint_gradient
 from coqui_scl_plugin.consistency.term import SpeakerConsistency
+from coqui_scl_plugin.coqui.mixed_precision import first_loss_scale, training_autocast
 from coqui_scl_plugin.coqui.parts import VitsParts
 from coqui_scl_plugin.coqui.row_names import rows_of_model
 from coqui_scl_plugin.coqui.samples import Sample, Samples, data_loader, dataset_that_fits, small_batch
@@ -85,7 +86,7 @@ def collect_facts(parts: VitsParts, known: TrainerFacts, data: DataAccess) -> Ru
 
     @functools.cache
     def generate() -> tuple[Tensor, ReferenceBatch]:
-        with torch.enable_grad():
+        with torch.enable_grad(), training_autocast(model.config, _device_of(model)):
             return generate_pair(model, data.small_batch(), parts.scl, known.step)
 
     @functools.cache
@@ -125,6 +126,10 @@ def collect_facts(parts: VitsParts, known: TrainerFacts, data: DataAccess) -> Ru
     )
 
 
+def _device_of(model: Vits) -> torch.device:
+    return next(model.parameters()).device
+
+
 def _follow(
     parts: VitsParts,
     consistency: SpeakerConsistency,
@@ -138,7 +143,7 @@ def _follow(
         return []
     modules = {name: module for name, module in parts.own_modules().items() if name != _DISCRIMINATOR}
     parameters = [p for module in modules.values() for p in module.parameters()]
-    norms = gradient_norms(parameters, waveform, gradient)
+    norms = gradient_norms(parameters, waveform, gradient, first_loss_scale(parts.model.config, waveform.device))
     return [
         ModuleReach.of(
             name,

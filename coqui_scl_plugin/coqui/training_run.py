@@ -11,6 +11,7 @@ from torch import Tensor
 from trainer import Trainer
 
 from coqui_scl_plugin.consistency.finite_term import FiniteTerm, keep_finite
+from coqui_scl_plugin.consistency.gradient_bound import with_bounded_gradient
 from coqui_scl_plugin.consistency.term import ConsistencyTerm
 from coqui_scl_plugin.coqui.averaging import average_after_backward
 from coqui_scl_plugin.coqui.bad_recordings import BadRecordings
@@ -23,6 +24,7 @@ from coqui_scl_plugin.coqui.distributed import (
 )
 from coqui_scl_plugin.coqui.interrupted import end_by_signal
 from coqui_scl_plugin.coqui.loss_shares import share_out
+from coqui_scl_plugin.coqui.mixed_precision import skips_overflows
 from coqui_scl_plugin.coqui.parts import VitsParts
 from coqui_scl_plugin.coqui.progress import (
     Progress,
@@ -175,7 +177,7 @@ class TrainingRun:
         if not listens:
             return losses
         generated, real = listen(model, batch, outputs, scl, self.step)
-        heard = ResampledAudio(generated, model.config.audio.sample_rate)
+        heard = ResampledAudio(with_bounded_gradient(generated), model.config.audio.sample_rate)
         term = consistency(heard, real, self.step, joint=joint)
         trained = [parameter for parameter in consistency.parameters() if parameter.requires_grad]
         kept = keep_finite(term.loss, generated, trained)
@@ -228,7 +230,7 @@ class TrainingRun:
 
         Raises:
             BadStepError: `max_bad_steps` in a row were not finite.
-            GradientError: the gradient did not arrive.
+            GradientError: the gradient did not arrive, or is not finite.
             DriftError: an encoder moved, and `freeze.on_drift` is `raise`.
             ProcessError: either happened in another process.
         """
@@ -240,7 +242,7 @@ class TrainingRun:
             self.bad_steps.end(trainer, self.step)
             if self.bad_steps.term_left_out:
                 self._gradient_check_due |= self._gradient_guard.postpone()
-            self._gradient_guard.check(self.step)
+            self._gradient_check_due |= self._gradient_guard.check(self.step, skips_overflows=skips_overflows(trainer))
             if self._is_checked() and self._watch is not None:
                 self._watch.check(trainer.total_steps_done)
 

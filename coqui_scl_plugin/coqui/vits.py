@@ -19,6 +19,7 @@ from coqui_scl_plugin.consistency.term import SpeakerConsistency
 from coqui_scl_plugin.coqui.parts import VitsParts
 from coqui_scl_plugin.coqui.training_run import TrainingRun
 from coqui_scl_plugin.coqui.usable_items import of_usable_items
+from coqui_scl_plugin.coqui.vits_batch import keep_lengths
 from coqui_scl_plugin.coqui.vits_config import SclVitsConfig
 from coqui_scl_plugin.preflight.checks import check_skipped
 
@@ -91,7 +92,7 @@ class SclVits(Vits):
 
     def format_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Format as stock, then leave out the recordings that cannot be used; empty if that leaves none."""
-        return self.training_run.without_bad_recordings(batch, super().format_batch)
+        return keep_lengths(self.training_run.without_bad_recordings(batch, super().format_batch))
 
     def format_batch_on_device(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Compute stock's spectrograms, unless no recording of the batch can be used."""

@@ -1,17 +1,42 @@
 """Batches of a stock `Vits`: what the loss compares, and reconstructions."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from TTS.tts.models.vits import Vits
-from TTS.tts.utils.helpers import segment
 
 from coqui_scl_plugin.config import SclConfig
 from coqui_scl_plugin.coqui.listening_window import ListeningWindow, draw_items, draw_window
 from coqui_scl_plugin.coqui.vits_audio import reconstruct
 from coqui_scl_plugin.encoders.audio import ResampledAudio
 from coqui_scl_plugin.references.sources import ReferenceBatch
+from coqui_scl_plugin.utils.on_device import cut, cut_at, rows
+
+_LENGTHS = "scl_relative_lengths"
+"""Key of a batch: what `waveform_rel_lens` held on the CPU."""
+
+
+def keep_lengths(batch: dict[str, Any]) -> dict[str, Any]:
+    """Return a batch that the trainer is about to take to the device, with its lengths as plain numbers beside."""
+    return {**batch, _LENGTHS: batch["waveform_rel_lens"].tolist()} if batch else batch
+
+
+def _lengths(batch: dict[str, Any], samples: int) -> Tensor:
+    """Return the lengths of B recordings relative to the longest, times `samples`: `[B]`, on the CPU.
+
+    Only a batch without kept lengths, of code that is not Coqui's trainer, makes the program wait for a GPU.
+    """
+    kept = batch.get(_LENGTHS)
+    relative = batch["waveform_rel_lens"].cpu() if kept is None else torch.tensor(kept)
+    return relative * samples
+
+
+def _frame_counts(batch: dict[str, Any]) -> list[int]:
+    """Return the values of `spec_lens`, computed as Coqui does."""
+    counts: list[int] = _lengths(batch, batch["spec"].shape[2]).int().tolist()
+    return counts
 
 
 def listen(
@@ -32,45 +57,35 @@ def listen(
     """
     real = reference_batch(model, batch, outputs)
     if scl.window.seconds > 0:
-        lengths = [int(length) for length in batch["spec_lens"]]
         frames = max(1, round(scl.window.seconds * _latent_rate(model)))
-        window = draw_window(real.names, lengths, frames, items=scl.window.items, step=step)
-        generated = _decode(model, batch, outputs, window, detach=scl.segment.detach_posterior)
+        window = draw_window(real.names, _frame_counts(batch), frames, items=scl.window.items, step=step)
+        latents = outputs["z"].detach() if scl.segment.detach_posterior else outputs["z"]
+        generated = _decode(model, batch, cut(latents, window.items, window.starts, window.frames), window.items)
         return generated, real.select(window.items, _real_slices(model, batch, window))
     items = draw_items(len(real.names), scl.window.items, step)
     if scl.segment.detach_posterior and torch.is_grad_enabled():
-        starts = (outputs["slice_ids"] // _interpolation(model)).tolist()
-        window = ListeningWindow(items, [starts[item] for item in items], model.spec_segment_size)
-        generated = _decode(model, batch, outputs, window, detach=True)
+        starts = rows(outputs["slice_ids"] // _interpolation(model), items)
+        pieces = cut_at(rows(outputs["z"].detach(), items), starts, model.spec_segment_size)
+        generated = _decode(model, batch, pieces, items)
     else:
-        generated = outputs["model_outputs"].float().squeeze(1)
-        generated = generated if len(items) == len(generated) else generated[items]
+        generated = rows(outputs["model_outputs"].float().squeeze(1), items)
     return generated, real.select(items, real.segments.select(items))
 
 
-def _decode(
-    model: Vits, batch: dict[str, Any], outputs: dict[str, Any], window: ListeningWindow, *, detach: bool
-) -> Tensor:
-    """Decode a window of the latents, `[K, T]` float32, with the conditioning of its items."""
+def _decode(model: Vits, batch: dict[str, Any], latents: Tensor, items: Sequence[int]) -> Tensor:
+    """Decode pieces of the latents of some items, `[K, H, frames]`, with their conditioning: `[K, T]` float32."""
     conditioning = model._get_speaker_conditioning(batch, "emb_g", normalize_embedding=False)
-    latents = (outputs["z"].detach() if detach else outputs["z"])[window.items]
-    starts = torch.tensor(window.starts, device=latents.device)
-    cut = segment(latents, starts, window.frames, pad_short=True)
-    upsampled, *_ = model.upsampling_z(cut, slice_ids=starts)
-    if upsampled.ndim < cut.ndim:  # interpolation in Coqui drops the first dimension of a single item
+    upsampled, *_ = model.upsampling_z(latents)
+    if upsampled.ndim < latents.ndim:  # interpolation in Coqui drops the first dimension of a single item
         upsampled = upsampled.unsqueeze(0)
-    decoded: Tensor = model.waveform_decoder(
-        upsampled, g=conditioning[window.items] if conditioning is not None else None
-    )
+    decoded: Tensor = model.waveform_decoder(upsampled, g=None if conditioning is None else rows(conditioning, items))
     return decoded.float().squeeze(1)
 
 
 def _real_slices(model: Vits, batch: dict[str, Any], window: ListeningWindow) -> ResampledAudio:
     """Cut the recordings where the window cuts their latents, `[K, T]`."""
     hop = model.config.audio.hop_length * _interpolation(model)
-    waveforms = batch["waveform"][window.items]
-    starts = torch.tensor(window.starts, device=waveforms.device) * hop
-    slices = segment(waveforms, starts, window.frames * hop)
+    slices = cut(batch["waveform"], window.items, [start * hop for start in window.starts], window.frames * hop)
     return ResampledAudio(slices.squeeze(1), model.config.audio.sample_rate)
 
 
@@ -94,7 +109,7 @@ def segment_seconds(model: Vits) -> float:
 def reference_batch(model: Vits, batch: dict[str, Any], outputs: dict[str, Any]) -> ReferenceBatch:
     """Return the real half of a batch."""
     waveforms = batch["waveform"].squeeze(1)
-    lengths = (batch["waveform_rel_lens"] * waveforms.shape[1]).round().long().tolist()
+    lengths = _lengths(batch, waveforms.shape[1]).round().long().tolist()
     return ReferenceBatch(
         segments=ResampledAudio(outputs["waveform_seg"].squeeze(1), model.config.audio.sample_rate),
         utterances=[row[:length].float() for row, length in zip(waveforms, lengths, strict=True)],
@@ -118,8 +133,8 @@ def reconstruct_batch(model: Vits, batch: dict[str, Any], max_seconds: float) ->
     return [
         reconstruct(
             model,
-            batch["spec"][item : item + 1, :, : min(int(length), frames)],
-            conditioning[[item]] if conditioning is not None else None,
+            batch["spec"][item : item + 1, :, : min(length, frames)],
+            conditioning[item : item + 1] if conditioning is not None else None,
         )
-        for item, length in enumerate(batch["spec_lens"])
+        for item, length in enumerate(_frame_counts(batch))
     ]

@@ -9,6 +9,7 @@ from torch import Tensor
 from torchaudio.transforms import MelSpectrogram, Resample
 
 from coqui_scl_plugin.errors import ConfigError
+from coqui_scl_plugin.utils.on_device import rows
 
 _MAX_FILTER = 2**24
 """Coefficients, about, of the filter between two rates: 128 MiB while it is made. 44100 to 16000 Hz takes 70,000."""
@@ -65,7 +66,7 @@ class ResampledAudio:
         """Return some rows of the waveform; itself if they are all of them."""
         if len(items) == len(self.waveform):
             return self
-        return ResampledAudio(self.waveform[list(items)], self.sample_rate)
+        return ResampledAudio(rows(self.waveform, items), self.sample_rate)
 
 
 def tile(waveform: Tensor, samples: int) -> Tensor:

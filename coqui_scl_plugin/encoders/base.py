@@ -1,9 +1,7 @@
 """The contract of a speaker encoder, and what encoders share."""
 
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
 
-import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
@@ -57,13 +55,6 @@ class SpeakerEncoder(nn.Module):
     def embed(self, waveform: Tensor) -> Tensor:
         """Embed waveforms whose shape `forward` has checked: `[B, T]` to `[B, embedding_dim]`, unit length."""
         raise NotImplementedError
-
-
-def backward_in_eval(waveform: Tensor, *, recurrent: bool) -> AbstractContextManager[None]:
-    """Disable cuDNN where it refuses to run backward: through a recurrent layer in eval mode."""
-    if recurrent and waveform.is_cuda and torch.is_grad_enabled():
-        return torch.backends.cudnn.flags(enabled=False)
-    return nullcontext()
 
 
 def substate(state: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from coqui_scl_plugin.encoders.audio import tile
-from coqui_scl_plugin.encoders.base import SpeakerEncoder, backward_in_eval
+from coqui_scl_plugin.encoders.base import SpeakerEncoder
+from coqui_scl_plugin.encoders.recurrent import backward_in_eval, recurrent_layers
 
 
 class SegmentEncoder(nn.Module):
@@ -24,7 +25,6 @@ class SegmentEncoder(nn.Module):
         super().__init__()
         self.encoder = encoder
         self.min_samples = max(encoder.min_samples, round(min_seconds * encoder.sample_rate))
-        self._recurrent = any(isinstance(module, nn.RNNBase) for module in encoder.modules())
 
     @property
     def sample_rate(self) -> int:
@@ -59,5 +59,8 @@ class SegmentEncoder(nn.Module):
     @contextlib.contextmanager
     def _prepared(self, waveform: Tensor) -> Iterator[Tensor]:
         """Yield the waveform, tiled and in float32, with autocast off and cuDNN as a backward pass needs it."""
-        with torch.autocast(waveform.device.type, enabled=False), backward_in_eval(waveform, recurrent=self._recurrent):
+        with torch.autocast(waveform.device.type, enabled=False), self._backward(waveform):
             yield tile(waveform.float(), self.min_samples)
+
+    def _backward(self, waveform: Tensor) -> contextlib.AbstractContextManager[None]:
+        return backward_in_eval(waveform, recurrent_layers(self.encoder) if waveform.is_cuda else ())

@@ -1,5 +1,6 @@
 """Speaker encoders saved as TorchScript."""
 
+import contextlib
 import warnings
 from pathlib import Path
 from typing import Annotated
@@ -9,9 +10,10 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from coqui_scl_plugin.encoders.base import SpeakerEncoder, backward_in_eval
+from coqui_scl_plugin.encoders.base import SpeakerEncoder
 from coqui_scl_plugin.encoders.loading.files import UNREADABLE, fetch
 from coqui_scl_plugin.encoders.loading.torchscript_calls import checked_calls
+from coqui_scl_plugin.encoders.recurrent import needs_backward, without_cudnn
 from coqui_scl_plugin.errors import EncoderError
 
 _RECURRENT_CALLS = {"gru", "lstm", "rnn_relu", "rnn_tanh"}
@@ -65,10 +67,10 @@ class TorchScriptEncoder(SpeakerEncoder):
 
     def _try(self, path: Path, samples: int) -> int:
         """Return the size of an embedding of noise after checking its type, shape and values."""
+        noise = 0.1 * torch.randn(2, samples, generator=torch.Generator().manual_seed(0))
         with torch.random.fork_rng(devices=[]), torch.no_grad():
-            torch.manual_seed(0)
             try:
-                embedding = self._run(0.1 * torch.randn(2, samples))
+                embedding = self._run(noise)
             except (torch.jit.Error, *UNREADABLE) as error:
                 reason = str(error).strip().splitlines()[-1]
                 raise self._unfit(path, samples, f"fails: {type(error).__name__}: {reason}") from error
@@ -95,6 +97,7 @@ class TorchScriptEncoder(SpeakerEncoder):
     def _run(self, waveform: Tensor) -> Tensor:
         # TorchScript's optimiser derives some gradients itself, and the one of a spectrogram's complex abs fails
         execution = torch.jit.optimized_execution(False)  # type: ignore[attr-defined]
-        with execution, backward_in_eval(waveform, recurrent=self._recurrent):
+        keeps_cudnn = not (self._recurrent and needs_backward(waveform))  # a traced layer's mode cannot be changed
+        with execution, contextlib.nullcontext() if keeps_cudnn else without_cudnn():
             embedding: Tensor = self.model(waveform)
             return embedding

@@ -6,7 +6,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from coqui_scl_plugin.utils.fingerprint import named_tensors, same_bits
+from coqui_scl_plugin.utils.fingerprint import all_same_bits, named_tensors, same_bits
 
 logger = logging.getLogger(__name__)
 
@@ -65,12 +65,17 @@ class RestorePolicy(FrozenPolicy):
         tensors = named_tensors(encoder)
         if not self._copy:
             self._copy = {name: tensor.detach().clone() for name, tensor in tensors.items()}
-        for name, tensor in tensors.items():
-            original = self._copy.get(name)
-            if original is not None and original.shape == tensor.shape:
-                self._copy[name] = original = original.to(tensor.device)
-                if not same_bits(tensor, original):
-                    tensor.copy_(original)
+        known = [name for name, tensor in tensors.items() if self._has(name, tensor)]
+        for name in known:
+            self._copy[name] = self._copy[name].to(tensors[name].device)
+        if not all_same_bits([tensors[name] for name in known], [self._copy[name] for name in known]):
+            for name in known:
+                if not same_bits(tensors[name], self._copy[name]):
+                    tensors[name].copy_(self._copy[name])
+
+    def _has(self, name: str, tensor: Tensor) -> bool:
+        """Tell whether there is a copy of this tensor's size."""
+        return name in self._copy and self._copy[name].shape == tensor.shape
 
 
 class TrainablePolicy:

@@ -1,6 +1,5 @@
 """Angular margin softmax over speakers: additive angle (AAM, ArcFace) and additive cosine (AM, CosFace)."""
 
-import logging
 import math
 from typing import Annotated, Literal
 
@@ -12,8 +11,6 @@ from torch.nn.functional import cross_entropy, normalize
 from coqui_scl_plugin.losses.base import SpeakerConsistencyLoss, cosines
 
 Kind = Literal["additive_angle", "additive_cosine"]
-
-logger = logging.getLogger(__name__)
 
 
 def margin_cosine(cosine: Tensor, margin: float, kind: Kind) -> Tensor:
@@ -35,7 +32,14 @@ def margin_cosine(cosine: Tensor, margin: float, kind: Kind) -> Tensor:
 
 
 def angular_margin_loss(
-    generated: Tensor, prototypes: Tensor, targets: Tensor, *, margin: float, scale: float, kind: Kind
+    generated: Tensor,
+    prototypes: Tensor,
+    targets: Tensor,
+    *,
+    margin: float,
+    scale: float,
+    kind: Kind,
+    rows: Tensor | None = None,
 ) -> Tensor:
     """Compute the softmax cross-entropy over speakers, with a margin on the target's logit.
 
@@ -46,13 +50,15 @@ def angular_margin_loss(
         margin: Radians for `additive_angle`, a difference of cosines for `additive_cosine`.
         scale: Factor s of all logits.
         kind: The kind of ψ; see `margin_cosine`.
+        rows: `[S]`, whether a row of `prototypes` counts; a speaker may have several equal ones. None: all of them.
 
     Returns:
         The mean over the batch: scalar >= 0.
     """
     cosine = cosines(generated, prototypes)
     own = torch.zeros_like(cosine, dtype=torch.bool).scatter_(1, targets[:, None], True)
-    return cross_entropy(scale * torch.where(own, margin_cosine(cosine, margin, kind), cosine), targets)
+    logits = scale * torch.where(own, margin_cosine(cosine, margin, kind), cosine)
+    return cross_entropy(logits if rows is None else logits.masked_fill(~rows, -math.inf), targets)
 
 
 class AngularMarginLoss(SpeakerConsistencyLoss):
@@ -60,8 +66,7 @@ class AngularMarginLoss(SpeakerConsistencyLoss):
 
     The speakers are those of `prototypes` if given, otherwise those of the batch, each represented by the mean of its
     references. Without `prototypes`, a batch with a single speaker has no negatives and teaches nothing. A run in which
-    every batch is like that is refused before step 1; a single one, such as the last of an epoch, counts as 0 and is
-    reported once.
+    every batch is like that is refused before step 1; a single one, such as the last of an epoch, counts as 0.
     """
 
     min_speakers = 2
@@ -90,7 +95,6 @@ class AngularMarginLoss(SpeakerConsistencyLoss):
         self.kind: Kind = kind
         self.margin, self.scale, self.margin_warmup_steps = margin, scale, margin_warmup_steps
         self.current_margin = 0.0 if margin_warmup_steps else margin
-        self._warned = False
 
     def set_step(self, step: int) -> None:
         """Set the margin of this training step."""
@@ -102,25 +106,36 @@ class AngularMarginLoss(SpeakerConsistencyLoss):
         if prototypes is None and self.wants_prototypes:
             msg = 'prototypes = "centroid" needs the centroid of each speaker in the argument `prototypes`, got None'
             raise ValueError(msg)
+        rows = None
         if prototypes is None:
-            prototypes, speaker_ids = speaker_means(reference, speaker_ids)
-        if len(prototypes) < self.min_speakers and not self._warned:
-            self._warned = True
-            logger.warning("angular_margin: a batch holds one speaker, so no negatives; such batches count as 0.")
+            prototypes, speaker_ids, rows = speaker_means(reference, speaker_ids)
         # the floor shifts all logits of a softmax alike, so of the calibration only the scale matters
         scale = self.scale / (self.calibration.ceiling - self.calibration.floor)
         return angular_margin_loss(
-            generated, prototypes, speaker_ids, margin=self.current_margin, scale=scale, kind=self.kind
+            generated, prototypes, speaker_ids, margin=self.current_margin, scale=scale, kind=self.kind, rows=rows
         )
 
 
-def speaker_means(reference: Tensor, speaker_ids: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the mean direction of each speaker's references `[S, D]`, and the row that each item belongs to `[B]`.
+def speaker_means(reference: Tensor, speaker_ids: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the mean direction of the references of each item's speaker, and which rows stand for the speakers.
 
-    >>> means, rows = speaker_means(torch.eye(3), torch.tensor([7, 7, 4]))
-    >>> means.shape, rows.tolist()
-    (torch.Size([2, 3]), [1, 1, 0])
+    Sums by one matrix product: unlike `unique` and `index_add_`, it makes the program wait for no GPU, and gives the
+    same sum in every run.
+
+    Args:
+        reference: `[B, D]`.
+        speaker_ids: `[B]`.
+
+    Returns:
+        The mean directions `[B, D]`; for each item the first row of its speaker `[B]`; and whether a row is the first
+        of its speaker `[B]`.
+
+    >>> means, first, is_first = speaker_means(torch.eye(3), torch.tensor([7, 7, 4]))
+    >>> means.shape, first.tolist(), is_first.tolist()
+    (torch.Size([3, 3]), [0, 0, 2], [True, False, True])
     """
-    names, rows = speaker_ids.unique(return_inverse=True)
-    sums = reference.new_zeros(len(names), reference.shape[1]).index_add_(0, rows, normalize(reference, dim=-1))
-    return normalize(sums, dim=-1), rows
+    same = speaker_ids[:, None] == speaker_ids[None, :]
+    items = torch.arange(len(speaker_ids), device=speaker_ids.device)
+    first = torch.where(same, items, len(items)).amin(dim=1)
+    means = normalize(same.to(reference.dtype) @ normalize(reference, dim=-1), dim=-1)
+    return means, first, first == items

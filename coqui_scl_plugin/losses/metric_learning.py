@@ -3,7 +3,6 @@
 import importlib
 import inspect
 import itertools
-import logging
 from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
@@ -22,8 +21,6 @@ _NON_FINITE_LOSSES = {"TupletMarginLoss"}
 with versions 2.8.0 and 2.9.0 (`acos` has no slope there), in 0 of 200 with every other loss that the library lists."""
 # one id is large, so that MarginLoss fails here and not in training if its num_classes is too small for the speakers
 _TRIAL_SPEAKERS = torch.tensor([900_001, 5, 5, 70, 900_001, 5, 8])
-
-logger = logging.getLogger(__name__)
 
 
 def _library() -> ModuleType:
@@ -122,8 +119,8 @@ def _build(name: str, params: Mapping[str, Any]) -> nn.Module:
 class MetricLearningLoss(SpeakerConsistencyLoss):
     """A loss of pytorch-metric-learning, with generated embeddings as anchors and references as positives or negatives.
 
-    A batch with one speaker counts 0, whatever the library would compute, and is reported once; a run in which every
-    batch is like that is refused before step 1.
+    A batch with one speaker counts 0, whatever the library would compute; a run in which every batch is like that is
+    refused before step 1. The library's miners read from the device, which makes the program wait for a GPU.
     """
 
     min_speakers = 2
@@ -141,15 +138,9 @@ class MetricLearningLoss(SpeakerConsistencyLoss):
         """
         super().__init__()
         self.metric = _build(loss, params or {})
-        self._reported_one_speaker = False
 
     def compute(self, generated: Tensor, reference: Tensor, speaker_ids: Tensor, prototypes: Tensor | None) -> Tensor:
         """Return the library's value on checked inputs; shapes as in `forward`."""
         if (speaker_ids == speaker_ids[0]).all():
-            if not self._reported_one_speaker:
-                self._reported_one_speaker = True
-                logger.warning(
-                    "metric_learning: a batch contains one speaker and so no negatives; such batches count as 0."
-                )
             return 0.0 * generated.sum()
         return _compare(self.metric, generated, reference, speaker_ids)

@@ -30,7 +30,7 @@ class ReferenceEmbeddings:
         self._held_out_rows: dict[str, list[int]] = defaultdict(list)
         for row, recording in enumerate(recordings):
             (self._held_out_rows if recording.held_out else self._training_rows)[recording.speaker].append(row)
-        self._centroids: dict[str, Tensor] = {}
+        self._centroids: dict[tuple[str, torch.device], Tensor] = {}
 
     def rows_of(self, speaker: str) -> list[int]:
         """Return the rows that represent a speaker: training recordings or, if there are none, held-out ones.
@@ -55,12 +55,13 @@ class ReferenceEmbeddings:
         """Return the speaker's recordings other than the named one, `[K, D]`; None if nothing was embedded."""
         return self.by_encoder[alias][self.other_rows(name, speaker)] if alias in self.by_encoder else None
 
-    def centroids(self, alias: str) -> Tensor:
-        """Return the mean direction of each of `speakers`, `[S, D]`."""
-        if alias not in self._centroids:
+    def centroids(self, alias: str, device: torch.device | None = None) -> Tensor:
+        """Return the mean direction of each of `speakers`, `[S, D]`, on the CPU or on a device, where it is kept."""
+        where = device or torch.device("cpu")
+        if (alias, where) not in self._centroids:
             means = [self.by_encoder[alias][self.rows_of(speaker)].mean(dim=0) for speaker in self.speakers]
-            self._centroids[alias] = normalize(torch.stack(means), dim=-1)
-        return self._centroids[alias]
+            self._centroids[alias, where] = normalize(torch.stack(means), dim=-1).to(where)
+        return self._centroids[alias, where]
 
     def speaker_ids(self, speakers: Sequence[str]) -> Tensor:
         """Return the rows of B speakers in `centroids`, `[B]`. Raises PreflightError if one has no recording."""

@@ -11,6 +11,7 @@ from torch import Tensor
 from coqui_scl_plugin.encoders.audio import ResampledAudio
 from coqui_scl_plugin.encoders.segment_encoder import SegmentEncoder
 from coqui_scl_plugin.references.embeddings import ReferenceEmbeddings
+from coqui_scl_plugin.utils.on_device import on_device
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +33,7 @@ class ReferenceBatch:
     def speaker_ids(self) -> Tensor:
         """Integers that tell the speakers of this batch apart, `[B]`."""
         order = sorted(set(self.speakers))
-        return torch.tensor([order.index(speaker) for speaker in self.speakers], device=self.segments.device)
+        return on_device(torch.tensor([order.index(speaker) for speaker in self.speakers]), self.segments.device)
 
     def select(self, items: Sequence[int], segments: ResampledAudio) -> "ReferenceBatch":
         """Return the real half of some items, with real slices that belong to them."""
@@ -95,7 +96,7 @@ class UtteranceSource(ReferenceSource):
     def embed(self, alias: str, encoder: SegmentEncoder, real: ReferenceBatch, step: int = 0) -> Tensor:
         """Look up the recordings, `[B, D]`."""
         rows = [self._row(alias, encoder, real, item) for item in range(len(real.names))]
-        return torch.stack(rows).to(real.segments.device)
+        return on_device(torch.stack(rows), real.segments.device)
 
     def _row(self, alias: str, encoder: SegmentEncoder, real: ReferenceBatch, item: int) -> Tensor:
         name = real.names[item]
@@ -125,7 +126,7 @@ class CrossUtteranceSource(ReferenceSource):
     def embed(self, alias: str, encoder: SegmentEncoder, real: ReferenceBatch, step: int = 0) -> Tensor:
         """Look up the drawn recordings, `[B, D]`; all encoders get the same ones."""
         rows = [self._draw(name, speaker, step) for name, speaker in zip(real.names, real.speakers, strict=True)]
-        return self.embeddings.by_encoder[alias][rows].to(real.segments.device)
+        return on_device(self.embeddings.by_encoder[alias][rows], real.segments.device)
 
     def _draw(self, name: str, speaker: str, step: int) -> int:
         return random.Random(f"{step} {name}").choice(self.embeddings.other_rows(name, speaker))
@@ -139,7 +140,7 @@ class CentroidSource(ReferenceSource):
     def embed(self, alias: str, encoder: SegmentEncoder, real: ReferenceBatch, step: int = 0) -> Tensor:
         """Look up the speakers' centroids, `[B, D]`."""
         rows = self.embeddings.speaker_ids(real.speakers)
-        return self.embeddings.centroids(alias)[rows].to(real.segments.device)
+        return on_device(self.embeddings.centroids(alias)[rows], real.segments.device)
 
 
 _SOURCES: dict[str, type[ReferenceSource]] = {

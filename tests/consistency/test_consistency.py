@@ -50,6 +50,18 @@ def test_random_hears_the_encoder_that_it_draws_alone():
     assert drawn == {"ge2e", "dvector"}
 
 
+@pytest.mark.parametrize(("speakers", "warnings"), [(["x", "x"], 1), (["x", "y"], 0)])
+@pytest.mark.parametrize("loss", ["angular_margin", "contrastive"])
+def test_a_batch_with_one_speaker_is_said_once(loss, speakers, warnings, caplog):
+    consistency = built({"loss": {"name": loss}})
+    speech = 0.1 * torch.randn(2, 16_000, generator=torch.Generator().manual_seed(0))
+    real = ReferenceBatch(ResampledAudio(speech, 16_000), list(speech), ["a", "b"], speakers)
+    with caplog.at_level("WARNING", logger="coqui_scl_plugin"):
+        for step in range(3):
+            consistency(real.segments, real, step)
+    assert [record.levelname for record in caplog.records if "one speaker" in record.message] == ["WARNING"] * warnings
+
+
 class Refusing(torch.nn.Module):
     def __init__(self, k: int):
         raise ValueError("k is too large")

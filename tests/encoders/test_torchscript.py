@@ -183,6 +183,16 @@ def test_embeddings_of_real_speech_equal_those_of_the_program(file, libri10):
     assert_agrees(file, torch.from_numpy(soundfile.read(libri10 / first["audio_file"], dtype="float32")[0])[None])
 
 
+def test_loading_leaves_the_random_states_of_all_devices_alone(file, monkeypatch):
+    def seeds_gpus(seed: int) -> None:
+        raise AssertionError("torch.manual_seed also reseeds every GPU, which fork_rng(devices=[]) does not undo")
+
+    before = torch.get_rng_state()
+    monkeypatch.setattr(torch, "manual_seed", seeds_gpus)
+    TorchScriptEncoder(str(file))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_says_what_it_was_told(file):
     encoder = build_encoder("torchscript", {"model_path": str(file), "sample_rate": 22050, "min_samples": 4000})
     assert (encoder.sample_rate, encoder.min_samples, encoder.embedding_dim) == (22050, 4000, 48)

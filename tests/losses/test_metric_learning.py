@@ -1,4 +1,3 @@
-import logging
 import math
 import sys
 from subprocess import run
@@ -198,16 +197,12 @@ def test_all_is_finite_float32_at_equal_and_opposite_vectors(name, autocast, sig
 
 @every_usable
 @pytest.mark.parametrize("items", [1, 4])
-def test_a_batch_with_one_speaker_counts_0_and_is_reported_once(name, items, caplog):
-    loss_function = metric(name)
+def test_a_batch_with_one_speaker_counts_0(name, items):
     generated = random(items, 16).requires_grad_()
-    with caplog.at_level(logging.WARNING, logger="coqui_scl_plugin"):
-        for _ in range(3):
-            loss = loss_function(generated, random(items, 16, seed=1), torch.full((items,), 3))
-            loss.backward()
-            assert loss.item() == 0.0
+    loss = metric(name)(generated, random(items, 16, seed=1), torch.full((items,), 3))
+    loss.backward()
+    assert loss.item() == 0.0
     assert torch.equal(generated.grad, torch.zeros(items, 16))
-    assert [record.levelname for record in caplog.records if "one speaker" in record.message] == ["WARNING"]
 
 
 @every_usable
