@@ -1,6 +1,7 @@
 """The command `coqui-scl export`. Heavy imports are inside functions, so that its help is fast."""
 
 import json
+import shlex
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,7 +23,9 @@ def export(
     onnx: Annotated[
         bool, typer.Option("--onnx", help="Also write model.onnx, checked against torch; needs [onnx].")
     ] = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace a former export in OUT.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace a former export in OUT; a completed card is kept.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of the summary.")] = False,
 ) -> None:
     """Export a run as a stock model folder, which tts, tts-server and TTS.api load without this package.
@@ -56,10 +59,13 @@ def _summary(found: Mapping[str, Any]) -> str:
     ]
     if (difference := found["onnx_difference"]) is not None:
         lines.append(f"  model.onnx differs from torch by {difference:.1g} of the loudest sample at most")
-    speaker = f" --speaker_idx {speakers[0]!r}" if len(speakers) > 1 else ""
-    language = f" --language_idx {languages[0]!r}" if len(languages) > 1 else ""
+    speaker = f" --speaker_idx {shlex.quote(speakers[0])}" if len(speakers) > 1 else ""
+    language = f" --language_idx {shlex.quote(languages[0])}" if len(languages) > 1 else ""
+    model, config = (shlex.quote(str(out / name)) for name in ("model.pth", "config.json"))
+    if "README.former.md" in found["files"]:
+        lines.append("README.former.md is the card that you had completed.")
     lines += [
         "README.md has a section to fill in: the licence of the data.",
-        f"tts --model_path {out / 'model.pth'} --config_path {out / 'config.json'}{speaker}{language} --text ...",
+        f"tts --model_path {model} --config_path {config}{speaker}{language} --text ...",
     ]
     return "".join(f"{printable(line)}\n" for line in lines)

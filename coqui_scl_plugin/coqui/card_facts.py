@@ -1,20 +1,26 @@
 """What the card of an exported model says: how it was trained, and what was measured of it."""
 
+import copy
 import importlib.metadata
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from coqui_scl_plugin.config import SECTION, ModuleRuleConfig, SclConfig
 from coqui_scl_plugin.coqui.run_config import names_stock_loss
 from coqui_scl_plugin.coqui.run_folder import TrainedRun
 from coqui_scl_plugin.coqui.stock_model import StockModel
+from coqui_scl_plugin.coqui.vits_config import rules_from_flags
 from coqui_scl_plugin.evaluation.results import evaluations_of
 from coqui_scl_plugin.monitoring.history import read_history
 from coqui_scl_plugin.utils.fingerprint import fingerprint
 
 _PACKAGES = ("coqui-scl-plugin", "coqui-tts", "coqui-tts-trainer", "torch")
 _RESULTS = "results.json"
+_REFERENCES = {
+    "segment": "the real slice itself", "utterance": "its whole recording",
+    "cross_utterance": "another recording of the speaker", "centroid": "the mean over the speaker's recordings",
+}  # fmt: skip
 _SCORES = ("secs", "cross_utterance", "calibrated_cross_utterance")
 
 
@@ -38,16 +44,19 @@ def card_facts(
         "sample_rate": config["audio"]["sample_rate"],
         "parameters": sum(value.numel() for name, value in stock.weights.items() if not name.startswith("disc.")),
         "text": _text(config),
+        "espeak": config["use_phonemes"] and config["phonemizer"] in ("espeak", "multi_phonemizer"),
         "speakers": stock.speakers,
         "languages": stock.languages,
+        "language_assumed": _is_assumed(written, stock.languages),
         "has_languages": bool(config["model_args"]["use_language_embedding"] or len(stock.languages) > 1),
         "d_vectors": bool(stock.d_vectors),
         "discriminator": bool(config["model_args"]["init_discriminator"]),
         "onnx_difference": onnx_difference,
+        "recorded": not (written.get("model") == "vits" and run.checkpoint.name == "model.pth"),
         "loss": _loss(scl, run.step) if trained else None,
         "stock_loss": names_stock_loss(written),
         "encoders": list(_encoders(scl)) if trained else [],
-        "rules": [_rule(rule) for rule in scl.freeze.modules],
+        "rules": [_rule(rule) for rule in _rules(run)],
         "history": _history(run, scl),
         "evaluations": list(_evaluations(run)),
         "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
@@ -58,6 +67,12 @@ def _has_loss(written: Mapping[str, Any], scl: SclConfig) -> bool:
     """Tell whether the loss took part in training; a stock config without a section implies one that did not."""
     is_ours = written.get("model") == "scl_vits" or SECTION in written
     return is_ours and scl.enabled and (scl.weight > 0 or scl.gradient_share is not None)
+
+
+def _is_assumed(written: Mapping[str, Any], languages: Sequence[str]) -> bool:
+    """Tell whether the language is Coqui's guess: English, where neither data nor config names any."""
+    named = [written.get("phoneme_language"), *(data.get("language") for data in written.get("datasets") or [])]
+    return languages == ["en"] and not any(named)
 
 
 def _text(config: Mapping[str, Any]) -> str:
@@ -74,6 +89,7 @@ def _loss(scl: SclConfig, step: int | None) -> dict[str, Any]:
     return {
         "name": scl.loss.name, "params": json.dumps(params, default=str) if params else "",
         "strength": strength, "started": started, "not_yet": not_yet, "reference": scl.reference.source,
+        "reference_is": _REFERENCES.get(scl.reference.source, ""),
     }  # fmt: skip
 
 
@@ -89,6 +105,13 @@ def _encoders(scl: SclConfig) -> Iterator[dict[str, Any]]:
                 "alias": spec.label, "name": spec.name, "role": role, "policy": spec.policy,
                 "sha256": spec.params.get("sha256"), "floor": spec.floor, "ceiling": spec.ceiling,
             }  # fmt: skip
+
+
+def _rules(run: TrainedRun) -> list[ModuleRuleConfig]:
+    """Return the rules for modules, with what stock's `freeze_*` flags say."""
+    config = copy.deepcopy(run.config)
+    rules_from_flags(config, dict(run.model.named_children()))
+    return list(config.scl.freeze.modules)
 
 
 def _rule(rule: ModuleRuleConfig) -> str:

@@ -1,7 +1,10 @@
 """Export of a run as a folder that a stock Coqui loads, without this package."""
 
+import glob
 import json
 import logging
+import os
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,18 +15,20 @@ import torch
 from coqui_scl_plugin.config import read_config_file
 from coqui_scl_plugin.coqui.card_facts import card_facts
 from coqui_scl_plugin.coqui.onnx_model import export_onnx, import_onnxruntime
-from coqui_scl_plugin.coqui.run_folder import TrainedRun, find_checkpoint, load_run
+from coqui_scl_plugin.coqui.run_folder import TrainedRun, load_run
 from coqui_scl_plugin.coqui.stock_model import StockModel, check_same_speech, load_stock, stock_model
 from coqui_scl_plugin.errors import ConfigError
-from coqui_scl_plugin.evaluation.model_card import model_card
+from coqui_scl_plugin.evaluation.model_card import model_card, to_fill_in
 from coqui_scl_plugin.utils.atomic import replacing_folder
-from coqui_scl_plugin.utils.checkpoint import damaged_part
+from coqui_scl_plugin.utils.leftovers import remove_leftovers
 from coqui_scl_plugin.utils.log_level import log_level
 from coqui_scl_plugin.utils.shown import shorten
 
 CARD = "README.md"
+FORMER_CARD = "README.former.md"
 _MARK = ("config.json", "model.pth", CARD)
 """Files by which a former export is known."""
+_OTHERS = ("speaker_ids.json", "language_ids.json", "d_vectors.json", "model.onnx")
 
 
 @dataclass(frozen=True)
@@ -37,7 +42,7 @@ class ExportOptions:
     discriminator: bool = False
     onnx: bool = False
     force: bool = False
-    """Replace a former export in `out`."""
+    """Replace a former export in `out`; a card that was completed stays as `FORMER_CARD`."""
     overrides: Sequence[str] = ()
     """`--coqpit.KEY VALUE` for the run's config."""
 
@@ -55,7 +60,8 @@ def export_run(options: ExportOptions, announce: Callable[[str], None]) -> dict[
         ConfigError: the run or an option cannot be used, or the folder cannot be written.
         SclError: the exported model would not speak the same.
     """
-    out = options.out.resolve()
+    out = _resolved(options.out)
+    remove_leftovers(out.parent, f"{glob.escape(out.name)}.*")
     check_out(options)
     if options.onnx:
         import_onnxruntime()
@@ -77,7 +83,7 @@ def export_run(options: ExportOptions, announce: Callable[[str], None]) -> dict[
 
 def check_out(options: ExportOptions) -> None:
     """Check that the folder of an export may be written where it is to be. Raises ConfigError."""
-    out, run = options.out.resolve(), options.run.resolve()
+    out, run = _resolved(options.out), _resolved(options.run)
     if out == run or run in out.parents or out in run.parents:
         raise ConfigError(f"{shorten(options.out)}: OUT must lie outside of the run folder {shorten(options.run)}.")
     try:
@@ -93,19 +99,23 @@ def check_out(options: ExportOptions) -> None:
             f"{shorten(options.out)}: --force replaces a former export only, and this folder lacks "
             f"{', '.join(missing)}. Name another folder."
         )
+    if others := sorted(taken.difference(_MARK, _OTHERS)):
+        raise ConfigError(
+            f"{shorten(options.out)}: --force replaces a former export only, and this folder also has "
+            f"{shorten(', '.join(others))}. Move that away, or name another folder."
+        )
+
+
+def _resolved(path: Path) -> Path:
+    """Return what a path leads to in the end; of a link that leads to itself, the link."""
+    return Path(os.path.realpath(path))
 
 
 def _load(options: ExportOptions) -> TrainedRun:
     if not options.run.is_dir():
         raise ConfigError(f"{shorten(options.run)}: there is no such run folder.")
-    checkpoint = options.checkpoint or find_checkpoint(options.run)
-    if checkpoint.is_file() and (part := damaged_part(str(checkpoint))) is not None:
-        raise ConfigError(
-            f"{checkpoint} is damaged: the checksum of its part {part[:80]!r} is wrong. "
-            "Name another one: --checkpoint FILE."
-        )
     with log_level(logging.ERROR, "TTS"):
-        return load_run(options.run, checkpoint, options.overrides)
+        return load_run(options.run, options.checkpoint, options.overrides)
 
 
 def _fill(
@@ -132,6 +142,9 @@ def _fill(
         difference = export_onnx(exported, folder / "model.onnx")
     card = model_card(card_facts(run, stock, read_config_file(str(run.folder / "config.json")), difference))
     (folder / CARD).write_text(card, encoding="utf-8", errors="backslashreplace")
+    former = options.out / CARD
+    if former.is_file() and to_fill_in(former.read_text(encoding="utf-8", errors="replace")) != to_fill_in(card):
+        shutil.copyfile(former, folder / FORMER_CARD)
     return difference
 
 

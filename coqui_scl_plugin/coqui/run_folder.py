@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +15,12 @@ from coqui_scl_plugin.config import SECTION, SclConfig, check_config
 from coqui_scl_plugin.config.measured import record_measured
 from coqui_scl_plugin.consistency.term import SpeakerConsistency
 from coqui_scl_plugin.coqui.run_config import read_config, resolved_config
+from coqui_scl_plugin.coqui.sound_checkpoint import sound_beside
 from coqui_scl_plugin.coqui.vits_config import SclVitsConfig
 from coqui_scl_plugin.encoders.loading.files import UNREADABLE
 from coqui_scl_plugin.errors import ConfigError
 from coqui_scl_plugin.utils.atomic import replacing
-from coqui_scl_plugin.utils.checkpoint import read_checkpoint
+from coqui_scl_plugin.utils.checkpoint import damaged_part, read_checkpoint, why_unreadable
 from coqui_scl_plugin.utils.shown import shown
 
 _EVALUATION_SET = "evaluation_set.json"
@@ -113,10 +115,7 @@ def load_run(folder: Path, checkpoint: Path | None, overrides: Sequence[str]) ->
         config.speakers_file = config.model_args.speakers_file = str(own)
     _check_named_files(folder, config)
     path = checkpoint or find_checkpoint(folder)
-    try:
-        state = read_checkpoint(str(path))
-    except UNREADABLE as error:
-        raise ConfigError(f"{path} is not a readable checkpoint: {error}.") from error
+    state = _read(path)
     if not isinstance(state, dict) or "model" not in state:
         raise ConfigError(f"{path} is not a checkpoint of Coqui's trainer (it lacks model).")
     try:
@@ -130,6 +129,26 @@ def load_run(folder: Path, checkpoint: Path | None, overrides: Sequence[str]) ->
         raise ConfigError(f"{path}: does not fit the config in {folder}: {error}") from error
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return TrainedRun(folder, config, path, model.to(device).eval(), _whole_number(state.get("step")))
+
+
+def _read(checkpoint: Path) -> Any:
+    """Read a checkpoint every byte of which is sound. Raises ConfigError."""
+    try:
+        state = read_checkpoint(str(checkpoint))
+        damaged = damaged_part(str(checkpoint))
+    except UNREADABLE as error:
+        why = f"not a readable checkpoint: it is {why_unreadable(str(checkpoint), error)}"
+        raise ConfigError(f"{checkpoint} is {why}. {_another(checkpoint)}") from error
+    if damaged is not None:
+        raise ConfigError(
+            f"{checkpoint} is damaged: the checksum of its part {damaged[:80]!r} is wrong. {_another(checkpoint)}"
+        )
+    return state
+
+
+def _another(checkpoint: Path) -> str:
+    sound = sound_beside(checkpoint)
+    return f"Name another one: --checkpoint {'FILE' if sound is None else shlex.quote(str(sound))}"
 
 
 def _whole_number(value: Any) -> int | None:

@@ -25,6 +25,11 @@ def model_card(facts: Mapping[str, Any]) -> str:
     return environment.get_template("model_card.md.j2").render(**facts)
 
 
+def to_fill_in(card: str) -> str:
+    """Return the last section of a card, which people complete."""
+    return card.rpartition("## To fill in")[2].strip()
+
+
 def _plain(text: object) -> str:
     r"""Return a name as it reads in Markdown, on one line.
 

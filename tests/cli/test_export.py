@@ -1,7 +1,9 @@
 """`coqui-scl export`: runs as a stock Coqui without the package speaks them, and what is refused."""
 
 import json
+import platform
 import resource
+import shlex
 import shutil
 import subprocess
 import sys
@@ -300,6 +302,25 @@ def test_the_card_says_what_was_trained_and_what_was_not_measured(exported):
     assert "Coqui's own" in (exported["stock"] / "README.md").read_text()
 
 
+def test_the_card_says_nothing_that_is_not_known(runs, exported, tmp_path):
+    stock = (exported["stock"] / "README.md").read_text()
+    assert ("trained with" in stock, "exported by `coqui-scl-plugin`" in stock) == (False, True)
+    shutil.copytree(runs["stock"].folder, tmp_path / "run")
+    flags = {"freeze_encoder": True, "use_speaker_encoder_as_loss": False}
+    edit_config(tmp_path / "run", **{f"model_args__{key}": value for key, value in flags.items()}, languages=[])
+    edit_config(tmp_path / "run", datasets=[{"path": PRIVATE, "formatter": "coqui"}])
+    assert export("run", "out", folder=tmp_path).status == 0
+    card = (tmp_path / "out" / "README.md").read_text()
+    for part in ("No speaker consistency loss took part", "- `text_encoder`: frozen", "| en (assumed by Coqui"):
+        assert part in card
+    assert ("All modules trained alike" in card, "emb_l" in card) == (False, False)
+    assert export("out", "again", folder=tmp_path).status == 0
+    card = (tmp_path / "again" / "README.md").read_text()
+    assert "does not say how the model was trained" in card
+    for part in ("took part in training", "trained alike", "Not measured"):
+        assert part not in card
+
+
 def test_the_card_has_the_results_of_this_model(runs, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(runs["demo"].folder, run)
@@ -345,14 +366,48 @@ def test_help_is_fast_and_json_names_the_files(runs, tmp_path):
 def test_force_replaces_a_former_export_and_nothing_else(runs, tmp_path):
     run = runs["alone"].folder
     assert export(run, "out", folder=tmp_path).status == 0
-    (tmp_path / "out" / "notes.txt").write_text("")
     export(run, "out", folder=tmp_path).assert_refused(["out exists", "--force"])
+    (tmp_path / "out" / "notes.txt").write_text("")
+    export(run, "out", "--force", folder=tmp_path).assert_refused(["former export only", "also has notes.txt"])
+    (tmp_path / "out" / "notes.txt").unlink()
     assert export(run, "out", "--force", folder=tmp_path).status == 0
-    assert not (tmp_path / "out" / "notes.txt").exists()
+    assert {file.name for file in (tmp_path / "out").iterdir()} == {"README.md", "config.json", "model.pth"}
     (tmp_path / "home" / "sub").mkdir(parents=True)
     export(run, "home", "--force", folder=tmp_path).assert_refused(["home", "former export only", "model.pth"])
     (tmp_path / "empty").mkdir()
     assert export(run, "empty", folder=tmp_path).status == 0
+
+
+def test_a_card_that_was_completed_is_kept(runs, tmp_path):
+    run, card = runs["alone"].folder, tmp_path / "out" / "README.md"
+    assert export(run, "out", folder=tmp_path).status == 0
+    completed = card.read_text() + "Licence: CC0, for everybody.\n"
+    card.write_text(completed)
+    outcome = export(run, "out", "--force", folder=tmp_path)
+    assert "README.former.md is the card that you had completed" in outcome.out
+    assert (card.with_name("README.former.md").read_text(), "CC0" in card.read_text()) == (completed, False)
+    export(run, "out", "--force", folder=tmp_path).assert_refused(["also has README.former.md"])
+
+
+def test_what_a_killed_export_left_is_removed_and_a_former_one_is_put_back(runs, tmp_path):
+    run, dead = runs["alone"].folder, f"999999999@{platform.node()}"
+    (tmp_path / f".out[1].{dead}.partial").mkdir()
+    (tmp_path / f".out[1].{dead}.partial" / "model.pth").touch()
+    (tmp_path / f".out[1].{dead}.former").mkdir()  # killed as the new folder was to take its place
+    (tmp_path / f".out[1].{dead}.former" / "model.pth").touch()
+    (tmp_path / f".other.{dead}.partial").mkdir()
+    export(run, "out[1]", folder=tmp_path).assert_one_message(["out[1] exists"])
+    assert {file.name for file in tmp_path.iterdir()} == {"out[1]", f".other.{dead}.partial"}
+    assert [file.name for file in (tmp_path / "out[1]").iterdir()] == ["model.pth"]
+
+
+def test_the_command_that_it_prints_can_be_pasted(tmp_path):
+    made = write_run(tmp_path / "run", speakers=["ann o'hara", "zoë"])
+    outcome = export(made.folder, "my voice", folder=tmp_path)
+    (line,) = (line for line in outcome.out.splitlines() if line.startswith("tts "))
+    files = [str(tmp_path / "my voice" / name) for name in ("model.pth", "config.json")]
+    expected = ["tts", "--model_path", files[0], "--config_path", files[1], "--speaker_idx", "ann o'hara"]
+    assert shlex.split(line)[:7] == expected
 
 
 def test_onnx_is_refused_where_it_would_speak_differently(runs, tmp_path, monkeypatch):
@@ -405,6 +460,22 @@ REFUSED = {
     "other checkpoint": (lambda run: None, ["--checkpoint", "gone.pth"], ["gone.pth", "not a readable checkpoint"]),
     "damaged": (damaged, [], ["best_model.pth is damaged", "checksum", "--checkpoint FILE"]),
     "cut": (cut, [], ["best_model.pth", "not a readable checkpoint"]),
+    "empty": (lambda run: (run / "best_model.pth").write_bytes(b""), [], ["it is an empty file", "--checkpoint FILE"]),
+    "cut, with others": (
+        lambda run: (shutil.copy(run / "best_model.pth", run / "checkpoint_6.pth"), cut(run)),
+        [],
+        ["best_model.pth is not a readable checkpoint", "--checkpoint run/checkpoint_6.pth"],
+    ),
+    "no weights": (
+        lambda run: None,
+        ["--checkpoint", "run/config.json"],
+        ["it is a text file", "--checkpoint run/best_model.pth"],
+    ),
+    "link to itself": (
+        lambda run: (shutil.rmtree(run), run.symlink_to("run")),
+        [],
+        ["no such run folder"],
+    ),
     "not finite": (not_finite, [], ["1 of", "are not finite", "--checkpoint"]),
     "edited": (lambda run: edit_config(run, model_args__hidden_channels=48), [], ["does not fit the config"]),
     "impossible": (lambda run: edit_config(run, model_args__hidden_channels=-1), [], ["config.json", "cannot build"]),
@@ -440,12 +511,14 @@ def test_what_cannot_be_exported_is_one_message(runs, tmp_path, name):
         (".", ["outside of the run folder"]),
         ("file", ["this is a file"]),
         ("file/out", ["file/out", "cannot be written", "Not a directory"]),
+        ("loop", ["loop", "cannot be written"]),
         ("x" * 300, ["cannot be written", "File name too long"]),
     ],
 )
 def test_a_folder_that_cannot_be_made_is_one_message(runs, tmp_path, out, parts):
     shutil.copytree(runs["alone"].folder, tmp_path / "run")
     (tmp_path / "file").touch()
+    (tmp_path / "loop").symlink_to("loop")
     export("run", out, "--force", folder=tmp_path).assert_refused(parts)
 
 
