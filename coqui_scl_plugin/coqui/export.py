@@ -153,7 +153,5 @@ def _write_json(file: Path, content: Any) -> None:
 
 
 def _write_weights(file: Path, content: dict[str, Any]) -> None:
-    try:
-        torch.save(content, file)
-    except RuntimeError as error:  # torch's archive writer hides the reason
-        raise OSError(f"{file.name}: {str(error)[:200]}") from error
+    with file.open("wb") as stream:  # given a path instead, torch hides why the disk refuses
+        torch.save(content, stream)

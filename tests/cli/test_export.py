@@ -543,6 +543,6 @@ def test_a_full_disk_leaves_the_former_export(runs, tmp_path):
         outcome = export(run, "out", "--force", folder=tmp_path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    outcome.assert_refused(["cannot be written"])
+    outcome.assert_refused(["out: cannot be written: File too large."])
     assert [file.name for file in tmp_path.iterdir()] == ["out"]
     assert (tmp_path / "out" / "model.pth").stat().st_mtime_ns == before.st_mtime_ns
