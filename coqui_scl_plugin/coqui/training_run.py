@@ -266,12 +266,13 @@ class TrainingRun:
         sound, left_out = self.bad_recordings.leave_out(self.parts.model, batch, form)
         if not sound:
             self.bad_steps.note_empty(left_out)
-            self._count_as_worst(not self.parts.model.training)
+            if not self.parts.model.training:
+                self._count_as_worst(unmeasured=True)
         return sound
 
     # --- an evaluation --------------------------------------------------------------------------------------------
 
-    def _count_as_worst(self, unmeasured: bool) -> None:
+    def _count_as_worst(self, *, unmeasured: bool) -> None:
         """Let an evaluation without a single usable batch make no best model: Coqui would take its loss for 0."""
         means = None if self._trainer is None else self._trainer.keep_avg_eval
         if means is None or self._trainer is None:
@@ -296,7 +297,7 @@ class TrainingRun:
         """
         if outputs is None or losses is None:
             return losses
-        self._count_as_worst(False)
+        self._count_as_worst(unmeasured=False)
         losses = mean_losses(losses)
         if optimizer_idx != _GENERATOR or self.monitor is None:
             return losses
