@@ -45,6 +45,8 @@ class ConsistencyTerm:
     """Whether all that is compared with each generated item is finite, `[K]`, bool, for each active encoder."""
     finite_heard: dict[str, Tensor]
     """Whether all that each active encoder made of each generated item is finite, `[K]`, bool."""
+    finite_prototypes: dict[str, Tensor]
+    """Whether the centroids of all speakers are finite, scalar, bool, for each active encoder whose loss takes them."""
 
 
 class SpeakerConsistency(nn.Module):
@@ -235,7 +237,10 @@ class SpeakerConsistency(nn.Module):
             heard, references = dict(batch.generated), dict(batch.reference)
             speaker_ids, speakers = batch.speaker_ids, batch.speakers
         self._warn_without_negatives(speakers)
-        members = self.loss.member_losses(heard, references, speaker_ids, self._prototypes(pairs, real), step)
+        prototypes = self._prototypes(pairs, real)
+        members = self.loss.member_losses(heard, references, speaker_ids, prototypes, step)
+        compared = _all_finite(heard, references, prototypes)
+        members = {alias: member.masked_fill(~compared[alias], torch.nan) for alias, member in members.items()}
         if joint:  # so that all processes choose the same member where the loss is the worst one
             members = {a: joint_value(m) if self.loss.compares_features(a) else m for a, m in members.items()}
         cosines = {
@@ -251,6 +256,7 @@ class SpeakerConsistency(nn.Module):
             idle=self.loss.is_idle(members, heard, references, speakers),
             finite_references=finite_references,
             finite_heard=finite_heard,
+            finite_prototypes={alias: one.isfinite().all() for alias, one in prototypes.items()},
         )
 
     def _warn_without_negatives(self, speakers: int) -> None:
@@ -262,3 +268,13 @@ class SpeakerConsistency(nn.Module):
 
 def _finite_items(heard: Mapping[str, Heard]) -> dict[str, Tensor]:
     return {alias: one.finite_items() for alias, one in heard.items()}
+
+
+def _all_finite(
+    heard: Mapping[str, Heard], references: Mapping[str, Heard], prototypes: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """Return whether all that a member compares is finite, since a loss may hide NaN, as maxima and clamps do."""
+    finite = {alias: [heard[alias].is_finite(), references[alias].is_finite()] for alias in heard}
+    for alias, centroids in prototypes.items():
+        finite[alias].append(centroids.isfinite().all())
+    return {alias: torch.stack(flags).all() for alias, flags in finite.items()}

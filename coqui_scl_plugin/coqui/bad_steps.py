@@ -14,6 +14,7 @@ from coqui_scl_plugin.consistency.term import ConsistencyTerm
 from coqui_scl_plugin.coqui.finite_updates import guard_saving, guard_updates
 from coqui_scl_plugin.coqui.step_flags import Bad, StepFlags
 from coqui_scl_plugin.errors import BadStepError
+from coqui_scl_plugin.references.embeddings import ReferenceEmbeddings
 from coqui_scl_plugin.utils import processes
 from coqui_scl_plugin.utils.shown import named
 
@@ -47,6 +48,7 @@ class BadSteps:
         self._term, self._model = StepFlags(), StepFlags()
         self._empty: list[str] = []
         self._batch: Sequence[str] = []
+        self._embedded = ReferenceEmbeddings()
         self._means: tuple[dict[str, float], dict[str, int]] | None = None
 
     def begin(self, trainer: Trainer) -> None:
@@ -74,15 +76,32 @@ class BadSteps:
             for name, finite in zip(found, torch.stack(list(found.values())).isfinite(), strict=True):
                 self._model.note(f"the total of the {TURNS[turn]}" if name == "loss" else name, finite, names)
 
-    def note_term(self, generated: Tensor, term: ConsistencyTerm, kept: FiniteTerm, names: Sequence[str]) -> None:
-        """Note what of the term is finite, cause before effect; `names` are the K recordings that it hears."""
+    def note_term(
+        self,
+        generated: Tensor,
+        term: ConsistencyTerm,
+        kept: FiniteTerm,
+        names: Sequence[str],
+        embedded: ReferenceEmbeddings,
+    ) -> None:
+        """Note what of the term is finite, cause before effect.
+
+        Args:
+            generated: Waveforms `[K, T]` that the term hears.
+            term: What it made of them.
+            kept: Its loss and gradient.
+            names: The K recordings.
+            embedded: The data set that references are taken from.
+        """
         if not self._begun:
             return
-        flags = self._term
+        flags, self._embedded = self._term, embedded
         flags.note(_WHOLE, kept.finite, names)
         flags.note("the generated speech", generated.detach().isfinite().all(dim=1), names)
         for alias, finite in term.finite_references.items():
             flags.note(f"the reference by encoder {alias!r}", finite, names)
+        for alias, finite in term.finite_prototypes.items():
+            flags.note(f"the centroid of a speaker by encoder {alias!r}", finite, names)
         for alias, finite in term.finite_heard.items():
             flags.note(f"what encoder {alias!r} makes of the generated speech", finite, names)
         flags.note("the gradient of the loss", kept.finite_items, names)
@@ -135,9 +154,11 @@ class BadSteps:
             return (
                 "the speaker consistency loss was left out, since it is not finite in another process, which says why."
             )
-        return (
+        said = (
             f"the speaker consistency loss was left out, since {cause.what} is not finite for {_listed(cause.names)}."
         )
+        others = [name for name in self._embedded.not_finite() if name not in cause.names]
+        return f"{said} Not finite in memory are the embeddings of {_listed(others)}." if others else said
 
     def _of_model(self, found: Sequence[Bad]) -> str:
         if self._empty:

@@ -1,6 +1,7 @@
 """A training run: the step, the term added to the loss, the guards, and the similarity at each evaluation."""
 
 import contextlib
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -181,7 +182,7 @@ class TrainingRun:
         term = consistency(heard, real, self.step, joint=joint)
         trained = [parameter for parameter in consistency.parameters() if parameter.requires_grad]
         kept = keep_finite(term.loss, generated, trained)
-        self.bad_steps.note_term(generated, term, kept, real.names)
+        self.bad_steps.note_term(generated, term, kept, real.names, consistency.references.embeddings)
         weighted, measured = self._weigh(kept, generated, outputs, losses)
         if model.training:  # after weighing, whose own backward pass through the encoders proves nothing
             self._watch_gradient(generated, term)
@@ -265,9 +266,22 @@ class TrainingRun:
         sound, left_out = self.bad_recordings.leave_out(self.parts.model, batch, form)
         if not sound:
             self.bad_steps.note_empty(left_out)
+            if not self.parts.model.training:
+                self._count_as_worst(unmeasured=True)
         return sound
 
     # --- an evaluation --------------------------------------------------------------------------------------------
+
+    def _count_as_worst(self, *, unmeasured: bool) -> None:
+        """Let an evaluation without a single usable batch make no best model: Coqui would take its loss for 0."""
+        means = None if self._trainer is None else self._trainer.keep_avg_eval
+        if means is None or self._trainer is None:
+            return
+        key = f"avg_{self._trainer.config.target_loss or 'loss_0'}"
+        if unmeasured and key not in means.avg_values:
+            means.add_value(key, math.inf)
+        elif not unmeasured and means.avg_values.get(key) == math.inf:
+            del means.avg_values[key], means.iters[key]
 
     def add_similarity(
         self,
@@ -283,6 +297,7 @@ class TrainingRun:
         """
         if outputs is None or losses is None:
             return losses
+        self._count_as_worst(unmeasured=False)
         losses = mean_losses(losses)
         if optimizer_idx != _GENERATOR or self.monitor is None:
             return losses
@@ -295,13 +310,13 @@ class TrainingRun:
         if self.monitor is None or self._trainer is None or self._trainer.keep_avg_eval is None:
             return
         means = self.monitor.close(self._trainer.total_steps_done, self._trainer.epochs_done)
-        if not means:
-            return
         for name, value in means.items():  # Coqui's own mean of batches leaves out the first
             self._trainer.keep_avg_eval.add_value(f"avg_{name}", value, 1)
-        if self._target is not None:
-            self._trainer.keep_avg_eval.add_value(f"avg_{self._target}", distance_of(means, self._target), 1)
-        publish_similarity(self.monitor, self._trainer.dashboard_logger)
+        if self._target is not None:  # a model that was not measured is not the best one
+            distance = distance_of(means, self._target, unknown=math.inf)
+            self._trainer.keep_avg_eval.add_value(f"avg_{self._target}", distance, 1)
+        if means:
+            publish_similarity(self.monitor, self._trainer.dashboard_logger)
 
     def announce_target(self) -> None:
         """Add the target to the means of training, where Coqui requires it but does not use it."""

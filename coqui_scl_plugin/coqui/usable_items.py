@@ -1,6 +1,6 @@
 """A data loader of Coqui's that goes on where one recording cannot be loaded, and names it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from torch.utils.data import DataLoader, Dataset
@@ -9,6 +9,9 @@ from coqui_scl_plugin.utils.shown import shortened
 
 LEFT_OUT = "scl_left_out"
 """Key of a batch: why recordings could not be loaded, by name. A batch may hold nothing else."""
+
+
+_OUT_OF_RANGE = "it is shorter than min_audio_len, or its text is longer than max_text_len"
 
 
 class Unusable(NamedTuple):
@@ -35,12 +38,19 @@ class UsableItems(Dataset[Any]):
 
     def __getitem__(self, index: int) -> dict[str, Any] | Unusable:
         name = str(self.dataset.samples[index]["audio_unique_name"])
+        stand_in = self.dataset.rescue_item_idx
         try:
             item: dict[str, Any] = self.dataset[index]
         except AssertionError as error:  # of load_audio, which says no more
             return Unusable(name, f"its samples are not within [-1, 1], or Coqui cannot load it ({_said(error)})")
         except (RuntimeError, OSError, ValueError) as error:
             return Unusable(name, f"Coqui cannot load it ({_said(error)})")
+        except IndexError:  # Coqui looked for another recording in its place until there was none
+            return Unusable(name, _OUT_OF_RANGE)
+        finally:
+            rescued, self.dataset.rescue_item_idx = self.dataset.rescue_item_idx != stand_in, stand_in
+        if rescued:  # else it would count twice, and under another name
+            return Unusable(name, _OUT_OF_RANGE)
         if (channels := len(item["wav"])) != 1:
             return Unusable(item["audio_unique_name"], f"it has {channels} channels")
         return item
@@ -57,9 +67,26 @@ def _said(error: Exception) -> str:
     return shortened(f"{type(error).__name__}: {error}".rstrip(": "))
 
 
+def _key_of_any(key: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Return a key by which a sampler sorts, which is 0 for a recording that was removed."""
+
+    def size(sample: Any) -> Any:
+        try:
+            return key(sample)
+        except OSError:
+            return 0
+
+    return size
+
+
 def of_usable_items(loader: DataLoader[Any]) -> DataLoader[Any]:
-    """Return the same loader, of `UsableItems`."""
+    """Return the same loader, of `UsableItems`; a sampler that sorts by the sizes of files goes on without one."""
     items = UsableItems(loader.dataset)
+    sampler: Any = getattr(
+        loader.batch_sampler, "dataset", loader.batch_sampler
+    )  # of several processes, Coqui wraps it
+    if (key := getattr(sampler, "sort_key", None)) is not None:
+        sampler.sort_key = _key_of_any(key)
     return DataLoader(
         items, batch_sampler=loader.batch_sampler, collate_fn=items.collate_fn, num_workers=loader.num_workers,
         pin_memory=loader.pin_memory,

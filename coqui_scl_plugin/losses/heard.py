@@ -21,8 +21,14 @@ class Heard(NamedTuple):
 
     def finite_items(self) -> Tensor:
         """Tell for each waveform whether all numbers are finite, `[B]`, bool."""
-        parts = [*([] if self.embedding is None else [self.embedding]), *(self.features or [])]
-        return torch.stack([part.detach().isfinite().flatten(1).all(dim=1) for part in parts]).all(dim=0)
+        return torch.stack([part.detach().isfinite().flatten(1).all(dim=1) for part in self._parts()]).all(dim=0)
+
+    def is_finite(self) -> Tensor:
+        """Tell whether all numbers are finite: scalar, bool; embeddings may be of more items than feature maps are."""
+        return torch.stack([part.detach().isfinite().all() for part in self._parts()]).all()
+
+    def _parts(self) -> list[Tensor]:
+        return [*([] if self.embedding is None else [self.embedding]), *(self.features or [])]
 
 
 def heard(compared: Tensor | Heard) -> Heard:

@@ -55,6 +55,7 @@ def take_target(config: Any) -> str | None:
     return str(config.target_loss)
 
 
-def distance_of(similarities: Mapping[str, float], target: str) -> float:
-    """Return the distance that a target names; 1, as between unrelated voices, if it has not been measured yet."""
-    return 1.0 - similarities.get(target.removeprefix(_DISTANCE), 0.0)
+def distance_of(similarities: Mapping[str, float], target: str, *, unknown: float = 1.0) -> float:
+    """Return the distance that a target names; `unknown` if it was not measured: 1, as between unrelated voices."""
+    found = similarities.get(target.removeprefix(_DISTANCE))
+    return unknown if found is None else 1.0 - found

@@ -68,8 +68,7 @@ def _findings_of(texts: Texts, limit: float) -> list[Finding]:
         long = number(len(texts.overlong), "text")
         found = (
             f"{long} of the {of} {agree(len(texts.overlong), 'have')} at most max_text_len = {limit:g} characters but "
-            f"more tokens than that: {some(texts.overlong)}. Coqui takes another recording in place of each, and the "
-            "run ends once it did so too often."
+            f"more tokens than that: {some(texts.overlong)}. They are left out of their batches."
         )
         change = f"Set max_text_len to at least {texts.longest}, or shorten these texts."
         findings.append(Finding(found, change, is_error=len(texts.overlong) > _MAX_OVERLONG * texts.count))

@@ -73,6 +73,12 @@ class ReferenceEmbeddings:
         rows = [(row, speaker) for speaker, own in self._training_rows.items() for row in own]
         return measure_calibration(self.by_encoder[alias][[row for row, _ in rows]], [speaker for _, speaker in rows])
 
+    def not_finite(self) -> list[str]:
+        """Return the names of the recordings of which an embedding in memory is not finite."""
+        finite = [rows.isfinite().all(dim=1) for rows in self.by_encoder.values()]
+        every = torch.stack(finite).all(dim=0).tolist() if finite else [True] * len(self.row)
+        return [name for name, row in self.row.items() if not every[row]]
+
     def summary(self) -> str:
         """Describe the amount of training data, for messages."""
         recordings = sum(len(rows) for rows in self._training_rows.values())

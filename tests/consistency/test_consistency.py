@@ -87,3 +87,21 @@ def test_what_a_loss_refuses_is_named_by_its_key(monkeypatch, loss, path):
 def test_an_alias_that_the_bank_of_encoders_uses_is_one_message(alias):
     with pytest.raises(ConfigError, match=rf"^scl\.encoders\.0\.alias = '{alias}'"):
         built({"encoders": [{"name": "ge2e", "alias": alias}]})
+
+
+@pytest.mark.parametrize("side", ["generated", "reference"])
+def test_a_loss_that_hides_numbers_that_are_not_finite_is_not_finite_itself(side):
+    """As losses with maxima, or means of what is above 0, do."""
+    loss = {"name": "metric_learning", "params": {"loss": "CircleLoss"}}
+    consistency = built({"loss": loss, "reference": {"source": "segment"}})
+    speech = 0.1 * torch.randn(4, 16_000, generator=torch.Generator().manual_seed(0))
+    real = ReferenceBatch(ResampledAudio(speech, 16_000), list(speech), list("abcd"), list("wxyz"))
+    spoilt = speech.clone()
+    spoilt[2, 100] = float("nan")
+    if side == "reference":
+        real = real.select(range(4), ResampledAudio(spoilt, 16_000))
+    heard = (spoilt if side == "generated" else speech).requires_grad_()
+    term = consistency(ResampledAudio(heard, 16_000), real)
+    assert not term.loss.isfinite()
+    finite = term.finite_heard if side == "generated" else term.finite_references
+    assert finite["ge2e"].tolist() == [True, True, False, True]

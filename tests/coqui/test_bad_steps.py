@@ -133,6 +133,20 @@ def test_a_reference_that_is_no_number_leaves_every_tensor_finite(start, speech,
     assert all(value > 0 for step, value in enumerate(values["loss_spk_encoder"]) if step % 3)
 
 
+def test_the_recording_whose_embedding_is_no_number_is_named_where_others_are_compared_with_it(start, speech, caplog):
+    """With centroids, all recordings of the speaker are; a margin of all speakers involves every recording."""
+    loss = {"name": "angular_margin", "params": {"prototypes": "centroid"}}
+    trainer = start(injected, scl={"loss": loss, "reference": {"source": "centroid", "cache": None}}, epochs=1)
+    trainer.model.speaker_encoder_loss.references.embeddings._centroids.clear()
+    trainer.fit()
+    assert not_finite(trainer) == []
+    messages = warned(caplog)
+    assert len(messages) == STEPS // 3
+    name = sorted(sample["audio_unique_name"] for sample in speech)[0]
+    assert all(name in message for message in messages)
+    assert sum(f"Not finite in memory are the embeddings of {name}." in message for message in messages) >= 2
+
+
 MAKES = "what encoder 'ge2e' makes of the generated speech"
 GRADIENT = "the gradient of the loss"
 LATE = {
@@ -342,6 +356,44 @@ def test_a_batch_of_nothing_else_is_a_step_left_out(start, speech, tmp_path, cap
     (message,) = [m for m in warned(caplog) if "Step" in m]
     assert "the step was left out, since no recording of its batch can be used" in message
     assert all(name in message for name in bad)
+
+
+def test_a_recording_that_vanishes_ends_no_run_with_a_weighted_sampler(start, speech, tmp_path, caplog):
+    samples = spoilt(speech, tmp_path, ["sound"])
+    trainer = start(
+        samples=samples, scl=SKIPPED, use_weighted_sampler=True, weighted_sampler_attrs={"speaker_name": 1.0}
+    )
+    gone = Path(samples[0]["audio_file"])  # by whose size Coqui sorts
+    trainer.callbacks.parse_callbacks_dict({"on_train_step_end": lambda trainer: gone.unlink(missing_ok=True)})
+    trainer.fit()
+    assert trainer.total_steps_done == STEPS
+    assert not_finite(trainer) == []
+
+
+def test_no_other_recording_takes_the_place_of_one_that_is_out_of_range(tiny_config, speech, tmp_path):
+    """Coqui takes the next one, once more for each, until there is none and an IndexError ends the run."""
+    samples = spoilt(speech, tmp_path, ["sound", "sound"])
+    known = sorted({sample["speaker_name"] for sample in speech})
+    model = QuickVits(tiny_config(speakers=known, min_audio_len=400))
+    dataset = model.get_data_loader(model.config, is_eval=True, samples=[dict(s) for s in samples]).dataset
+    spoilt(speech, tmp_path, ["sound", "short"])  # replaced during the run
+    place = [sample["audio_unique_name"] for sample in dataset.samples].index(samples[1]["audio_unique_name"])
+    for _ in range(2 * len(samples)):
+        left_out = dataset[place]
+        assert left_out.name == samples[1]["audio_unique_name"]
+        assert "shorter than min_audio_len" in left_out.reason
+
+
+def test_a_model_whose_evaluation_had_no_usable_recording_is_not_the_best(start, speech, tmp_path):
+    """Coqui takes a loss that was not measured for 0, and ends a run whose target was not."""
+    for number, fields in enumerate(({}, {"target_loss": "cross_utterance_ge2e"})):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        trainer = start(scl=SKIPPED, run_eval=True, epochs=1, eval_batch_size=2, save_best_after=0, **fields)
+        trainer.eval_samples = spoilt(speech[:2], folder, ["nan"] * 2)
+        trainer.fit()
+        assert trainer.best_loss["eval_loss"] == float("inf")
+        assert not list(Path(trainer.output_path).glob("best_model*"))
 
 
 def test_an_evaluation_leaves_bad_recordings_out(start, speech, tmp_path):

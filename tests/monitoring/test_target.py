@@ -36,3 +36,4 @@ def test_other_targets_are_left_alone(target):
 def test_the_distance_is_one_minus_the_similarity_and_one_before_it_is_measured():
     assert distance_of({"cross_utterance_a": 0.75}, "distance_cross_utterance_a") == 0.25
     assert distance_of({"calibrated_cross_utterance_a": 0.75}, "distance_cross_utterance_a") == 1.0
+    assert distance_of({}, "distance_cross_utterance_a", unknown=2.0) == 2.0
