@@ -24,7 +24,7 @@ def write(path: Path, who: int) -> None:
     """Save after each of several embeddings, as a run does that fills the cache."""
     cache = ReferenceCache.load(path)
     for index in range(ROUNDS):
-        cache.put("one", f"{who}-{index:02d}", Stamp(who, index), torch.full((64,), float(index)))
+        cache.put("one", f"{who}-{index:02d}", Stamp(who, index), torch.full((64,), 1.0 + index))
         cache.save()
 
 
