@@ -58,9 +58,11 @@ def _said(error: Exception) -> str:
 
 
 def of_usable_items(loader: DataLoader[Any]) -> DataLoader[Any]:
-    """Return the same loader, of `UsableItems`."""
+    """Return the same loader, with the same samplers, of `UsableItems`."""
     items = UsableItems(loader.dataset)
+    batches: dict[str, Any] = {"batch_sampler": loader.batch_sampler}
+    if loader.batch_size is not None:  # torch made batches of a sampler, which may be that of several processes
+        batches = {"sampler": loader.sampler, "batch_size": loader.batch_size, "drop_last": loader.drop_last}
     return DataLoader(
-        items, batch_sampler=loader.batch_sampler, collate_fn=items.collate_fn, num_workers=loader.num_workers,
-        pin_memory=loader.pin_memory,
-    )  # fmt: skip
+        items, collate_fn=items.collate_fn, num_workers=loader.num_workers, pin_memory=loader.pin_memory, **batches
+    )
