@@ -8,7 +8,6 @@ from torch import nn
 
 from coqui_scl_plugin.preflight.processes import check_processes
 
-
 WEIGHTED = {"train_samples": [{}] * 9, "config": SimpleNamespace(use_weighted_sampler=True, batch_size=2)}
 
 
