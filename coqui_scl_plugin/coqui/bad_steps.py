@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 TURNS = ("discriminator", "generator")
 """What the optimizers of a VITS train, by their index."""
-_WHOLE = "the speaker consistency loss"
+_WHOLE, _VALUE, _GRADIENT = "the speaker consistency loss", "the value of the loss", "the gradient of the loss"
 _MAX_WARNINGS, _MAX_NAMES = 20, 8
 
 
@@ -104,7 +104,9 @@ class BadSteps:
             flags.note(f"the centroid of a speaker by encoder {alias!r}", finite, names)
         for alias, finite in term.finite_heard.items():
             flags.note(f"what encoder {alias!r} makes of the generated speech", finite, names)
-        flags.note("the gradient of the loss", kept.finite_items, names)
+        flags.note(_GRADIENT, kept.finite_items, names)
+        if processes.several():  # it is one of the joint batch
+            flags.note(_VALUE, term.loss.detach().isfinite(), names)
 
     def note_empty(self, names: Sequence[str]) -> None:
         """Note that no recording of the batch could be used."""
@@ -149,11 +151,13 @@ class BadSteps:
 
     def _of_term(self, found: Sequence[Bad]) -> str:
         """Describe why the term was left out: by its first cause, or else by the batch that it was computed from."""
-        cause = next((bad for bad in found if bad.what != _WHOLE), found[0])
-        if cause.what == _WHOLE and processes.several():
+        causes = [bad for bad in found if bad.what not in (_WHOLE, _VALUE)]
+        own = [bad for bad in causes if bad.what != _GRADIENT]
+        if processes.several() and not own and (not causes or any(bad.what == _VALUE for bad in found)):
             return (
                 "the speaker consistency loss was left out, since it is not finite in another process, which says why."
             )
+        cause = (causes or found)[0]
         said = (
             f"the speaker consistency loss was left out, since {cause.what} is not finite for {_listed(cause.names)}."
         )
@@ -164,6 +168,8 @@ class BadSteps:
         if self._empty:
             return f"the step was left out, since no recording of its batch can be used: {_listed(self._empty)}."
         what = ", ".join(bad.what for bad in found)
+        if processes.several() and all(bad.what.startswith("the gradient") for bad in found):  # averaged before
+            return f"no update was made, since {what} is not finite in this process or in another, which says why."
         return f"no update was made from what is not finite ({what}). The batch: {_listed(self._batch)}."
 
     def _too_many(self, message: str) -> str:

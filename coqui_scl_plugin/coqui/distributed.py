@@ -55,6 +55,7 @@ def joined(launch: Launch) -> Iterator[None]:
         for name in _OF_OWN_SHARE:
             logging.getLogger(f"coqui_scl_plugin.coqui.{name}").setLevel(logging.WARNING)
     try:
+        processes.meet()
         yield
     finally:
         with contextlib.suppress(RuntimeError):
@@ -66,6 +67,7 @@ def check_group(trainer: Trainer) -> None:
 
     Raises:
         ConfigError: Coqui's trainer and the group of processes disagree, so that several would write as the main one.
+        ProcessError: another process does not come.
     """
     if not processes.several():
         refuse_lone_rank()
@@ -76,6 +78,7 @@ def check_group(trainer: Trainer) -> None:
             "trainer TrainerArgs(rank=torch.distributed.get_rank()), or start coqui-scl train."
         )
         raise ConfigError(msg)
+    processes.meet()
 
 
 # --- what the main process decides ------------------------------------------------------------------------------------

@@ -29,6 +29,7 @@ from coqui_scl_plugin.preflight.facts import ConfigFacts, DataFacts, Restored, R
 from coqui_scl_plugin.preflight.generator import measured_reach
 from coqui_scl_plugin.preflight.listing import Listing
 from coqui_scl_plugin.preflight.report import PreflightReport
+from coqui_scl_plugin.utils import processes
 
 
 class PreparedRun:
@@ -126,8 +127,9 @@ class PreparedRun:
     def _run_facts(self) -> RunFacts:
         model, optimizers = self.model, self._optimizers
         known = TrainerFacts(
-            **fields_of(self._data_facts) | {"config": model.config}, optimizers=name_optimizers(optimizers)
-        )
+            **fields_of(self._data_facts) | {"config": model.config}, optimizers=name_optimizers(optimizers),
+            processes=processes.count(),
+        )  # fmt: skip
         facts = collect_facts(model.parts, known, few_samples_alone(model, self.samples[0]))
         model.train()
         self.freeze_report = report_freezing(model.parts, optimizers, step=0)

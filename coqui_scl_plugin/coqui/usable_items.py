@@ -80,14 +80,15 @@ def _key_of_any(key: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 
 def of_usable_items(loader: DataLoader[Any]) -> DataLoader[Any]:
-    """Return the same loader, of `UsableItems`; a sampler that sorts by the sizes of files goes on without one."""
+    """Return the same loader, with the same samplers, of `UsableItems`; one that sorts by file size may lack files."""
     items = UsableItems(loader.dataset)
-    sampler: Any = getattr(
-        loader.batch_sampler, "dataset", loader.batch_sampler
-    )  # of several processes, Coqui wraps it
+    sampler: Any = loader.batch_sampler
+    sampler = getattr(sampler, "dataset", sampler)  # of several processes, Coqui wraps it
     if (key := getattr(sampler, "sort_key", None)) is not None:
         sampler.sort_key = _key_of_any(key)
+    batches: dict[str, Any] = {"batch_sampler": loader.batch_sampler}
+    if loader.batch_size is not None:  # torch made batches of a sampler, which may be that of several processes
+        batches = {"sampler": loader.sampler, "batch_size": loader.batch_size, "drop_last": loader.drop_last}
     return DataLoader(
-        items, batch_sampler=loader.batch_sampler, collate_fn=items.collate_fn, num_workers=loader.num_workers,
-        pin_memory=loader.pin_memory,
-    )  # fmt: skip
+        items, collate_fn=items.collate_fn, num_workers=loader.num_workers, pin_memory=loader.pin_memory, **batches
+    )

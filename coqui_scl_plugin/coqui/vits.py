@@ -95,8 +95,13 @@ class SclVits(Vits):
         return keep_lengths(self.training_run.without_bad_recordings(batch, super().format_batch))
 
     def format_batch_on_device(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """Compute stock's spectrograms, unless no recording of the batch can be used."""
-        return super().format_batch_on_device(batch) if batch else batch
+        """Compute stock's spectrograms, unless no recording of the batch can be used.
+
+        Coqui keeps the filters that it makes first. An evaluation may come first, where a run is continued, and a
+        training step cannot use tensors of inference mode.
+        """
+        with torch.inference_mode(mode=False), torch.no_grad():
+            return super().format_batch_on_device(batch) if batch else batch
 
     # --- steps ----------------------------------------------------------------------------------------------------
 

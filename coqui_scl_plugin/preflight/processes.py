@@ -28,6 +28,7 @@ def _defects(facts: RunFacts) -> Iterator[Finding]:
             "train on the same batches.",
             "Give it torch's DistributedSampler, or give the trainer train_samples.",
         )
+    yield from _too_few_batches(facts)
     if facts.train_samples is not None and len(facts.train_samples) < facts.processes:
         yield Finding(
             f"{len(facts.train_samples)} training sample(s) for {facts.processes} processes: each needs its own.",
@@ -40,4 +41,19 @@ def _defects(facts: RunFacts) -> Iterator[Finding]:
                 f"The encoder {alias!r} trains along and has batch normalisation, whose statistics would be of each "
                 f"process's own items: {facts.processes} processes would have {facts.processes} different encoders.",
                 "Set its policy to frozen, or train in one process.",
+            )
+
+
+def _too_few_batches(facts: RunFacts) -> Iterator[Finding]:
+    """Find what Coqui's weighted sampler shares out as whole batches, of which it repeats each once at most."""
+    size = facts.config.batch_size  # for evaluations as well
+    if not facts.config.use_weighted_sampler or size < 1:
+        return
+    for kind, samples in (("training", facts.train_samples), ("evaluation", facts.eval_samples)):
+        batches = len(samples or ()) // size
+        if 0 < 2 * batches < facts.processes:
+            yield Finding(
+                f"use_weighted_sampler with {facts.processes} processes: {len(samples or ())} {kind} samples are "
+                f"{batches} batch(es) of batch_size = {size}, too few to share out.",
+                "Lower batch_size, add recordings, start fewer processes, or set use_weighted_sampler to false.",
             )

@@ -27,6 +27,7 @@ def check_speakers(facts: RunFacts) -> list[Finding]:
         return []
     loss, batch_size, heard = facts.consistency.loss, facts.config.batch_size, facts.config.scl.window.items
     size, key = min((batch_size, "batch_size"), (heard or batch_size, "scl.window.items"))
+    size *= facts.processes  # the loss compares the items of all of them
     name, needed = loss.name, loss.min_speakers
     counts = Counter(sample["speaker_name"] for sample in facts.train_samples)
     if len(counts) < needed:
@@ -45,9 +46,10 @@ def check_speakers(facts: RunFacts) -> list[Finding]:
     shares = _shares(facts, counts)
     alone = sum(share**size for share in shares.values())
     most = max(shares, key=lambda speaker: shares[speaker])
+    of_all = f" in each of {facts.processes} processes" if facts.processes > 1 else ""
     found = (
         f"{name} needs several speakers in a batch: with {shares[most]:.0%} of the samples in batches by {most!r} and "
-        f"{key} {size}, {alone:.0%} of the batches have one speaker and teach nothing."
+        f"{key} {size // facts.processes}{of_all}, {alone:.0%} of the batches have one speaker and teach nothing."
     )
     change = f"Balance the speakers (use_weighted_sampler), raise {key}, or use prototypes = 'centroid'."
     return [] if alone < 0.1 else [warning(found, change)] if alone < 0.5 else [Finding(found, change)]

@@ -72,6 +72,17 @@ def _plain() -> _Groups:
     return _groups
 
 
+def meet() -> None:
+    """Make the groups for plain objects while all processes are there, before one waits long for another.
+
+    Raises:
+        ProcessError: another process does not come within the timeout.
+    """
+    if several():
+        with in_contact():
+            _plain()
+
+
 @contextlib.contextmanager
 def in_contact() -> Iterator[None]:
     """Turn what `torch.distributed` raises within the block into a message. Raises ProcessError."""

@@ -1,14 +1,17 @@
 """What launchers set, and what of it is refused."""
 
+import multiprocessing
 import os
+import time
 from datetime import timedelta
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from trainer import TrainerArgs
 
 from coqui_scl_plugin import SclVits
-from coqui_scl_plugin.coqui.distributed import check_group
+from coqui_scl_plugin.coqui.distributed import check_group, joined
 from coqui_scl_plugin.coqui.launch import Launch, launched
 from coqui_scl_plugin.errors import ConfigError
 from coqui_scl_plugin.utils import processes
@@ -93,3 +96,21 @@ def test_a_script_without_a_group_is_refused(variables, tiny_config, make_traine
 def test_a_script_that_does_not_tell_the_trainer_its_rank_is_refused():
     with pytest.raises(ConfigError, match="rank = 1, but this is process 0 of 1"):
         check_group(SimpleNamespace(args=TrainerArgs(rank=1)))
+
+
+def hear_from_slow_main(rank: int, meeting: Path) -> None:
+    with joined(Launch(rank, 2, f"file://{meeting}")):
+        if rank == 0:
+            time.sleep(3)
+        assert processes.from_main("starts" if rank == 0 else None) == "starts"
+
+
+def test_before_step_1_a_process_waits_for_the_main_one_longer_than_the_timeout(variables, tmp_path):
+    variables(SCL_PROCESS_TIMEOUT="1.5")
+    context = multiprocessing.get_context("fork")
+    running = [context.Process(target=hear_from_slow_main, args=(rank, tmp_path / "meet")) for rank in (0, 1)]
+    for process in running:
+        process.start()
+    for process in running:
+        process.join(60)
+    assert [process.exitcode for process in running] == [0, 0]

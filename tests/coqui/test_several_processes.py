@@ -96,7 +96,7 @@ def write_config(folder: Path, libri10: Path, **changes: object) -> None:
 def finished(tmp_path_factory: pytest.TempPathFactory, libri10: Path) -> tuple[Path, subprocess.CompletedProcess[str]]:
     folder = tmp_path_factory.mktemp("two")
     write_config(folder, libri10)
-    process = torchrun(folder, "--config_path", "config.json")
+    process = torchrun(folder, "--config_path", "config.json", ACCIDENT="nan:1:2")
     assert process.returncode == 0, process.stdout[-3000:] + process.stderr[-3000:]
     return folder, process
 
@@ -118,8 +118,17 @@ def test_both_end_with_the_same_parameters_and_had_data_of_their_own(finished):
     one, other = (torch.load(folder / f"parameters-{rank}.pt", weights_only=True) for rank in (0, 1))
     assert one.keys() == other.keys()
     assert all(torch.equal(one[name], other[name]) for name in one)
+    assert all(bool(parameter.isfinite().all()) for parameter in one.values())
     orders = [json.loads((folder / f"order-{rank}.json").read_text()) for rank in (0, 1)]
     assert sorted(orders[0] + orders[1]) == list(range(TRAINED))
+
+
+def test_a_reference_that_is_nan_in_one_process_is_named_by_that_one_alone(finished):
+    _, process = finished
+    printed = process.stdout + process.stderr
+    assert printed.count("left out, since the reference by encoder 'ge2e' is not finite for ") == 1
+    assert printed.count("left out, since it is not finite in another process, which says why") == 1
+    assert printed.count("bad step 1 of this run") == 2
 
 
 def test_the_evaluation_counts_each_recording_once(finished):

@@ -211,6 +211,13 @@ def test_speakers_in_batches_of_four(weights: dict[str, int], status: str | None
         assert [finding.is_error for finding in speakers.check_speakers(run)] == {
             "failed": [True], "warning": [False], None: []
         }[status]  # fmt: skip
+    joint = facts(
+        config=SclVitsConfig(batch_size=1), processes=4, consistency=with_loss(loss={"name": "contrastive"}),
+        train_samples=samples,
+    )  # fmt: skip
+    assert [finding.is_error for finding in speakers.check_speakers(joint)] == {
+        "failed": [True], "warning": [False], None: []
+    }[status]  # fmt: skip
     for section in ({}, {"loss": {"name": "angular_margin", "params": {"prototypes": "centroid"}}}):
         run = facts(config=config, consistency=with_loss(**section), train_samples=samples)
         assert speakers.check_speakers(run) == []

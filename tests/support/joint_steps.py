@@ -19,6 +19,7 @@ from TTS.config.shared_configs import BaseAudioConfig
 from TTS.tts.configs.vits_config import VitsArgs
 
 from coqui_scl_plugin import SclVitsConfig
+from coqui_scl_plugin.coqui.vits_batch import keep_lengths
 from coqui_scl_plugin.demo import corpus_files
 
 ITEMS = 4
@@ -60,7 +61,7 @@ def share_of(batch: dict[str, Any], rows: slice) -> dict[str, Any]:
     for name, length in (("spec", frames), ("mel", frames), ("waveform", frames * hop)):
         share[name] = share[name][..., :length]
     share["waveform_rel_lens"] = share["spec_lens"] / frames
-    return share
+    return keep_lengths(share)
 
 
 def steps_of(job: dict[str, Any], rank: int, count: int) -> dict[str, torch.Tensor]:

@@ -1,7 +1,8 @@
 """`coqui-scl` in one of several processes, with an accident: `python train_process.py NOTES ARGUMENTS`.
 
 At the end, NOTES has `parameters-RANK.pt`, and `evaluated.json` with the recordings that the main process counted.
-The variable ACCIDENT, `KIND:RANK:STEP`, kills a process or moves its encoder after a step.
+The variable ACCIDENT, `KIND:RANK:STEP`, kills a process or moves its encoder after a step, or makes NaN of a reference
+in it.
 """
 
 import json
@@ -15,6 +16,8 @@ import torch
 from trainer import Trainer
 
 from coqui_scl_plugin import SclVits, cli
+from coqui_scl_plugin.consistency.term import SpeakerConsistency
+from coqui_scl_plugin.losses.heard import Heard
 from coqui_scl_plugin.utils import processes
 
 NOTES = Path(sys.argv.pop(1))
@@ -33,6 +36,12 @@ def have_accident(model: SclVits, trainer: Trainer) -> None:
 
 def main() -> None:
     step_end, eval_log, fit = SclVits.on_train_step_end, SclVits.eval_log, Trainer.fit
+    hear_real = SpeakerConsistency.hear_real
+
+    def hear(self: SpeakerConsistency, alias: str, real: Any, step: int = 0) -> Heard:
+        heard = hear_real(self, alias, real, step)
+        is_due = KIND == "nan" and self.training and (processes.rank(), step) == (int(RANK), int(STEP))
+        return heard._replace(embedding=heard.embedding * float("nan")) if is_due else heard
 
     def on_train_step_end(self: SclVits, trainer: Trainer) -> None:
         have_accident(self, trainer)
@@ -50,6 +59,7 @@ def main() -> None:
         (NOTES / f"order-{processes.rank()}.json").write_text(json.dumps(list(self.train_loader.sampler)))
 
     SclVits.on_train_step_end, SclVits.eval_log, Trainer.fit = on_train_step_end, log, fit_and_note
+    SpeakerConsistency.hear_real = hear
     SclVits.train_log = SclVits._create_logs = lambda *args, **kwargs: ({}, {})  # no plots, which take seconds
     cli.main()
 
