@@ -9,6 +9,7 @@ from trainer import Trainer
 from trainer.generic_utils import get_experiment_folder_path, remove_experiment_folder
 from trainer.logging import DummyLogger
 
+from coqui_scl_plugin.errors import ConfigError
 from coqui_scl_plugin.utils.atomic import replacing
 from coqui_scl_plugin.utils.disk_error import disk_error
 
@@ -29,12 +30,17 @@ class CommandTrainer(Trainer):
 
         A folder in which the run cannot start, as on a full disk, is removed, and the config of a run that is continued
         is as it was.
+
+        Raises:
+            ConfigError: another run has the folder, since Coqui names folders by the minute alone.
         """
         continued = Path(args.continue_path) / _CONFIG if args.continue_path else None
         former = continued.read_bytes() if continued is not None else b""
         folder = get_experiment_folder_path(output_path, config.run_name)
-        is_new = not folder.exists()
+        is_new = False
         try:
+            if continued is None:
+                is_new = _claim(folder)
             super().__init__(args, config, output_path, **more)
         except BaseException as error:
             place = Path(getattr(self, "output_path", folder))
@@ -44,6 +50,8 @@ class CommandTrainer(Trainer):
             elif is_new:
                 _discard(place)
             raise
+        if is_new and Path(self.output_path) != folder:  # the minute has changed
+            folder.rmdir()
 
     def train(self) -> None:
         """Train, and raise what went wrong."""
@@ -69,6 +77,18 @@ def _name(error: BaseException, folder: Path) -> None:
     """Let the error of a disk that names no file, as that of a full one, name the run folder."""
     if (found := disk_error(error)) is not None and found.filename is None:
         found.filename = str(folder)
+
+
+def _claim(folder: Path) -> bool:
+    """Make a run folder, of several processes in one alone; True. Raises ConfigError if it is there."""
+    try:
+        folder.mkdir(parents=True)
+    except FileExistsError as error:
+        raise ConfigError(
+            f"The run folder {folder} is that of another run, since Coqui names it by the minute in which a run "
+            "starts. Start this run a minute later, or give it a name of its own: --coqpit.run_name NAME."
+        ) from error
+    return True
 
 
 def _put_back(file: Path, content: bytes) -> None:

@@ -13,8 +13,9 @@ import torch
 from quick_vits import QuickVits
 from trainer import TrainerArgs
 
+from coqui_scl_plugin.coqui import command_trainer
 from coqui_scl_plugin.coqui.command_trainer import CommandTrainer
-from coqui_scl_plugin.errors import DriftError
+from coqui_scl_plugin.errors import ConfigError, DriftError
 
 
 @pytest.fixture
@@ -80,6 +81,19 @@ def test_a_run_that_ends_well_raises_nothing_and_its_config_survives_a_full_disk
         make(args=TrainerArgs(continue_path=str(trainer.output_path)))
     assert caught.value.filename == str(trainer.output_path)
     assert config.read_bytes() == before
+
+
+def test_two_runs_that_start_in_one_minute_do_not_share_a_folder(
+    make: Callable[..., CommandTrainer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "runs" / "run-at-some-minute"
+    monkeypatch.setattr(command_trainer, "get_experiment_folder_path", lambda *_: folder)
+    monkeypatch.setattr("trainer.trainer.get_experiment_folder_path", lambda *_: folder)
+    assert make().output_path == folder
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    with pytest.raises(ConfigError, match=r"run-at-some-minute is that of another run.*--coqpit\.run_name"):
+        make()
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
 def test_the_folder_of_a_run_that_does_not_start_is_removed(

@@ -1,11 +1,13 @@
 """`coqui-scl train --continue_path` with torn checkpoints, overrides, and another encoder than the run had."""
 
 import json
+import re
 
 import pytest
 import torch
 from tiny_vits import run_config
 
+from coqui_scl_plugin.cli.train import _refuse_unreadable
 from coqui_scl_plugin.coqui.train_tts import train
 from coqui_scl_plugin.demo import corpus_files
 from coqui_scl_plugin.errors import ConfigError, PreflightError
@@ -80,6 +82,25 @@ def test_torn_checkpoints_overrides_and_another_encoder(run, capfd):
     assert now["floor"] != spec["floor"]
     assert now["measured"]["floor"] == now["floor"]
     assert section_of(run)["preflight"]["skip"] == []
+
+
+def test_a_torn_config_is_in_the_checkpoints(run, tmp_path, capsys):
+    before = (run / "config.json").read_bytes()
+    (run / "config.json").write_bytes(before[:500])
+    try:
+        with pytest.raises(ConfigError, match="is not valid JSON") as refused:
+            _refuse_unreadable(["--continue_path", str(run)])
+        command = re.search(r'python -c "(.*)" > (.*)', str(refused.value))
+        exec(command[1], {})
+    finally:
+        (run / "config.json").write_bytes(before)
+    written, whole = json.loads(capsys.readouterr().out), json.loads(before)
+    assert command[2] == str(run / "config.json")
+    assert {key: value for key, value in written.items() if whole[key] != value} == {}
+    with pytest.raises(ConfigError, match=r"no such file\.$"):
+        _refuse_unreadable(["--continue_path", str(tmp_path)])
+    with pytest.raises(ConfigError, match="takes the folder of a run, here "):
+        _refuse_unreadable(["--continue_path", str(run / "checkpoint_1.pth")])
 
 
 def test_a_run_without_any_checkpoint(tmp_path):

@@ -46,10 +46,18 @@ def zeros(path):
     path.write_bytes(bytes(len(path.read_bytes())))
 
 
+def weights_alone(path):
+    torch.save(WEIGHTS, path)
+
+
+def a_list(path):
+    torch.save([1], path)
+
+
 TEARS = {
     empty: "an empty file", cut: "cut off or damaged", cut_early: "cut off or damaged",
     flip_a_weight: r"damaged: the checksum of its part '.*data/0' is wrong", flip_the_directory: "damaged",
-    zeros: "damaged",
+    zeros: "damaged", weights_alone: "no checkpoint of Coqui's trainer", a_list: "no checkpoint of Coqui's trainer",
 }  # fmt: skip
 
 
@@ -78,6 +86,9 @@ def test_a_torn_best_model_and_its_copy(tmp_path):
     found = find_sound(tmp_path)
     assert (found.checkpoint.name, found.best.name) == ("checkpoint_9.pth", "best_model_6.pth")
     assert "no step is lost" in found.message
+    assert (tmp_path / "best_model.pth").read_bytes() == (tmp_path / "best_model_6.pth").read_bytes()
+    weights_alone(tmp_path / "best_model.pth")
+    find_sound(tmp_path)
     assert (tmp_path / "best_model.pth").read_bytes() == (tmp_path / "best_model_6.pth").read_bytes()
     cut(tmp_path / "best_model_6.pth")
     found = find_sound(tmp_path)
