@@ -66,7 +66,10 @@ def test_a_run_that_ends_well_raises_nothing_and_its_config_survives_a_full_disk
     make: Callable[..., CommandTrainer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trainer = make()
+    with pytest.raises(ConfigError, match="is being trained by another process"):
+        make(args=TrainerArgs(continue_path=str(trainer.output_path)))
     trainer.train()
+    assert [path for path in trainer.output_path.parent.iterdir() if path.suffix == ".lock"] == []
     assert trainer.total_steps_done == 2
     trainer.save_checkpoint()
     config = trainer.output_path / "config.json"

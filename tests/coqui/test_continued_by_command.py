@@ -91,7 +91,7 @@ def test_a_torn_config_is_in_the_checkpoints(run, tmp_path, capsys):
         with pytest.raises(ConfigError, match="is not valid JSON") as refused:
             _refuse_unreadable(["--continue_path", str(run)])
         command = re.search(r'python -c "(.*)" > (.*)', str(refused.value))
-        exec(command[1], {})
+        exec(command[1], {})  # noqa: S102  # what a user would do
     finally:
         (run / "config.json").write_bytes(before)
     written, whole = json.loads(capsys.readouterr().out), json.loads(before)
