@@ -12,6 +12,7 @@ import pytest
 import torch
 from quick_vits import QuickVits
 from trainer import TrainerArgs
+from trainer import trainer as trainer_module
 
 from coqui_scl_plugin.coqui import command_trainer
 from coqui_scl_plugin.coqui.command_trainer import CommandTrainer
@@ -90,13 +91,13 @@ def test_two_runs_that_start_in_one_minute_do_not_share_a_folder(
     make: Callable[..., CommandTrainer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "runs" / "run-at-some-minute"
-    monkeypatch.setattr(command_trainer, "get_experiment_folder_path", lambda *_: folder)
-    monkeypatch.setattr("trainer.trainer.get_experiment_folder_path", lambda *_: folder)
-    assert make().output_path == folder
-    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text("another's")
+    for module in (command_trainer, trainer_module):
+        monkeypatch.setattr(module, "get_experiment_folder_path", lambda *_: folder)
     with pytest.raises(ConfigError, match=r"run-at-some-minute is that of another run.*--coqpit\.run_name"):
         make()
-    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert [(path.name, path.read_text()) for path in folder.iterdir()] == [("config.json", "another's")]
 
 
 def test_the_folder_of_a_run_that_does_not_start_is_removed(

@@ -74,6 +74,10 @@ def test_torn_checkpoints_overrides_and_another_encoder(run, capfd):
     with pytest.raises((PreflightError, ConfigError), match=r"SHA-256 is .* expects .*--skip continued"):
         go_on(run, "--coqpit.epochs", "3")
     assert (run / "config.json").read_bytes() == before
+    (torn := run.parent / "best_model_9.pth").write_bytes(b"PK")
+    with pytest.raises(ConfigError, match=r"--best_path .*best_model_9\.pth is cut off or damaged"):
+        go_on(run, "--coqpit.epochs", "3", "--skip", "continued", "--best_path", str(torn))
+    assert (run / "config.json").read_bytes() == before
     go_on(run, "--coqpit.epochs", "3", "--skip", "continued")
     (now,) = section_of(run)["encoders"]
     checks = json.loads((run / "preflight.json").read_text())["checks"]
