@@ -98,11 +98,15 @@ def find_sound(folder: Path) -> Continued:
     best = _newest([path for path in named if path.name != _BEST], torn)
     copy = _newest([path for path in named if path.name == _BEST], torn)
     lines = [_set_aside(each) for each in torn]
-    if best is not None and (copy is None or _saved_step(copy) != _saved_step(best)):
+    if best is not None and (copy is None or _saved_step(copy) < _saved_step(best)):
         copy_whole(best, folder / _BEST)
+    elif copy is not None and (best is None or _saved_step(copy) > _saved_step(best)):
+        best = copy  # of one that is torn
+    if best is not None and _saved_step(best) > _saved_step(sound):
+        sound = best
     if torn:
         lines.append(f"The run goes on from {sound.name}{_lost(sound, torn)}.")
-    return Continued(sound, best or copy or sound, "\n".join(lines))
+    return Continued(sound, best or sound, "\n".join(lines))
 
 
 def _newest(paths: list[Path], torn: list[Torn]) -> Path | None:
