@@ -49,6 +49,7 @@ def test_torn_checkpoints_overrides_and_another_encoder(run, capfd):
     for name in ("best_model", "checkpoint"):  # the step of the last checkpoint is in both
         for path in run.glob(f"{name}_[23].pth"):
             path.write_bytes(path.read_bytes()[:5000])
+    (run / "best_model.pth").write_bytes(b"")
     (run / f".config.{2**22 - 1}.partial.json").touch()
     go_on(run, "--coqpit.epochs", "2", "--coqpit.save_step", "2")
     shown = capfd.readouterr()
