@@ -105,7 +105,7 @@ def test_a_torn_config_is_in_the_checkpoints(run, tmp_path, capsys):
     with pytest.raises(ConfigError, match=r"no such file\.$"):
         _refuse_unreadable(["--continue_path", str(tmp_path)])
     with pytest.raises(ConfigError, match="takes the folder of a run, here "):
-        _refuse_unreadable(["--continue_path", str(run / "checkpoint_1.pth")])
+        _refuse_unreadable(["--continue_path", str(run / "config.json")])
 
 
 def test_a_run_without_any_checkpoint(tmp_path):
