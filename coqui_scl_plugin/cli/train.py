@@ -1,6 +1,7 @@
 """`coqui-scl train`."""
 
 import argparse
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import typer
 
 from coqui_scl_plugin.coqui.launch import launched
+from coqui_scl_plugin.errors import ConfigError
 
 
 def train(ctx: typer.Context) -> None:
@@ -34,7 +36,25 @@ def _refuse_unreadable(arguments: Sequence[str]) -> None:
     parser.add_argument("--continue_path", nargs="?")
     given, _ = parser.parse_known_args(list(arguments))
     if path := given.config_path or (given.continue_path and str(Path(given.continue_path) / "config.json")):
-        read_config_file(path)
+        try:
+            read_config_file(path)
+        except ConfigError as error:
+            copy = "" if given.config_path else _copy_in_a_checkpoint(Path(given.continue_path))
+            raise ConfigError(f"{error}{copy}") from error
+
+
+def _copy_in_a_checkpoint(folder: Path) -> str:
+    """Say how to write the config of a run anew from its newest checkpoint, or that a path is no folder of a run."""
+    if folder.is_file():
+        return f" --continue_path takes the folder of a run, here {folder.parent}."
+    checkpoints = [path for path in folder.glob("*.pth") if path.name.startswith(("checkpoint_", "best_model"))]
+    if not checkpoints:
+        return ""
+    newest = max(checkpoints, key=lambda path: path.lstat().st_mtime)
+    return (
+        f' {newest.name} holds a copy. To write it: python -c "import json, torch; print(json.dumps(torch.load('
+        f"{str(newest)!r}, weights_only=True)['config'], indent=4))\" > {shlex.quote(str(folder / 'config.json'))}"
+    )
 
 
 if __name__ == "__main__":  # as python -m trainer.distribute --script FILE starts a script

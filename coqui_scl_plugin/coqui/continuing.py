@@ -10,8 +10,9 @@ from typing import Any
 from trainer import Trainer
 
 from coqui_scl_plugin.coqui.distributed import is_main_process
-from coqui_scl_plugin.coqui.sound_checkpoint import find_sound
+from coqui_scl_plugin.coqui.sound_checkpoint import find_sound, why_torn
 from coqui_scl_plugin.coqui.whole_files import write_whole
+from coqui_scl_plugin.errors import ConfigError
 from coqui_scl_plugin.utils.atomic import replacing
 from coqui_scl_plugin.utils.leftovers import remove_leftovers
 
@@ -65,7 +66,7 @@ def settle_run(trainer: Trainer, cache: Path | None) -> None:
     """Do the same for a trainer that has made its folder, and let it go on from the newest sound checkpoint.
 
     Raises:
-        ConfigError: a run that is continued has no sound checkpoint.
+        ConfigError: a run that is continued has no sound checkpoint, or `--best_path` names a torn one.
     """
     folder = Path(trainer.output_path)
     write_whole(folder)
@@ -82,3 +83,5 @@ def settle_run(trainer: Trainer, cache: Path | None) -> None:
     trainer.args.restore_path = str(found.checkpoint)
     if not given.is_file() or given.resolve().parent == folder.resolve():  # another one was asked for
         trainer.args.best_path = str(found.best)
+    elif (torn := why_torn(given)) is not None:
+        raise ConfigError(f"--best_path {given} is {torn}. Leave it out to take the best model of the run.")

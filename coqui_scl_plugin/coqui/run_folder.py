@@ -53,9 +53,20 @@ def write_evaluation_set(folder: Path, samples: Iterable[Mapping[str, Any]]) -> 
 
 
 def read_evaluation_set(folder: Path) -> set[str] | None:
-    """Read the names of the recordings that a run held out; None if they were not recorded."""
+    """Read the names of the recordings that a run held out; None if they were not recorded. Raises ConfigError."""
     file = folder / _EVALUATION_SET
-    return set(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else None
+    if not file.is_file():
+        return None
+    try:
+        names = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        names = error
+    if not isinstance(names, list) or any(not isinstance(name, str) for name in names):
+        raise ConfigError(
+            f"{file} is cut off or damaged: it must list the recordings that the run held out. Copy it again, or "
+            "remove it if the datasets and their split are as they were in training."
+        )
+    return set(names)
 
 
 # --- the trained model ------------------------------------------------------------------------------------------------

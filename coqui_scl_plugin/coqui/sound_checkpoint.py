@@ -2,6 +2,7 @@
 
 import contextlib
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,7 +36,7 @@ class Continued:
 
 
 def why_torn(path: Path) -> str | None:
-    """Say what is wrong with a checkpoint that was cut off or changed on the disk; None if it is sound.
+    """Say what is wrong with a checkpoint that was cut off, changed on the disk or is none; None if it is sound.
 
     Raises:
         ConfigError: it cannot be read at all, which does not tell whether it is sound.
@@ -44,13 +45,19 @@ def why_torn(path: Path) -> str | None:
         with path.open("rb") as content:
             content.read(1)
     except OSError as error:
-        raise ConfigError(f"The checkpoint {path} cannot be read: {error.strerror}.") from error
+        raise ConfigError(
+            f"The checkpoint {path} cannot be read: {error.strerror}. Remove it to do without."
+        ) from error
     try:
-        read_checkpoint(str(path))
+        state = read_checkpoint(str(path))
         damaged = damaged_part(str(path))
     except Exception as error:  # noqa: BLE001  # whatever the bytes of a torn file bring about
         return _ADVICE.sub("", why_unreadable(str(path), error))
-    return None if damaged is None else f"damaged: the checksum of its part {damaged!r} is wrong"
+    if damaged is not None:
+        return f"damaged: the checksum of its part {damaged!r} is wrong"
+    if not isinstance(state, Mapping) or not isinstance(state.get("step"), int | float):
+        return "no checkpoint of Coqui's trainer, since it names no step"
+    return None
 
 
 def step_of(path: Path) -> int | None:
@@ -91,11 +98,15 @@ def find_sound(folder: Path) -> Continued:
     best = _newest([path for path in named if path.name != _BEST], torn)
     copy = _newest([path for path in named if path.name == _BEST], torn)
     lines = [_set_aside(each) for each in torn]
-    if best is not None and (copy is None or _saved_step(copy) != _saved_step(best)):
+    if best is not None and (copy is None or _saved_step(copy) < _saved_step(best)):
         copy_whole(best, folder / _BEST)
+    elif copy is not None and (best is None or _saved_step(copy) > _saved_step(best)):
+        best = copy  # of one that is torn
+    if best is not None and _saved_step(best) > _saved_step(sound):
+        sound = best
     if torn:
         lines.append(f"The run goes on from {sound.name}{_lost(sound, torn)}.")
-    return Continued(sound, best or copy or sound, "\n".join(lines))
+    return Continued(sound, best or sound, "\n".join(lines))
 
 
 def _newest(paths: list[Path], torn: list[Torn]) -> Path | None:

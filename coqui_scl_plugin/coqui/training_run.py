@@ -105,6 +105,7 @@ class TrainingRun:
             if consistency.gradient_share is not None and not trainer.continue_run:
                 consistency.gradient_share.forget()  # a checkpoint to start from may hold that of another loss
             self.monitor = SimilarityMonitor(consistency, scl.evaluation, folder)
+            self.monitor.forget_after(self.step)
         self._trainer, self._target = trainer, take_target(trainer.config)
         self._progress = ProgressRecorder(trainer, self._before)
         if continued and is_main_process(trainer):

@@ -28,9 +28,13 @@ def write_whole(folder: str | os.PathLike[str]) -> None:
 
 
 def copy_whole(source: Path, target: Path) -> None:
-    """Copy a file, which appears whole or not at all."""
-    with source.open("rb") as content, WholeFile(str(target), "wb") as copy:
-        shutil.copyfileobj(content, copy, _CHUNK)
+    """Copy a file, which appears whole or not at all. Raises OSError, which names a file."""
+    try:
+        with source.open("rb") as content, WholeFile(str(target), "wb") as copy:
+            shutil.copyfileobj(content, copy, _CHUNK)
+    except OSError as error:
+        error.filename = error.filename or str(target)  # that of a full disk names none
+        raise
 
 
 class WholeFileSystem(LocalFileSystem):

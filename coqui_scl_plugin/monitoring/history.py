@@ -1,12 +1,15 @@
 """History of a run: the similarities of its evaluations, kept in `scl_history.csv`."""
 
 import csv
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 from coqui_scl_plugin.utils.atomic import replacing
+
+logger = logging.getLogger(__name__)
 
 FILE = "scl_history.csv"
 CROSS_UTTERANCE, CALIBRATED = "cross_utterance_", "calibrated_cross_utterance_"
@@ -51,7 +54,9 @@ class Row:
 
     @classmethod
     def from_flat(cls, row: Mapping[str, str]) -> Self:
-        """Read a line of the file."""
+        """Read a line of the file. Raises an error of any kind for one that is torn."""
+        if row["flags"] is None or None in row:
+            raise ValueError
         values: dict[str, dict[str, float]] = {CROSS_UTTERANCE: {}, CALIBRATED: {}}
         for column, value in row.items():
             prefix = next((p for p in (*values, *_FORMER_PREFIXES) if column.startswith(p)), None)
@@ -61,12 +66,44 @@ class Row:
 
 
 def read_history(folder: Path) -> list[Row]:
-    """Read the evaluations of a run folder; none if it has no file of them."""
-    file = folder / FILE
+    """Read the evaluations of a run folder; none if it has no file of them. A line that is torn is left out."""
+    rows, torn = _read(folder / FILE)
+    if torn:
+        logger.warning("%s is cut off or damaged: %d of its lines are left out.", folder / FILE, torn)
+    return rows
+
+
+def take_up_history(folder: Path) -> list[Row]:
+    """Do the same for a run that writes the file anew; a torn file is set aside, so that nothing in it is lost."""
+    rows, torn = _read(folder / FILE)
+    if torn:
+        aside = (folder / FILE).replace(folder / f"torn_{FILE}.aside")
+        if rows:
+            write_history(folder, rows)
+        logger.warning(
+            "%s is cut off or damaged. It was set aside as %s, and the run goes on with %d of its %d lines.",
+            folder / FILE, aside.name, len(rows), len(rows) + torn,
+        )  # fmt: skip
+    return rows
+
+
+def _read(file: Path) -> tuple[list[Row], int]:
+    """Return the lines of the file, and how many of them cannot be read."""
     if not file.is_file():
-        return []
-    with file.open(newline="", encoding="utf-8") as stream:
-        return [Row.from_flat(row) for row in csv.DictReader(stream)]
+        return [], 0
+    rows, torn = [], 0
+    with file.open(newline="", encoding="utf-8", errors="replace") as stream:
+        lines = csv.DictReader(stream)
+        try:
+            torn += int(any(column not in (lines.fieldnames or ("step", "flags")) for column in ("step", "flags")))
+            for line in lines:
+                try:
+                    rows.append(Row.from_flat(line))
+                except (AttributeError, KeyError, TypeError, ValueError):
+                    torn += 1
+        except csv.Error:  # a line without an end
+            torn += 1
+    return rows, torn
 
 
 def write_history(folder: Path, rows: Sequence[Row]) -> None:

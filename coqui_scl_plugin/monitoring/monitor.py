@@ -17,7 +17,7 @@ from coqui_scl_plugin.encoders.audio import ResampledAudio
 from coqui_scl_plugin.encoders.segment_encoder import SegmentEncoder
 from coqui_scl_plugin.freeze import FrozenPolicy
 from coqui_scl_plugin.monitoring.flags import ceilings_of, find_flags
-from coqui_scl_plugin.monitoring.history import Row, named_similarities, read_history, write_history
+from coqui_scl_plugin.monitoring.history import Row, named_similarities, take_up_history, write_history
 from coqui_scl_plugin.references.sources import ReferenceBatch
 from coqui_scl_plugin.utils import processes
 
@@ -46,7 +46,7 @@ class SimilarityMonitor:
         self._encoders = {**bank.segment_encoders, **_frozen_copies(bank.trained_encoders)}
         self._config = config
         self._folder = folder
-        self.rows: list[Row] = read_history(folder) if folder is not None else []
+        self.rows: list[Row] = take_up_history(folder) if folder is not None else []
         self.roles = bank.roles
         self._step: int | None = None
         self._measured: dict[str, dict[str, tuple[float, float]]] = defaultdict(dict)
@@ -103,6 +103,10 @@ class SimilarityMonitor:
     def named(self, cross_utterance: Mapping[str, float]) -> dict[str, float]:
         """Name similarities by alias, and add the calibrated ones: `[calibrated_]cross_utterance_ALIAS`."""
         return named_similarities(cross_utterance, self._calibrated(cross_utterance))
+
+    def forget_after(self, step: int) -> None:
+        """Forget evaluations after a step: of a run that goes on from there, they are of weights that are lost."""
+        self.rows = [row for row in self.rows if row.step <= step]
 
     def close(self, step: int, epoch: int) -> dict[str, float]:
         """End an evaluation: add its means over all items, and its flags, to the history.

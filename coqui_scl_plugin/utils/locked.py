@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 _TIMEOUT_SECONDS = 30.0
 
@@ -30,6 +30,31 @@ def locked(path: Path) -> Iterator[None]:
         yield
     finally:
         # removed while it is held: whoever waits sees that the file is gone, and asks again
+        with contextlib.suppress(OSError):
+            Path(lock.lock_file).unlink()
+        lock.release()
+
+
+def held_alone(path: Path) -> FileLock | None:
+    """Hold the lock on a file or folder until `let_go`, or the end of the process; None where it cannot be had.
+
+    Raises:
+        BlockingIOError: another process, or another place of this one, holds it.
+    """
+    real = Path(os.path.realpath(path))
+    lock = FileLock(real.with_name(f".{real.name}.lock"), timeout=0, fallback_to_soft=False)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise BlockingIOError from error
+    except (OSError, NotImplementedError):
+        return None
+    return lock
+
+
+def let_go(lock: FileLock | None) -> None:
+    """Free what `held_alone` holds."""
+    if lock is not None and lock.is_locked:
         with contextlib.suppress(OSError):
             Path(lock.lock_file).unlink()
         lock.release()

@@ -20,7 +20,9 @@ from TTS.tts.configs.vits_config import VitsArgs
 
 from coqui_scl_plugin import SclVits, SclVitsConfig, build_encoder
 from coqui_scl_plugin.cli.evaluate import EvaluateOptions
+from coqui_scl_plugin.coqui.run_folder import read_evaluation_set
 from coqui_scl_plugin.demo import corpus_files
+from coqui_scl_plugin.errors import ConfigError
 from coqui_scl_plugin.evaluation.results import evaluations_of
 from coqui_scl_plugin.monitoring.history import Row, write_history
 
@@ -494,6 +496,10 @@ def test_recordings_that_the_run_held_out_and_are_no_more_are_one_message(runs, 
     outcome = evaluate(tmp_path, "own-split")
     assert outcome.status == 2
     assert "none of the 1 recordings that the run was evaluated on" in outcome.err
+    for torn in ("", '["toy#ann/1', "{}", "[1]"):
+        (tmp_path / "own-split" / "evaluation_set.json").write_text(torn)
+        with pytest.raises(ConfigError, match=r"evaluation_set\.json is cut off or damaged.*Copy it again, or"):
+            read_evaluation_set(tmp_path / "own-split")
 
 
 def test_runs_of_one_name_are_told_apart_and_the_same_model_twice_is_no_difference(runs, tmp_path):

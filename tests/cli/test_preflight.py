@@ -652,10 +652,10 @@ def test_a_run_that_goes_on_skips_what_it_skipped_and_more(
         def __init__(self, args: Any, config: SclVitsConfig, output_path: str, *, model: Any, **more: Any) -> None:
             begun.append((args.continue_path, model.parts.skipped_checks, config.epochs))
 
-        def fit(self) -> None:
+        def train(self) -> None:
             pass
 
-    monkeypatch.setattr(train_tts, "Trainer", Begun)
+    monkeypatch.setattr(train_tts, "CommandTrainer", Begun)
     section = {"preflight": {"skip": ["holdout"]}}
     (tmp_path / "config.json").write_text(json.dumps(run_config(speech_folder, scl=section)))
     torch.save({"model": {}, "step": 1}, tmp_path / "checkpoint_1.pth")

@@ -12,9 +12,11 @@ import pytest
 import torch
 from quick_vits import QuickVits
 from trainer import TrainerArgs
+from trainer import trainer as trainer_module
 
+from coqui_scl_plugin.coqui import command_trainer
 from coqui_scl_plugin.coqui.command_trainer import CommandTrainer
-from coqui_scl_plugin.errors import DriftError
+from coqui_scl_plugin.errors import ConfigError, DriftError
 
 
 @pytest.fixture
@@ -65,7 +67,10 @@ def test_a_run_that_ends_well_raises_nothing_and_its_config_survives_a_full_disk
     make: Callable[..., CommandTrainer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trainer = make()
+    with pytest.raises(ConfigError, match="is being trained by another process"):
+        make(args=TrainerArgs(continue_path=str(trainer.output_path)))
     trainer.train()
+    assert [path for path in trainer.output_path.parent.iterdir() if path.suffix == ".lock"] == []
     assert trainer.total_steps_done == 2
     trainer.save_checkpoint()
     config = trainer.output_path / "config.json"
@@ -80,6 +85,19 @@ def test_a_run_that_ends_well_raises_nothing_and_its_config_survives_a_full_disk
         make(args=TrainerArgs(continue_path=str(trainer.output_path)))
     assert caught.value.filename == str(trainer.output_path)
     assert config.read_bytes() == before
+
+
+def test_two_runs_that_start_in_one_minute_do_not_share_a_folder(
+    make: Callable[..., CommandTrainer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "runs" / "run-at-some-minute"
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text("another's")
+    for module in (command_trainer, trainer_module):
+        monkeypatch.setattr(module, "get_experiment_folder_path", lambda *_: folder)
+    with pytest.raises(ConfigError, match=r"run-at-some-minute is that of another run.*--coqpit\.run_name"):
+        make()
+    assert [(path.name, path.read_text()) for path in folder.iterdir()] == [("config.json", "another's")]
 
 
 def test_the_folder_of_a_run_that_does_not_start_is_removed(

@@ -1,11 +1,13 @@
 """`coqui-scl train --continue_path` with torn checkpoints, overrides, and another encoder than the run had."""
 
 import json
+import re
 
 import pytest
 import torch
 from tiny_vits import run_config
 
+from coqui_scl_plugin.cli.train import _refuse_unreadable
 from coqui_scl_plugin.coqui.train_tts import train
 from coqui_scl_plugin.demo import corpus_files
 from coqui_scl_plugin.errors import ConfigError, PreflightError
@@ -47,6 +49,7 @@ def test_torn_checkpoints_overrides_and_another_encoder(run, capfd):
     for name in ("best_model", "checkpoint"):  # the step of the last checkpoint is in both
         for path in run.glob(f"{name}_[23].pth"):
             path.write_bytes(path.read_bytes()[:5000])
+    (run / "best_model.pth").write_bytes(b"")
     (run / f".config.{2**22 - 1}.partial.json").touch()
     go_on(run, "--coqpit.epochs", "2", "--coqpit.save_step", "2")
     shown = capfd.readouterr()
@@ -72,6 +75,10 @@ def test_torn_checkpoints_overrides_and_another_encoder(run, capfd):
     with pytest.raises((PreflightError, ConfigError), match=r"SHA-256 is .* expects .*--skip continued"):
         go_on(run, "--coqpit.epochs", "3")
     assert (run / "config.json").read_bytes() == before
+    (torn := run.parent / "best_model_9.pth").write_bytes(b"PK")
+    with pytest.raises(ConfigError, match=r"--best_path .*best_model_9\.pth is cut off or damaged"):
+        go_on(run, "--coqpit.epochs", "3", "--skip", "continued", "--best_path", str(torn))
+    assert (run / "config.json").read_bytes() == before
     go_on(run, "--coqpit.epochs", "3", "--skip", "continued")
     (now,) = section_of(run)["encoders"]
     checks = json.loads((run / "preflight.json").read_text())["checks"]
@@ -80,6 +87,25 @@ def test_torn_checkpoints_overrides_and_another_encoder(run, capfd):
     assert now["floor"] != spec["floor"]
     assert now["measured"]["floor"] == now["floor"]
     assert section_of(run)["preflight"]["skip"] == []
+
+
+def test_a_torn_config_is_in_the_checkpoints(run, tmp_path, capsys):
+    before = (run / "config.json").read_bytes()
+    (run / "config.json").write_bytes(before[:500])
+    try:
+        with pytest.raises(ConfigError, match="is not valid JSON") as refused:
+            _refuse_unreadable(["--continue_path", str(run)])
+        command = re.search(r'python -c "(.*)" > (.*)', str(refused.value))
+        exec(command[1], {})  # noqa: S102  # what a user would do
+    finally:
+        (run / "config.json").write_bytes(before)
+    written, whole = json.loads(capsys.readouterr().out), json.loads(before)
+    assert command[2] == str(run / "config.json")
+    assert {key: value for key, value in written.items() if whole[key] != value} == {}
+    with pytest.raises(ConfigError, match=r"no such file\.$"):
+        _refuse_unreadable(["--continue_path", str(tmp_path)])
+    with pytest.raises(ConfigError, match="takes the folder of a run, here "):
+        _refuse_unreadable(["--continue_path", str(run / "config.json")])
 
 
 def test_a_run_without_any_checkpoint(tmp_path):

@@ -22,7 +22,7 @@ def counted(monkeypatch, module, name):
 def test_train_builds_each_encoder_once_and_checks_the_section_once(tiny_config, tmp_path, monkeypatch):
     path = tmp_path / "config.json"
     tiny_config({"holdout": [{"name": "dvector"}]}, eval_split_size=4).save_json(path)
-    monkeypatch.setattr(train_tts.Trainer, "fit", lambda trainer: None)
+    monkeypatch.setattr(train_tts.CommandTrainer, "fit", lambda trainer: None)
     built = counted(monkeypatch, build, "build_encoder_of")
     checked = counted(monkeypatch, vits_config, "check_config")
     train_tts.train(["--config_path", str(path), "--small_run", "4"])

@@ -46,10 +46,18 @@ def zeros(path):
     path.write_bytes(bytes(len(path.read_bytes())))
 
 
+def weights_alone(path):
+    torch.save(WEIGHTS, path)
+
+
+def a_list(path):
+    torch.save([1], path)
+
+
 TEARS = {
     empty: "an empty file", cut: "cut off or damaged", cut_early: "cut off or damaged",
     flip_a_weight: r"damaged: the checksum of its part '.*data/0' is wrong", flip_the_directory: "damaged",
-    zeros: "damaged",
+    zeros: "damaged", weights_alone: "no checkpoint of Coqui's trainer", a_list: "no checkpoint of Coqui's trainer",
 }  # fmt: skip
 
 
@@ -79,6 +87,9 @@ def test_a_torn_best_model_and_its_copy(tmp_path):
     assert (found.checkpoint.name, found.best.name) == ("checkpoint_9.pth", "best_model_6.pth")
     assert "no step is lost" in found.message
     assert (tmp_path / "best_model.pth").read_bytes() == (tmp_path / "best_model_6.pth").read_bytes()
+    weights_alone(tmp_path / "best_model.pth")
+    find_sound(tmp_path)
+    assert (tmp_path / "best_model.pth").read_bytes() == (tmp_path / "best_model_6.pth").read_bytes()
     cut(tmp_path / "best_model_6.pth")
     found = find_sound(tmp_path)
     assert found.best.name == "best_model.pth"
@@ -90,6 +101,7 @@ def test_a_newer_best_model_counts(tmp_path):
     save(tmp_path, "best_model_12.pth", 12)
     assert find_sound(tmp_path).checkpoint.name == "best_model_12.pth"
     cut(tmp_path / "best_model_12.pth")
+    cut(tmp_path / "best_model.pth")
     assert "3 steps are lost" in find_sound(tmp_path).message
 
 
@@ -99,6 +111,21 @@ def test_a_copy_of_a_former_best_model_is_made_again(tmp_path):
     save(tmp_path, "best_model_12.pth", 12)
     find_sound(tmp_path)
     assert torch.load(tmp_path / "best_model.pth", weights_only=True)["step"] == 12
+
+
+@pytest.mark.parametrize("older", [True, False])
+def test_a_copy_of_a_torn_best_model_counts(tmp_path, older):
+    """It is what is left of the newest steps, and no older best model may take its place."""
+    save(tmp_path, "checkpoint_9.pth", 9)
+    if older:  # with `save_all_best`
+        save(tmp_path, "best_model_6.pth", 6)
+    cut(save(tmp_path, "best_model_12.pth", 12))
+    save(tmp_path, "best_model.pth", 12)
+    found = find_sound(tmp_path)
+    assert (found.checkpoint.name, found.best.name) == ("best_model.pth", "best_model.pth")
+    assert "The run goes on from best_model.pth; no step is lost." in found.message
+    assert torch.load(tmp_path / "best_model.pth", weights_only=True)["step"] == 12
+    assert find_sound(tmp_path).checkpoint.name == "best_model.pth"
 
 
 def test_none_is_sound(tmp_path):

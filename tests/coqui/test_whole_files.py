@@ -92,8 +92,9 @@ def test_copies_are_whole(run, monkeypatch):
     source.write_bytes(b"new" * 500_000)
     target.write_bytes(b"former")
     monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device")))
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(OSError, match="No space") as caught:
         fsspec.get_mapper(str(run)).fs.copy(str(source), str(target))
+    assert caught.value.filename == str(target)
     assert target.read_bytes() == b"former"
     monkeypatch.undo()
     write_whole(run)

@@ -1,6 +1,8 @@
 """The history of a run's evaluations."""
 
-from coqui_scl_plugin.monitoring.history import Row, read_history, write_history
+import pytest
+
+from coqui_scl_plugin.monitoring.history import Row, read_history, take_up_history, write_history
 
 
 def test_the_file_gives_back_what_was_written(tmp_path):
@@ -27,3 +29,33 @@ def test_columns_of_an_earlier_version_are_read_and_written_by_their_new_names(t
     write_history(tmp_path, rows)
     assert "secs_" not in file.read_text()
     assert read_history(tmp_path) == rows
+
+
+SOUND = "step,epoch,cross_utterance_ge2e,flags\n10,0,0.25,\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "kept"),
+    [
+        (f"{SOUND}20,1,0.5".encode(), 1),
+        (f"{SOUND}20,1,0.5,,,\n30,2,0.5,\n".encode(), 2),
+        (f"{SOUND}x,1,0.5,\n".encode(), 1),
+        (f"{SOUND}".encode() + bytes(200_000), 1),
+        (SOUND.encode()[20:], 0),
+        (bytes(range(256)), 0),
+        (bytes(500), 0),
+    ],
+    ids=["cut", "columns", "number", "no end", "no header", "bytes", "zeros"],
+)
+def test_a_torn_file_is_set_aside_and_its_sound_lines_stay(tmp_path, caplog, content, kept):
+    file = tmp_path / "scl_history.csv"
+    file.write_bytes(content)
+    assert [row.step for row in read_history(tmp_path)] == [10, 30][:kept]
+    assert "cut off or damaged" in caplog.text
+    assert file.read_bytes() == content
+    assert [row.step for row in take_up_history(tmp_path)] == [10, 30][:kept]
+    assert "torn_scl_history.csv.aside" in caplog.text
+    assert (tmp_path / "torn_scl_history.csv.aside").read_bytes() == content
+    caplog.clear()
+    assert [row.step for row in take_up_history(tmp_path)] == [10, 30][:kept]
+    assert caplog.text == ""

@@ -63,6 +63,16 @@ def test_an_evaluation_that_was_never_closed_is_no_part_of_the_next():
     assert monitor.close(step=4, epoch=1)["cross_utterance_held"] == pytest.approx(0.4)
 
 
+def test_a_run_that_goes_on_forgets_the_evaluations_of_lost_steps(tmp_path):
+    """Continued from step 3, where the former run had been evaluated at step 4, the next evaluation may be at 5."""
+    write_history(tmp_path, [Row(step, 0, {"trained": 0.5}, {}) for step in (2, 3, 4)])
+    monitor = SimilarityMonitor(consistency(), EvaluationConfig(), tmp_path)
+    monitor.forget_after(3)
+    monitor.measure([torch.tensor([1.0, 0.0])], batch([1.0, 0.0]), step=5)
+    monitor.close(step=5, epoch=1)
+    assert [row.step for row in read_history(tmp_path)] == [2, 3, 5]
+
+
 def test_without_other_recordings_the_recording_itself_is_compared_with():
     monitor = SimilarityMonitor(consistency(others=None), EvaluationConfig(), None)
     found = monitor.measure([torch.tensor([0.6, 0.8])], batch([1.0, 0.0]), step=1)
