@@ -195,11 +195,10 @@ def test_the_guard_checks_the_next_step_that_listens(tiny_config, make_trainer, 
     consistency = model.parts.consistency
     forward = consistency.forward
 
-    def without_gradient(generated, real, step=0):
-        if step < 3:
-            return forward(generated, real, step)
-        generated.waveform = generated.waveform.detach()
-        return forward(generated, real, step)
+    def without_gradient(generated, real, step=0, **more):
+        if step >= 3:
+            generated.waveform = generated.waveform.detach()
+        return forward(generated, real, step, **more)
 
     monkeypatch.setattr(consistency, "forward", without_gradient)
     with pytest.raises(SystemExit):
