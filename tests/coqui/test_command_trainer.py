@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import itertools
 import json
 import os
 from collections.abc import Callable
@@ -23,8 +24,11 @@ from coqui_scl_plugin.errors import ConfigError, DriftError
 def make(tiny_config: Callable[..., Any], samples: list[dict[str, Any]]) -> Callable[..., CommandTrainer]:
     """Make the trainer of a run on eight recordings, with a callback at the end of each step."""
 
+    numbers = itertools.count()
+
     def make(each_step: Callable[[Any], None] | None = None, args: TrainerArgs | None = None) -> CommandTrainer:
-        model = QuickVits(tiny_config({"freeze": {"check_every": 1}}, run_eval=False))
+        name = f"run-{next(numbers)}"  # two of one name cannot begin in one minute
+        model = QuickVits(tiny_config({"freeze": {"check_every": 1}}, run_eval=False, run_name=name))
         return CommandTrainer(
             args or TrainerArgs(), model.config, model.config.output_path, model=model,
             train_samples=[dict(sample) for sample in samples[:8]], eval_samples=[], parse_command_line_args=False,
