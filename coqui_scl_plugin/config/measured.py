@@ -8,10 +8,10 @@ from coqui_scl_plugin.config.schema import EncoderConfig
 _HASH = "sha256"
 
 
-def record_measured(spec: EncoderConfig, sha256: str | None, levels: tuple[float, float] | None) -> None:
+def record_measured(spec: EncoderConfig, sha256: str | None, calibration: tuple[float, float] | None) -> None:
     """Record the SHA-256 of an encoder's weights, its floor and its ceiling, and that a run measured them.
 
-    A level that the user wrote is recorded as used, and is not forgotten with the encoder.
+    A floor or a ceiling that the user wrote is recorded as used, and is not forgotten with the encoder.
     """
     former = (spec.floor, spec.ceiling) == (spec.measured.get("floor"), spec.measured.get("ceiling"))
     by_hand = None not in (spec.floor, spec.ceiling) and not former
@@ -19,10 +19,10 @@ def record_measured(spec: EncoderConfig, sha256: str | None, levels: tuple[float
     if sha256 is not None:
         spec.params = {**spec.params, _HASH: sha256}
         measured[_HASH] = sha256
-    if levels is not None:
-        spec.floor, spec.ceiling = levels
+    if calibration is not None:
+        spec.floor, spec.ceiling = calibration
         if not by_hand:
-            measured |= {"floor": levels[0], "ceiling": levels[1]}
+            measured |= {"floor": calibration[0], "ceiling": calibration[1]}
     spec.measured = measured
 
 
@@ -42,11 +42,11 @@ def has_recorded_hash(spec: EncoderConfig) -> bool:
     return _HASH in spec.measured and spec.params.get(_HASH) == spec.measured[_HASH]
 
 
-def forget_other_levels(spec: EncoderConfig, sha256: str | None) -> None:
-    """Forget the levels that a run measured with another encoder than the one that was loaded; it measures them anew.
+def forget_other_calibration(spec: EncoderConfig, sha256: str | None) -> None:
+    """Forget the floor and ceiling of another encoder than the one that was loaded, so that the run measures anew.
 
     Args:
-        spec: The section, which is changed. Levels that a user wrote stay.
+        spec: The section, which is changed. Those that a user wrote stay.
         sha256: SHA-256 of the weights that were loaded, if the encoder tells it.
     """
     measured = spec.measured

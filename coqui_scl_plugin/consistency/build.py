@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 
 from coqui_scl_plugin.config import ENSEMBLE, EncoderConfig, SclConfig
-from coqui_scl_plugin.config.measured import forget_other_levels, forget_recorded_hash, has_recorded_hash
+from coqui_scl_plugin.config.measured import forget_other_calibration, forget_recorded_hash, has_recorded_hash
 from coqui_scl_plugin.consistency.augment import build_augmentation
 from coqui_scl_plugin.consistency.encoder_bank import EncoderBank
 from coqui_scl_plugin.consistency.gradient_share import GradientShare
@@ -77,7 +77,7 @@ def _build_encoder(spec: EncoderConfig, path: str, min_seconds: float, *, accept
                 "--skip continued: its floor and ceiling are then measured again."
             ) from error
         raise
-    forget_other_levels(spec, getattr(encoder, "sha256", None))
+    forget_other_calibration(spec, getattr(encoder, "sha256", None))
     return SegmentEncoder(encoder, min_seconds)
 
 

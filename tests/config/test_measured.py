@@ -4,7 +4,7 @@ import pytest
 
 from coqui_scl_plugin.config import EncoderConfig
 from coqui_scl_plugin.config.measured import (
-    forget_other_levels,
+    forget_other_calibration,
     forget_recorded_hash,
     has_recorded_hash,
     record_measured,
@@ -24,7 +24,7 @@ def test_the_same_encoder_keeps_all(tmp_path):
     spec = recorded()
     before = spec.to_dict()
     forget_recorded_hash(spec, same_params_too=False)
-    forget_other_levels(spec, "hash")
+    forget_other_calibration(spec, "hash")
     assert spec.to_dict() == before
     assert (spec.floor, spec.ceiling) == (0.3, 0.8)
 
@@ -35,7 +35,7 @@ def test_another_path_has_another_hash_and_other_levels(by_hand):
     spec.params = {**spec.params, "model_path": "b.pt"}
     forget_recorded_hash(spec, same_params_too=False)
     assert spec.params == {"model_path": "b.pt"}
-    forget_other_levels(spec, OTHER)
+    forget_other_calibration(spec, OTHER)
     assert (spec.floor, spec.ceiling) == ((0.1, 0.9) if by_hand else (None, None))
     assert spec.measured == {}
 
@@ -46,7 +46,7 @@ def test_another_file_of_the_same_name_is_refused_unless_it_is_accepted(accepted
     forget_recorded_hash(spec, same_params_too=accepted)
     assert ("sha256" in spec.params) is not accepted
     assert has_recorded_hash(spec) is not accepted
-    forget_other_levels(spec, OTHER)
+    forget_other_calibration(spec, OTHER)
     assert (spec.floor, spec.ceiling) == (None, None)
 
 
@@ -64,7 +64,7 @@ def test_levels_that_the_user_writes_later_stay():
     spec = recorded()
     spec.floor = 0.25
     record_measured(spec, "hash", (spec.floor, spec.ceiling))
-    forget_other_levels(spec, OTHER)
+    forget_other_calibration(spec, OTHER)
     assert (spec.floor, spec.ceiling) == (0.25, 0.8)
 
 
@@ -72,8 +72,8 @@ def test_levels_are_recorded_again():
     spec = recorded()
     spec.params = {**spec.params, "model_path": "b.pt"}
     forget_recorded_hash(spec, same_params_too=False)
-    forget_other_levels(spec, OTHER)
+    forget_other_calibration(spec, OTHER)
     record_measured(spec, OTHER, (0.4, 0.7))
     assert (spec.floor, spec.ceiling, spec.params["sha256"]) == (0.4, 0.7, OTHER)
-    forget_other_levels(spec, "third")
+    forget_other_calibration(spec, "third")
     assert spec.floor is None

@@ -20,7 +20,6 @@ from coqui_scl_plugin.consistency.term import SpeakerConsistency
 from coqui_scl_plugin.losses.heard import Heard
 from coqui_scl_plugin.utils import processes
 
-NOTES = Path(sys.argv.pop(1))
 KIND, RANK, STEP = (os.environ.get("ACCIDENT") or "none:0:0").split(":")
 
 
@@ -34,7 +33,7 @@ def have_accident(model: SclVits, trainer: Trainer) -> None:
             next(model.speaker_encoder_loss.encoders["ge2e"].parameters()).add_(0.01)
 
 
-def main() -> None:
+def main(notes: Path) -> None:
     step_end, eval_log, fit = SclVits.on_train_step_end, SclVits.eval_log, Trainer.fit
     hear_real = SpeakerConsistency.hear_real
 
@@ -49,14 +48,14 @@ def main() -> None:
 
     def log(self: SclVits, *args: Any, **kwargs: Any) -> None:
         measured = self.training_run.monitor._measured
-        (NOTES / "evaluated.json").write_text(json.dumps({alias: sorted(names) for alias, names in measured.items()}))
+        (notes / "evaluated.json").write_text(json.dumps({alias: sorted(names) for alias, names in measured.items()}))
         eval_log(self, *args, **kwargs)
 
     def fit_and_note(self: Trainer) -> None:
         fit(self)
         state = {name: parameter.detach() for name, parameter in self.model.named_parameters()}
-        torch.save(state, NOTES / f"parameters-{processes.rank()}.pt")
-        (NOTES / f"order-{processes.rank()}.json").write_text(json.dumps(list(self.train_loader.sampler)))
+        torch.save(state, notes / f"parameters-{processes.rank()}.pt")
+        (notes / f"order-{processes.rank()}.json").write_text(json.dumps(list(self.train_loader.sampler)))
 
     SclVits.on_train_step_end, SclVits.eval_log, Trainer.fit = on_train_step_end, log, fit_and_note
     SpeakerConsistency.hear_real = hear
@@ -65,4 +64,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(Path(sys.argv.pop(1)))
