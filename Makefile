@@ -21,7 +21,7 @@ demo: setup
 
 # files side by side, each on a core: threads of PyTorch that share cores wait for each other
 test: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder
 
 # the tests at the seam on another Coqui; the last one before the oldest supported one needs transformers 4
 compat:

@@ -110,6 +110,7 @@ def run_script(work, out, steps):
     return out.read_bytes()
 
 
+@pytest.mark.nightly
 def test_the_script_repeats_and_resumes_what_it_did(tmp_path):
     made = run_script(tmp_path / "work", tmp_path / "made.safetensors", 2)
     first = (tmp_path / "work" / "start_1.pth").stat().st_mtime_ns

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from benchmarks.freeze_methods.__main__ import app
 
 ROOT = Path(__file__).resolve().parents[3]
+pytestmark = pytest.mark.nightly
 DOCS_TABLE = ROOT / "docs" / "freeze_methods_table.md"
 
 NOTHING = "nothing (stock Coqui)"
