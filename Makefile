@@ -33,7 +33,7 @@ compat:
 
 COQUI ?= 0.27.5
 
-# many more examples of whatever a config may hold than `make test` has; some minutes
+# what is too long for `make test`: many more examples of whatever a config may hold, all kills, all losses on two ranks
 nightly: setup
 	OMP_NUM_THREADS=1 HYPOTHESIS_PROFILE=nightly $(BIN)/python -m pytest tests/config -k "any_" --numprocesses $(JOBS)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -m nightly --numprocesses $(JOBS) --dist loadfile
