@@ -52,6 +52,12 @@ class Running:
         return status
 
 
+def _ignore_nothing() -> None:
+    """Undo in a command what the tests themselves may have inherited, as from nohup."""
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+
+
 @pytest.fixture
 def run(tmp_path: Path, libri10: Path) -> Iterator[Any]:
     """Return a function that starts a command on a config of real speech."""
@@ -64,7 +70,7 @@ def run(tmp_path: Path, libri10: Path) -> Iterator[Any]:
             process = subprocess.Popen(
                 [*prefix, SCRIPT, command, "--config_path", "config.json"],
                 cwd=tmp_path, stdout=out, stderr=err, start_new_session=True,
-                env=environment(OMP_NUM_THREADS="1"),
+                env=environment(OMP_NUM_THREADS="1"), preexec_fn=_ignore_nothing,
             )  # fmt: skip
         started.append(process)
         return Running(process, tmp_path)

@@ -103,6 +103,7 @@ def differences(one, other, path=""):
 
 
 @pytest.mark.usefixtures("one_thread")
+@pytest.mark.nightly  # test_killed_runs.py kills at more moments
 def test_killed_and_continued_it_ends_as_the_run_that_was_not(tiny_config, tmp_path):
     config = tiny_config(
         SECTION, batch_size=2, eval_batch_size=2, epochs=STEPS, save_checkpoints=True, save_step=SAVED,

@@ -204,6 +204,7 @@ def test_data_that_cannot_be_used_is_named(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.nightly
 def test_real_speech_from_a_folder(libri10, tmp_path, capsys):
     run_demo(options(tmp_path, data=libri10, batch_size=4), as_json=False)
     results = json.loads((tmp_path / "results.json").read_text())

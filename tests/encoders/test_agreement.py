@@ -88,7 +88,11 @@ def test_every_weight_of_the_checkpoint_is_in_use(coqui_files, speech_like, kind
 
 @pytest.mark.parametrize(
     ("name", "expected"),
-    [("ge2e", 0.44), pytest.param("dvector", 1.56, marks=pytest.mark.nightly), ("campplus", 0.22)],
+    [
+        ("ge2e", 0.44),
+        pytest.param("dvector", 1.56, marks=pytest.mark.nightly),
+        pytest.param("campplus", 0.22, marks=pytest.mark.nightly),
+    ],
 )
 def test_equal_error_rate_on_real_speech(libri10, name, expected):
     encoder = build_encoder(name).eval()
