@@ -44,6 +44,7 @@ def section_of(run):
     return json.loads((run / "config.json").read_text())["scl"]
 
 
+@pytest.mark.nightly
 def test_torn_checkpoints_overrides_and_another_encoder(run, capfd):
     assert steps_of(run) == [1, 2]
     for name in ("best_model", "checkpoint"):  # the step of the last checkpoint is in both

@@ -102,6 +102,7 @@ def test_an_encoder_that_trains_along_judges_as_it_was(evaluated):
     assert float(row["cross_utterance_ge2e"]) == pytest.approx(expected, abs=2e-3)
 
 
+@pytest.mark.nightly
 def test_a_run_that_games_its_encoder_is_flagged(evaluated, caplog):
     rows = history(evaluated(5, 10, lr_gen=2e-3, **GAMED))
     first, last = (
@@ -114,6 +115,7 @@ def test_a_run_that_games_its_encoder_is_flagged(evaluated, caplog):
     assert any(message == f"At step 50: {rows[-1]['flags']}." for message in warned)
 
 
+@pytest.mark.nightly
 def test_a_sound_run_is_not_flagged(evaluated):
     rows = history(evaluated(5, 10, lr_gen=2e-3))
     assert len(rows) == 5

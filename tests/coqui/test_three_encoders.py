@@ -19,6 +19,7 @@ def speech(libri10):
     return [by_speaker[speaker][take] for take in (0, 1) for speaker in sorted(by_speaker)[:4]]
 
 
+@pytest.mark.nightly
 def test_each_members_raw_and_calibrated_cosine_is_in_tensorboard(speech, libri10, tiny_config, make_trainer, tmp_path):
     ecapa = {"source": str(hub_encoder_files.write_speechbrain("ecapa", tmp_path / "ecapa"))}
     config = tiny_config(

