@@ -4,12 +4,12 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 from TTS.tts.models.vits import Vits
 
 from coqui_scl_plugin.coqui.usable_items import LEFT_OUT
 from coqui_scl_plugin.errors import BadStepError
+from coqui_scl_plugin.utils import processes
 from coqui_scl_plugin.utils.shown import named
 
 logger = logging.getLogger(__name__)
@@ -56,23 +56,18 @@ class BadRecordings:
                 left_out.append(names[place])
             items = [place for place in range(len(names)) if place not in reasons]
             sound = cut_batch(sound, items) if items else {}
-        if not sound and torch.distributed.is_available() and torch.distributed.is_initialized():
-            self._refuse_alone(left_out)
+        if not sound and processes.several():
+            names = ", ".join(map(named, left_out[:8]))
+            raise BadStepError(
+                f"No recording of this process's batch can be used ({names}), and the other processes would wait for "
+                "its step. Repair or remove these recordings, or raise batch_size."
+            )
         return sound, left_out
 
     def _name(self, name: str, reason: str) -> None:
         if name not in self.names:
             logger.warning("The recording %s is left out of its batches: %s.", named(name), reason)
         self.names.add(name)
-
-    @staticmethod
-    def _refuse_alone(names: Sequence[str]) -> None:
-        if torch.distributed.get_world_size() > 1:
-            msg = (
-                f"No recording of this process's batch can be used ({', '.join(map(named, names[:8]))}), and the other "
-                "processes would wait for its step. Repair or remove these recordings, or raise batch_size."
-            )
-            raise BadStepError(msg)
 
 
 def _reasons(model: Vits, batch: dict[str, Any]) -> dict[int, str]:

@@ -10,6 +10,7 @@ from trainer import Trainer
 from trainer.generic_utils import get_experiment_folder_path, remove_experiment_folder
 from trainer.logging import DummyLogger
 
+from coqui_scl_plugin.coqui.run_folder import holds_model
 from coqui_scl_plugin.errors import ConfigError
 from coqui_scl_plugin.utils.atomic import replacing
 from coqui_scl_plugin.utils.disk_error import disk_error
@@ -125,5 +126,5 @@ def _put_back(file: Path, content: bytes) -> None:
 
 def _discard(folder: Path) -> None:
     """Remove a run folder that holds no model."""
-    if not any(path for path in folder.glob("*.pth") if path.name.startswith(("checkpoint_", "best_model"))):
+    if not holds_model(folder):
         shutil.rmtree(folder, ignore_errors=True)

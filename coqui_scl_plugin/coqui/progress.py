@@ -16,6 +16,7 @@ import torch
 from trainer import Trainer
 from trainer.generic_utils import KeepAverage
 
+from coqui_scl_plugin.coqui.finite_updates import inner_of
 from coqui_scl_plugin.coqui.random_numbers import seed_after_step
 from coqui_scl_plugin.utils.checkpoint import read_checkpoint
 
@@ -77,8 +78,7 @@ class ProgressRecorder:
         self._epoch, self._batches, self._of = (before.epoch, before.batches, before.of) if before else (0, 0, 0)
         self._step = 0
         self._in_step = self._stepped = False
-        optimizer = trainer.optimizer[_GENERATOR]
-        optimizer = getattr(optimizer, "optimizer", optimizer)  # accelerate wraps its own
+        optimizer = inner_of(trainer.optimizer[_GENERATOR])
         optimizer.register_state_dict_post_hook(self._add)
         optimizer.register_step_post_hook(self._note_step)
 

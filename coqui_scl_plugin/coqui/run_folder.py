@@ -95,6 +95,11 @@ def _number(path: Path) -> int:
     return int(found.group(1)) if found else -1
 
 
+def holds_model(folder: Path) -> bool:
+    """Tell whether a run folder has a checkpoint or a best model, so that it must not be removed."""
+    return any(path.name.startswith(("checkpoint_", "best_model")) for path in folder.glob("*.pth"))
+
+
 def find_checkpoint(folder: Path) -> Path:
     """Return the best model of a run folder, or else its latest checkpoint. Raises ConfigError if there is none."""
     best = sorted(folder.glob("best_model*.pth"), key=_number)

@@ -26,7 +26,7 @@ from coqui_scl_plugin.coqui.run_facts import (
     report_freezing,
     undisturbed,
 )
-from coqui_scl_plugin.coqui.run_folder import record_measurements, write_evaluation_set, write_section
+from coqui_scl_plugin.coqui.run_folder import holds_model, record_measurements, write_evaluation_set, write_section
 from coqui_scl_plugin.coqui.samples import small_batch
 from coqui_scl_plugin.coqui.vits_config import SclVitsConfig
 from coqui_scl_plugin.errors import ConfigError, SclError
@@ -248,7 +248,6 @@ def _publish(trainer: Trainer, checks: PreflightReport, facts: RunFacts, report:
 def _discard_empty_run(trainer: Trainer) -> None:
     """Remove the folder of a run that did not start, unless it holds a model or the run continues another."""
     folder = Path(trainer.output_path)
-    models = [*folder.glob("checkpoint_*.pth"), *folder.glob("best_model*.pth")]
-    if is_main_process(trainer) and not trainer.continue_run and not models:
+    if is_main_process(trainer) and not trainer.continue_run and not holds_model(folder):
         trainer.dashboard_logger.finish()
         shutil.rmtree(folder, ignore_errors=True)

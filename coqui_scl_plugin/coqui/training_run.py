@@ -23,6 +23,7 @@ from coqui_scl_plugin.coqui.distributed import (
     mean_losses,
     shuffle_anew,
 )
+from coqui_scl_plugin.coqui.finite_updates import inner_of
 from coqui_scl_plugin.coqui.interrupted import end_by_signal
 from coqui_scl_plugin.coqui.loss_shares import share_out
 from coqui_scl_plugin.coqui.mixed_precision import skips_overflows
@@ -363,5 +364,4 @@ class EncoderWatch:
         def check(optimizer: torch.optim.Optimizer) -> None:
             self.check(step())
 
-        optimizer = self._trainer.optimizer[_GENERATOR]
-        getattr(optimizer, "optimizer", optimizer).register_state_dict_pre_hook(check)  # accelerate wraps its own
+        inner_of(self._trainer.optimizer[_GENERATOR]).register_state_dict_pre_hook(check)

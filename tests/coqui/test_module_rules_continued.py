@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from quick_vits import QuickVits
+from resumed_runs import differences, state_of
 from trainer import Trainer, TrainerArgs
 from TTS.config import load_config
 
@@ -79,27 +80,6 @@ def killed_run(path):
     """In a process of its own."""
     torch.set_num_threads(1)
     train(load_config(path), Recorder(kill_in=KILLED))
-
-
-def state_of(trainer):
-    return {"model": dict(trainer.model.state_dict()), "optimizers": [o.state_dict() for o in trainer.optimizer]}
-
-
-def differences(one, other, path=""):
-    """Paths at which two nested states differ in any bit."""
-    if isinstance(one, torch.Tensor):
-        same = isinstance(other, torch.Tensor) and one.dtype == other.dtype and torch.equal(one, other)
-        return [] if same else [path]
-    if isinstance(one, dict):
-        if one.keys() != other.keys():
-            return [f"{path}: keys"]
-        return [found for key in one for found in differences(one[key], other[key], f"{path}.{key}")]
-    if isinstance(one, list | tuple):
-        if len(one) != len(other):
-            return [f"{path}: length"]
-        pairs = enumerate(zip(one, other, strict=True))
-        return [found for index, pair in pairs for found in differences(*pair, f"{path}.{index}")]
-    return [] if one == other else [path]
 
 
 @pytest.mark.usefixtures("one_thread")
