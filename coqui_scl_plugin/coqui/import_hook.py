@@ -5,7 +5,6 @@ provides modules with this package's classes.
 """
 
 import importlib
-import importlib.abc
 import importlib.machinery
 import sys
 from collections.abc import Sequence
@@ -17,7 +16,12 @@ _CLASSES = {
 }
 
 
-class _SclVitsFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+class _SclVitsFinder:
+    """A finder and a loader by what it has; their base classes would bring imports at each start of Python."""
+
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> None:
+        """Leave the making of a module to Python."""
+
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
