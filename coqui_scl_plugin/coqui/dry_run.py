@@ -54,7 +54,6 @@ class PreparedRun:
         self.config = config
         self.report = PreflightReport()
         """The results of the checks that were run."""
-        self.freeze_report: FreezeReport | None = None
         self.reach: Sequence[ModuleReach] = ()
         self._restore_path = restore_path
         self._config_facts = ConfigFacts(
@@ -132,8 +131,14 @@ class PreparedRun:
         )  # fmt: skip
         facts = collect_facts(model.parts, known, few_samples_alone(model, self.samples[0]))
         model.train()
-        self.freeze_report = report_freezing(model.parts, optimizers, step=0)
         return facts
+
+    @property
+    def freeze_report(self) -> FreezeReport | None:
+        """What trains and what is frozen; None unless the model was built with its encoders."""
+        if "_run_facts" not in vars(self):
+            return None
+        return report_freezing(self.model.parts, self._optimizers, step=0)
 
     def check(self, *stages: Stage) -> PreflightReport:
         """Run the checks of these stages, after those of earlier ones, and return all results. Writes nothing."""

@@ -26,7 +26,8 @@ from coqui_scl_plugin.utils.shown import shown
 Samples = list[dict[str, Any]]
 Sample = Mapping[str, Any]
 
-_BATCH_SIZE = 4
+_BATCH_SIZE, _SPEAKERS_FOR_NEGATIVES = 2, 4
+"""Items of a small batch; of one for a loss that compares speakers."""
 _MIN_SPREAD_SAMPLES = 200
 """Number of recordings, spread evenly over the data set, from which the small batch is taken."""
 
@@ -142,11 +143,14 @@ def dataset_that_fits(model: Vits, config: SclVitsConfig, samples: Sequence[Samp
 
 def small_batch(model: Vits, config: SclVitsConfig, samples: Sequence[Sample]) -> dict[str, Any]:
     """Make a small real batch on the model's device, with different speakers if there are several."""
+    consistency = getattr(model, "speaker_encoder_loss", None)
+    compares_speakers = consistency is not None and consistency.loss.min_batch_speakers > 1
+    size = _SPEAKERS_FOR_NEGATIVES if compares_speakers else _BATCH_SIZE
     dataset = dataset_that_fits(model, config, samples)
     by_speaker: dict[str, int] = {}
     for index, sample in enumerate(dataset.samples):
         by_speaker.setdefault(sample["speaker_name"], index)
-    batch = model.format_batch(dataset.collate_fn([dataset[i] for i in list(by_speaker.values())[:_BATCH_SIZE]]))
+    batch = model.format_batch(dataset.collate_fn([dataset[i] for i in list(by_speaker.values())[:size]]))
     if not batch:
         msg = "The checks heard no recording that can be used: the warnings above name them. Repair or remove them."
         raise PreflightError(msg)

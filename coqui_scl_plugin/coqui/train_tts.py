@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 from TTS.bin.train_tts import TrainTTSArgs, main
 from TTS.config import register_config
 from TTS.utils.generic_utils import ConsoleFormatter, setup_logger
@@ -27,9 +28,14 @@ from coqui_scl_plugin.coqui.run_config import (
 from coqui_scl_plugin.coqui.scratch_folder import own_folder
 from coqui_scl_plugin.errors import ConfigError
 from coqui_scl_plugin.preflight.checks import check_skipped
+from coqui_scl_plugin.preflight.report import PreflightReport
 from coqui_scl_plugin.utils import processes
+from coqui_scl_plugin.utils.fingerprint import hashing_once
 from coqui_scl_plugin.utils.shown import shown
 from coqui_scl_plugin.utils.suggest import did_you_mean
+
+_KEPT = ("evaluation-set", "alphabet", "text-length", "test-sentences")
+"""Checks of the model that take long, and look at nothing that the trainer makes or changes."""
 
 
 def train(arguments: Sequence[str], launch: Launch | None = None) -> None:
@@ -48,14 +54,17 @@ def train(arguments: Sequence[str], launch: Launch | None = None) -> None:
         ProcessError: another process ended.
     """
     with joined(launch or Launch()):
-        if processes.rank() > 0:
-            decision()
-            _train(_prepared(arguments))
-            return
-        with deciding():
-            prepared = _checked(arguments)
-        if prepared is not None:
-            _train(prepared)
+        prepared: _Prepared | None
+        with hashing_once():
+            if processes.rank() > 0:
+                decision()
+                prepared = _prepared(arguments)
+            else:
+                with deciding():
+                    prepared = _checked(arguments)
+            trainer = None if prepared is None else _trainer(prepared)
+        if trainer is not None:
+            trainer.train()
 
 
 class _Prepared(NamedTuple):
@@ -86,12 +95,19 @@ def _checked(arguments: Sequence[str]) -> _Prepared | None:
         settle_checkpoints(Path(parsed.continue_path), run.config.reference_cache)
     # before a run folder is made; if anything fails, all that coqui-scl preflight finds is found
     checked = run.check("config", "data")
-    if not run.check("model").passed:
+    if not (of_model := run.check("model")).passed:
         run.check("speech").raise_failures()
-    run.model.parts.checked = checked
+    run.model.parts.checked = _without_trainer(of_model, before=checked)
     if data.get("model") == "vits":
         sys.stderr.write(f"{_path_of(parsed)}: a vits config, trained as {run.config.model}.\n")
     return prepared
+
+
+def _without_trainer(report: PreflightReport, before: PreflightReport) -> PreflightReport:
+    """Return the results, among all up to the checks of the model, that a run need not find again with its trainer."""
+    kept = _KEPT if torch.cuda.is_available() else (*_KEPT, "eval-mode")  # which may differ on the GPU
+    earlier = {result.id for result in before.results}
+    return PreflightReport([result for result in report.results if result.id in earlier or result.id in kept])
 
 
 def _prepared(arguments: Sequence[str]) -> _Prepared:
@@ -151,15 +167,14 @@ def _leave_to_coqui(model: Any, arguments: Sequence[str], skip: Sequence[str]) -
     main(list(arguments))
 
 
-def _train(prepared: _Prepared) -> None:
-    """Train as `TTS.bin.train_tts.main` does, with the samples, the model and the encoders of the checks."""
+def _trainer(prepared: _Prepared) -> CommandTrainer:
+    """Make the trainer as `TTS.bin.train_tts.main` does, with the samples, the model and the encoders of the checks."""
     args, run = prepared.args, prepared.run
     train_samples, eval_samples = run.samples
     with own_folder(args, run.config.output_path) as output_path, contextlib.ExitStack() as starting:
         if prepared.overridden is not None:
             starting.enter_context(overridden(Path(args.continue_path) / "config.json", prepared.overridden))
-        trainer = CommandTrainer(
+        return CommandTrainer(
             args, run.model.config, output_path, model=run.model, train_samples=train_samples,
             eval_samples=eval_samples, parse_command_line_args=False,
         )  # fmt: skip
-    trainer.train()

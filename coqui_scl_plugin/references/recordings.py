@@ -11,6 +11,7 @@ import torchaudio
 from torch import Tensor
 
 from coqui_scl_plugin.errors import ConfigError
+from coqui_scl_plugin.references.audio_header import read_audio_header
 
 
 class Stamp(NamedTuple):
@@ -46,7 +47,7 @@ class Recording:
     def seconds(self) -> float:
         """The length. Raises ConfigError if the file is not readable audio or is empty."""
         try:
-            seconds = float(soundfile.info(self.path).duration)
+            seconds = read_audio_header(str(self.path)).seconds
         except soundfile.SoundFileError:
             waveform, rate = self.load()
             seconds = len(waveform) / rate

@@ -1,4 +1,4 @@
-"""Work that is done once: encoders that are built, a section that is checked, tensors that are hashed."""
+"""Work that is done once: encoders that are built, a section that is checked, tensors that are hashed and compared."""
 
 import coqui_scl_plugin.consistency.build as build
 import coqui_scl_plugin.coqui.train_tts as train_tts
@@ -40,10 +40,10 @@ def test_a_section_that_changed_is_checked_again(tiny_config, monkeypatch):
     assert len(checked) == 1
 
 
-def test_counting_weights_hashes_nothing_and_saving_does(tiny_config, make_trainer, monkeypatch):
+def test_counting_weights_compares_nothing_and_saving_does(tiny_config, make_trainer, monkeypatch):
     trainer = make_trainer(SclVits(tiny_config()), count=4)
-    hashed = counted(monkeypatch, drift_guard, "tensor_digests")
+    compared = counted(monkeypatch, drift_guard, "moved_tensors")
     assert sum(tensor.numel() for tensor in trainer.model.state_dict().values()) > 0
-    assert hashed == []
+    assert compared == []
     trainer.save_checkpoint()
-    assert hashed == [trainer.model.speaker_encoder_loss.encoders["ge2e"]]
+    assert compared == [trainer.model.speaker_encoder_loss.encoders["ge2e"]]
