@@ -1,6 +1,5 @@
 """`coqui-scl train`."""
 
-import argparse
 import shlex
 import sys
 from collections.abc import Sequence
@@ -10,6 +9,7 @@ import typer
 
 from coqui_scl_plugin.coqui.launch import launched
 from coqui_scl_plugin.errors import ConfigError
+from coqui_scl_plugin.utils.imports import importing
 
 
 def train(ctx: typer.Context) -> None:
@@ -22,13 +22,16 @@ def train(ctx: typer.Context) -> None:
     launch = launched(ctx.args)  # before torch is imported
     if launch.count == 1:  # of several processes, the main one says what is wrong
         _refuse_unreadable(ctx.args)
-    from coqui_scl_plugin.coqui.train_tts import train as train_tts
+    with importing():
+        from coqui_scl_plugin.coqui.train_tts import train as train_tts
 
     train_tts(ctx.args, launch)
 
 
 def _refuse_unreadable(arguments: Sequence[str]) -> None:
     """Raise a ConfigError if the config cannot be read, before the imports of seconds and of hundreds of MB."""
+    import argparse
+
     from coqui_scl_plugin.config import read_config_file
 
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)

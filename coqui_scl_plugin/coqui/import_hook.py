@@ -9,6 +9,12 @@ import importlib.machinery
 import sys
 from collections.abc import Sequence
 from types import ModuleType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from importlib.abc import Loader as _Base
+else:
+    _Base = object
 
 _CLASSES = {
     "TTS.tts.models.scl_vits": ("coqui_scl_plugin.coqui.vits", "SclVits"),
@@ -16,8 +22,8 @@ _CLASSES = {
 }
 
 
-class _SclVitsFinder:
-    """A finder and a loader by what it has; their base classes would bring imports at each start of Python."""
+class _SclVitsFinder(_Base):
+    """A finder and a loader by what it has: their base classes bring imports that would slow each start of Python."""
 
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> None:
         """Leave the making of a module to Python."""

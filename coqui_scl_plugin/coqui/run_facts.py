@@ -130,7 +130,7 @@ def collect_facts(parts: VitsParts, known: TrainerFacts, data: DataAccess) -> Ru
 
 
 def _generate_briefly(model: Vits, batch: dict[str, Any], scl: SclConfig, step: int) -> tuple[Tensor, ReferenceBatch]:
-    """Do what `generate_pair` does, but decode no longer window than Coqui's slice, and repeat it to the window's length.
+    """Do what `generate_pair` does, but decode a window no longer than Coqui's slice, and repeat it to its length.
 
     The generator is the same at each place, and a gradient through two seconds of a large one takes many. The encoders
     hear as much as in a training step.
@@ -143,12 +143,8 @@ def _generate_briefly(model: Vits, batch: dict[str, Any], scl: SclConfig, step: 
         return generated, real
     rate = model.config.audio.sample_rate
     length = max(generated.shape[1], min(round(scl.window.seconds * rate), *(len(one) for one in real.utterances)))
-    segments = ResampledAudio(_repeated(real.segments.at(rate), length), rate)
-    return _repeated(generated, length), dataclasses.replace(real, segments=segments)
-
-
-def _repeated(waveform: Tensor, length: int) -> Tensor:
-    return tile(waveform, length)[:, :length]
+    segments = ResampledAudio(tile(real.segments.at(rate), length), rate)
+    return tile(generated, length), dataclasses.replace(real, segments=segments)
 
 
 def _device_of(model: Vits) -> torch.device:
