@@ -61,7 +61,7 @@ class PreparedRun:
             written=written,
             coqui=coqui_tools(),
             names_stock_loss=names_stock_loss,
-            list_datasets=self._list_datasets,
+            list_datasets=lambda: self._listings,
             list_samples=lambda: self.samples,
             read_checkpoint=lambda: self._restored,
             load_encoders=lambda: self.consistency,
@@ -71,9 +71,10 @@ class PreparedRun:
     def samples(self) -> tuple[Samples, Samples]:
         """The training and the evaluation samples. Raises what Coqui raises."""
         with warnings_of_coqui():  # the check `metadata` reports them
-            return list_samples(self.config)
+            return list_samples(self.config, self._listings)
 
-    def _list_datasets(self) -> list[Listing]:
+    @functools.cached_property
+    def _listings(self) -> list[Listing]:
         return list_datasets(self.config)
 
     @functools.cached_property

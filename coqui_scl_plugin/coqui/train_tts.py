@@ -24,6 +24,7 @@ from coqui_scl_plugin.coqui.run_config import (
     names_stock_loss,
     read_config,
     resolved_config,
+    with_sections,
 )
 from coqui_scl_plugin.coqui.scratch_folder import own_folder
 from coqui_scl_plugin.errors import ConfigError
@@ -38,7 +39,7 @@ _KEPT = ("evaluation-set", "alphabet", "text-length", "test-sentences")
 """Checks of the model that take long, and look at nothing that the trainer makes or changes."""
 
 
-def train(arguments: Sequence[str], launch: Launch | None = None) -> None:
+def train(arguments: Sequence[str], launch: Launch | None = None, content: dict[str, Any] | None = None) -> None:
     """Do what `python -m TTS.bin.train_tts ARGUMENTS` does, with the additional option `--skip ID`.
 
     A stock config with stock's speaker consistency loss on is trained as `scl_vits`; any other model is left to
@@ -47,6 +48,7 @@ def train(arguments: Sequence[str], launch: Launch | None = None) -> None:
     Args:
         arguments: Of the command.
         launch: The place of this process among several; None: it is alone.
+        content: What the config file holds, if it was read.
 
     Raises:
         ConfigError: the config or an argument cannot be used.
@@ -58,10 +60,10 @@ def train(arguments: Sequence[str], launch: Launch | None = None) -> None:
         with hashing_once():
             if processes.rank() > 0:
                 decision()
-                prepared = _prepared(arguments)
+                prepared = _prepared(arguments, content)
             else:
                 with deciding():
-                    prepared = _checked(arguments)
+                    prepared = _checked(arguments, content)
             trainer = None if prepared is None else _trainer(prepared)
         if trainer is not None:
             trainer.train()
@@ -76,11 +78,11 @@ class _Prepared(NamedTuple):
     """The config of a run that is continued with overrides, which Coqui's trainer would read again without them."""
 
 
-def _checked(arguments: Sequence[str]) -> _Prepared | None:
+def _checked(arguments: Sequence[str], content: dict[str, Any] | None) -> _Prepared | None:
     """Return a run whose config, data and model are checked; None if Coqui's own command has done all."""
     skip, others = _take_skipped(arguments)
     parsed, overrides = _parse(others)
-    data = read_config(_path_of(parsed))
+    data = _read(parsed, content)
     if not asks_for_scl(data, overrides):
         if processes.several():
             msg = (
@@ -89,7 +91,7 @@ def _checked(arguments: Sequence[str]) -> _Prepared | None:
             raise ConfigError(msg)
         _leave_to_coqui(data.get("model"), others, skip)
         return None
-    prepared = _prepared(arguments)
+    prepared = _prepared(arguments, data)
     run = prepared.run
     if parsed.continue_path:
         settle_checkpoints(Path(parsed.continue_path), run.config.reference_cache)
@@ -110,11 +112,15 @@ def _without_trainer(report: PreflightReport, before: PreflightReport) -> Prefli
     return PreflightReport([result for result in report.results if result.id in earlier or result.id in kept])
 
 
-def _prepared(arguments: Sequence[str]) -> _Prepared:
+def _read(parsed: argparse.Namespace, content: dict[str, Any] | None) -> dict[str, Any]:
+    return with_sections(content) if content is not None else read_config(_path_of(parsed))
+
+
+def _prepared(arguments: Sequence[str], content: dict[str, Any] | None) -> _Prepared:
     """Return a run that is not checked. Raises ConfigError."""
     skip, arguments = _take_skipped(arguments)
     parsed, overrides = _parse(arguments)
-    data = read_config(_path_of(parsed))
+    data = _read(parsed, content)
     if parsed.restore_path:
         check_checkpoint_exists(parsed.restore_path)
     config = resolved_config(data, overrides)
