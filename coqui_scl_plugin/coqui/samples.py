@@ -168,8 +168,8 @@ def dataset_that_fits(model: Vits, config: SclVitsConfig, samples: Sequence[Samp
 def small_batch(model: Vits, config: SclVitsConfig, samples: Sequence[Sample]) -> dict[str, Any]:
     """Make a small real batch on the model's device, with different speakers if there are several."""
     consistency = getattr(model, "speaker_encoder_loss", None)
-    compares_speakers = consistency is not None and consistency.loss.min_batch_speakers > 1
-    size = _SPEAKERS_FOR_NEGATIVES if compares_speakers else _BATCH_SIZE
+    needed = consistency.loss.min_batch_speakers if consistency is not None else 1
+    size = max(needed, _SPEAKERS_FOR_NEGATIVES) if needed > 1 else _BATCH_SIZE
     dataset = dataset_that_fits(model, config, samples)
     by_speaker: dict[str, int] = {}
     for index, sample in enumerate(dataset.samples):
