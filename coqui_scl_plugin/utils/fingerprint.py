@@ -76,7 +76,7 @@ def tensor_digests(module: nn.Module) -> dict[str, bytes]:
         digests = pool.map(_digest, new.values(), _contents(list(new.values()))) if new else ()
         known |= zip(new, digests, strict=True)
     for name, tensor in new.items():
-        if _remembered is not None:
+        if _remembered is not None and not tensor.is_inference():  # of which torch counts no changes
             _remembered[id(tensor)] = (tensor, _version(tensor), known[name])
     return {name: known[name] for name in tensors}
 
