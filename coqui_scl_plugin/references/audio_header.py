@@ -32,15 +32,22 @@ def read_audio_header(path: str) -> AudioHeader:
     """Read the header of a file, or return what was read before if the file is as it was.
 
     Raises:
-        soundfile.SoundFileError: soundfile does not know its format.
-        OSError: there is no such file.
+        soundfile.SoundFileError: there is no such file, or soundfile does not know its format.
     """
-    found = os.stat(path)  # noqa: PTH116  # quicker than Path's
-    stamp = (found.st_ino, found.st_size, found.st_mtime_ns)
+    stamp = _stamp_of(path)
     known = _known.get(path)
     if known is not None and known[0] == stamp:
         return known[1]
     info = soundfile.info(path)
     header = AudioHeader(info.frames, info.samplerate, info.channels, info.format, info.subtype)
-    _known[path] = (stamp, header)
+    if stamp is not None:
+        _known[path] = (stamp, header)
     return header
+
+
+def _stamp_of(path: str) -> tuple[int, int, int] | None:
+    try:
+        found = os.stat(path)  # noqa: PTH116  # quicker than Path's
+    except (OSError, ValueError):  # a name that is too long, or holds a NUL
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns
