@@ -1,8 +1,8 @@
 """The log-sum-exp of an item's cosines with very many prototypes, in one pass over them, forward and backward.
 
-At 100,000 prototypes of 256 numbers, reading them (100 MB) is what takes the time; each normalised copy of them, and each
-matrix of all cosines, would have to be written and read as well. So a block of rows is read once, and stays in the
-processor's cache while all that is needed of it is computed. Beside the prototypes, memory holds what belongs to a block.
+At 100,000 prototypes of 256 numbers, reading them (100 MB) is what takes the time; each normalised copy of them, and
+each matrix of all cosines, would have to be written and read as well. So a block of rows is read once, and stays in the
+processor's cache while all that is needed of it is computed. Memory holds no more than a block beside the prototypes.
 """
 
 from typing import Any
