@@ -422,6 +422,7 @@ class Remembers(SegmentEncoder):
     """Embeds what it does not know yet."""
 
     known: dict[bytes, torch.Tensor]
+    embeds_each = False
 
     def forward(self, waveform):
         key = waveform.numpy().tobytes()
