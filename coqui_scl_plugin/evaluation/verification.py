@@ -30,8 +30,7 @@ Matrix = NDArray[np.float64]
 MEASURES = ("secs", "cross_utterance", "calibrated_cross_utterance")
 """Similarities of `SpeakerScores` and `EncoderScores`."""
 _MAX_TRIALS = 200_000
-_MAX_SAME = 500_000
-"""Trials of one speaker, and as many of different speakers: more would make files of gigabytes, and no other rates."""
+"""Of one speaker, and then as many of different speakers: more would make large files, and hardly other rates."""
 _MAX_BLOCK, _MAX_SCORED = 2**22, 2**16
 """Pairs that are looked at, and that are scored, at a time."""
 
@@ -342,7 +341,7 @@ def _split(rows: NDArray[np.int64], columns: int) -> Iterator[NDArray[np.int64]]
 def _sampled(blocks: Callable[[], Iterable[_Block]], seed: int) -> _Pairs:
     """Draw as many trials as keep their list at a readable length, those of one speaker all as far as possible."""
     totals = np.sum([(0, 0), *([block.same.sum(), block.other.sum()] for block in blocks())], axis=0)
-    of_one = min(int(totals[0]), _MAX_SAME)
+    of_one = min(int(totals[0]), _MAX_TRIALS)
     numbers = (_drawn(int(totals[0]), of_one, seed), _drawn(int(totals[1]), max(_MAX_TRIALS - of_one, of_one), seed))
     found, passed = [_Pairs.none()], np.zeros(2, np.int64)
     for block in blocks():
