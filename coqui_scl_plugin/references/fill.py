@@ -207,17 +207,21 @@ def _work(
 ) -> tuple[list[list[Batch]], dict[str, list[Recording]]]:
     """Return the batches of what the cache lacks, in parts for one worker each, and what each recording stands for.
 
-    A file of several names stands in the batches once, by the first of them.
+    A file of several names stands in the batches once, by the first of them. The parts are those of all recordings, so
+    that an interrupted run goes on with the same ones, and gives the same bits.
     """
     files = by_file(sorted(recordings, key=lambda recording: recording.name))
     lacking = {names[0].name: [one for one in names if cache.get(key, one) is None] for names in files}
     most = _most_seconds(encoder)
-    planned = plan_batches([names[0] for names in files], most, lengths() if lengths is not None else None)
-    missing = [Batch(own, b.seconds) for b in planned if (own := [r for r in b.recordings if lacking[r.name]])]
-    if not encoder.embeds_each:
-        return [[batch] for batch in missing], lacking
-    total = sum(len(batch.recordings) * batch.seconds for batch in missing)
-    return _joined(missing, min(most, total / _FEWEST_PARTS)), lacking
+    batches = plan_batches([names[0] for names in files], most, lengths() if lengths is not None else None)
+    parts = [[batch] for batch in batches]
+    if encoder.embeds_each:
+        total = sum(len(batch.recordings) * batch.seconds for batch in batches)
+        parts = _joined(batches, min(most, total / _FEWEST_PARTS))
+    kept = [
+        [Batch([r for r in batch.recordings if lacking[r.name]], batch.seconds) for batch in part] for part in parts
+    ]
+    return [some for part in kept if (some := [batch for batch in part if batch.recordings])], lacking
 
 
 def fill_cache(
