@@ -50,8 +50,8 @@ class SegmentEncoder(nn.Module):
         encoder: Any = self.encoder
         if not self.embeds_each:
             return torch.cat([self(waveform.unsqueeze(0)) for waveform in waveforms])
-        with contextlib.ExitStack() as stack:
-            tiled = [stack.enter_context(self._prepared(waveform.unsqueeze(0)))[0] for waveform in waveforms]
+        with torch.autocast(waveforms[0].device.type, enabled=False), self._backward(waveforms[0]):
+            tiled = [tile(waveform.unsqueeze(0).float(), self.min_samples)[0] for waveform in waveforms]
             embeddings: Tensor = encoder.embed_each(tiled)
             return embeddings
 
