@@ -1,7 +1,7 @@
 """A speaker encoder as the training loop uses it: for segments of any length, in float32, on any device."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -36,6 +36,24 @@ class SegmentEncoder(nn.Module):
         with self._prepared(waveform) as tiled:
             embedding: Tensor = self.encoder(tiled)
             return embedding
+
+    @property
+    def embeds_each(self) -> bool:
+        """Whether recordings of different lengths share a pass."""
+        return hasattr(self.encoder, "embed_each")
+
+    def embed_each(self, waveforms: Sequence[Tensor]) -> Tensor:
+        """Embed `[T]` each, any T > 0, at `sample_rate`, as `forward` embeds each alone: `[N, D]`.
+
+        In one pass where the encoder can do that; see `coqui_scl_plugin.hookspecs`.
+        """
+        encoder: Any = self.encoder
+        if not self.embeds_each:
+            return torch.cat([self(waveform.unsqueeze(0)) for waveform in waveforms])
+        with torch.autocast(waveforms[0].device.type, enabled=False), self._backward(waveforms[0]):
+            tiled = [tile(waveform.unsqueeze(0).float(), self.min_samples)[0] for waveform in waveforms]
+            embeddings: Tensor = encoder.embed_each(tiled)
+            return embeddings
 
     def features(self, waveform: Tensor) -> list[Tensor]:
         """Return the feature maps of `[B, T]`, any T > 0, at `sample_rate`: `[B, C, frames]` each, float32.

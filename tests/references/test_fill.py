@@ -401,7 +401,7 @@ def test_what_an_encoder_makes_of_sound_samples_is_blamed_on_it(tmp_path, useles
 
 def test_an_encoder_that_embeds_nothing_is_given_up(tmp_path, monkeypatch):
     monkeypatch.setattr("coqui_scl_plugin.references.fill._HOPELESS", 4)
-    monkeypatch.setattr("coqui_scl_plugin.references.fill._BATCH_SECONDS", 2.0)
+    monkeypatch.setattr("coqui_scl_plugin.references.fill._CONVOLUTIONS_SECONDS", 2.0)
     recordings = write_recordings(tmp_path, {f"a{number}": 1.0 for number in range(40)})
     encoder = SegmentEncoder(Failing(float("nan"))).eval()
     with pytest.raises(EncoderError, match="makes an embedding of them"):
