@@ -385,6 +385,32 @@ def test_what_was_embedded_before_is_not_embedded_again(voices):
     torch.testing.assert_close(memory[voices.synthetic[-1].path].embeddings["known"], torch.full((6,), 6**-0.5))
 
 
+def test_a_file_of_several_names_is_embedded_once(voices, tmp_path):
+    voices.add_real("a", "ann", [1, 2, 3, 4])
+    paths = [tmp_path / "real" / ".." / "real" / "a.wav", tmp_path / "link.wav"]
+    paths[1].symlink_to(voices.real[0].path)
+    names = [voices.real[0], *(Recording(str(number), path, "ann") for number, path in enumerate(paths))]
+    encoder = Notes(4)
+    calls = []
+    encoder.register_forward_hook(lambda *_: calls.append(1))
+    found = verification.embed_recordings(names, {"known": SegmentEncoder(encoder).eval()}, None, "title", {})
+    assert len(calls) == 1
+    assert all(torch.equal(one.embeddings["known"], found[0].embeddings["known"]) for one in found)
+
+
+def test_trials_are_the_same_however_few_are_looked_at_at_a_time(voices, monkeypatch):
+    filled(voices)
+    monkeypatch.setattr(verification, "_MAX_TRIALS", 30)
+    found = []
+    for block in (2**22, 1, 20):
+        monkeypatch.setattr(verification, "_MAX_BLOCK", block)
+        found.append(verify(voices.evaluation_set, {"known": first_samples(6)}, resamples=RESAMPLES))
+    for other in found[1:]:
+        for one, same in ((found[0].trials, other.trials), (found[0].real_trials, other.real_trials)):
+            for name in ("first", "second", "same"):
+                np.testing.assert_array_equal(getattr(one, name), getattr(same, name))
+
+
 # --- many trials ------------------------------------------------------------------------------------------------------
 
 
