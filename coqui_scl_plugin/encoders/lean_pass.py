@@ -65,8 +65,9 @@ class _FrozenConvolution(torch.autograd.Function):
         """Convolve `[B, C, ...]` in the precision of `x`."""
         ctx.save_for_backward(weight, scale)
         ctx.convolve, ctx.options, ctx.size, ctx.dtype = convolve, options, x.shape[2:], x.dtype
-        ctx.scales_output = scale is not None and x.dtype == weight.dtype and weight.numel() > x.numel()
-        if ctx.scales_output:
+        ctx.scales_output = False
+        if scale is not None and shift is not None and x.dtype == weight.dtype and weight.numel() > x.numel():
+            ctx.scales_output = True
             output = _convolve(convolve, x, weight, None, options)
             return torch.addcmul(_along(shift, output, 1), output, _along(scale, output, 1), out=output)
         weight = weight if scale is None else weight * _along(scale, weight, 0)
@@ -105,9 +106,8 @@ def _is_pointwise(weight: Tensor, options: _Options) -> bool:
     return weight.ndim == 3 and weight.shape[2] == 1 and (options.stride, options.padding) == ([1], [0])
 
 
-def _along(values: Tensor | None, like: Tensor, dimension: int) -> Tensor:
+def _along(values: Tensor, like: Tensor, dimension: int) -> Tensor:
     """Return `[C]` in the shape in which it is broadcast along a dimension of another tensor."""
-    assert values is not None
     return values.view([-1 if at == dimension else 1 for at in range(like.ndim)])
 
 
@@ -153,13 +153,13 @@ class LeanPass(TorchFunctionMode):
         """Answer a call."""
         kwargs = kwargs or {}
         if func in TRANSPOSED:
-            return self._convolve(func, *args, **kwargs)
-        if func is functional.batch_norm:
+            return self._convolve(func, *args, **{"x" if k == "input" else k: v for k, v in kwargs.items()})
+        if func is functional.batch_norm and len(args) > 1:
             return self._normalise(*args, **kwargs)
         if func is functional.adaptive_avg_pool2d and args[1:] in ((1,), ((1, 1),)) and args[0].ndim == 4:
             return _Mean.apply(args[0])
         if self._in_bfloat16:
-            if func is functional.linear:
+            if func is functional.linear and len(args) > 1:
                 return self._project(*args, **kwargs)
             if not _fits_bfloat16(getattr(func, "__name__", "")):
                 args, kwargs = _in_float32(args), _in_float32(kwargs)
@@ -168,7 +168,7 @@ class LeanPass(TorchFunctionMode):
     def _convolve(
         self,
         convolve: Callable[..., Tensor],
-        input: Tensor,  # noqa: A002  # as torch calls it
+        x: Tensor,
         weight: Tensor,
         bias: Tensor | None = None,
         stride: Any = 1,
@@ -177,37 +177,37 @@ class LeanPass(TorchFunctionMode):
         groups: int = 1,
     ) -> Tensor:
         trains = weight.requires_grad or (bias is not None and bias.requires_grad)
-        if trains or groups > 1 or isinstance(padding, str) or input.ndim != weight.ndim:
-            return convolve(_in_float32(input), weight, bias, stride, padding, dilation, groups)
+        if trains or groups > 1 or isinstance(padding, str) or x.ndim != weight.ndim:
+            return convolve(_in_float32(x), weight, bias, stride, padding, dilation, groups)
         norm, scale = self._followers.get(id(weight)), None
         if norm is not None:
             scale, bias = _scale_and_shift(norm, bias)
         if weight.shape[1] > 1:  # what hears the waveform, or sees the spectrogram, does so in float32
-            input = self._cast(input)
-        if input.ndim == 4 and weight.shape[1] > 1:
-            input = input.contiguous(memory_format=torch.channels_last)
-        dimensions = input.ndim - 2
+            x = self._cast(x)
+        if x.ndim == 4 and weight.shape[1] > 1:
+            x = x.contiguous(memory_format=torch.channels_last)
+        dimensions = x.ndim - 2
         by_dimension = [
             [one] * dimensions if isinstance(one, int) else [*one] * (dimensions if len(one) == 1 else 1)
             for one in (stride, padding, dilation)
         ]
-        output: Tensor = _FrozenConvolution.apply(input, weight, scale, bias, convolve, _Options(*by_dimension))
+        output: Tensor = _FrozenConvolution.apply(x, weight, scale, bias, convolve, _Options(*by_dimension))
         if norm is not None:
             self._awaited[id(norm.running_mean)] = output
         return output
 
-    def _normalise(self, input: Tensor, running_mean: Tensor | None, *args: Any, **kwargs: Any) -> Tensor:  # noqa: A002
+    def _normalise(self, x: Tensor, running_mean: Tensor | None, *args: Any, **kwargs: Any) -> Tensor:
         awaited = self._awaited.pop(id(running_mean), None)
         if awaited is None:
-            return functional.batch_norm(input, running_mean, *args, **kwargs)
-        if awaited is not input:
+            return functional.batch_norm(x, running_mean, *args, **kwargs)
+        if awaited is not x:
             raise UnexpectedFlowError
-        return input
+        return x
 
-    def _project(self, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:  # noqa: A002
+    def _project(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         if weight.requires_grad or weight.dtype != torch.float32:
-            return functional.linear(_in_float32(input), weight, bias)
-        return functional.linear(self._cast(input), weight.bfloat16(), None if bias is None else bias.bfloat16())
+            return functional.linear(_in_float32(x), weight, bias)
+        return functional.linear(self._cast(x), weight.bfloat16(), None if bias is None else bias.bfloat16())
 
     def _cast(self, tensor: Tensor) -> Tensor:
         if not self._in_bfloat16:
@@ -216,12 +216,10 @@ class LeanPass(TorchFunctionMode):
         return tensor.bfloat16()
 
 
-def _scale_and_shift(norm: _BatchNorm, bias: Tensor | None) -> tuple[Tensor, Tensor]:
+def _scale_and_shift(norm: Any, bias: Tensor | None) -> tuple[Tensor, Tensor]:
     """Return what a batch normalisation multiplies with and what it then adds, `[C]` each, once `bias` was added."""
     mean, variance = norm.running_mean, norm.running_var
-    assert mean is not None
-    assert variance is not None
-    scale = (variance + norm.eps).rsqrt()
+    scale: Tensor = (variance + norm.eps).rsqrt()
     if norm.affine:
         scale = scale * norm.weight
     shift = ((0 if bias is None else bias) - mean) * scale

@@ -67,10 +67,10 @@ class _Watch(TorchFunctionMode):
 
     def followers(self) -> Iterator[tuple[str, str]]:
         """Yield each convolution, called once, whose output a batch normalisation takes, called once, and no other."""
+        once = {name for name in self._calls if self._calls.count(name) == 1}
         for convolution, takers in self._takers.items():
-            if len(takers) == 1 and takers[0] is not None and self._calls.count(convolution) == 1:
-                if self._calls.count(takers[0]) == 1:
-                    yield convolution, takers[0]
+            if len(takers) == 1 and takers[0] is not None and {convolution, takers[0]} <= once:
+                yield convolution, takers[0]
 
 
 def _is_fixed_norm(part: nn.Module) -> bool:
@@ -160,9 +160,9 @@ def _embedding_and_gradient(encoder: nn.Module, noise: Tensor) -> tuple[Tensor, 
     """Return the embeddings of noise, and a gradient at it."""
     waveform = noise.clone().requires_grad_()
     embedding = encoder(waveform)
-    (embedding * torch.linspace(-1, 1, embedding.shape[-1], device=embedding.device)).sum().backward()
-    assert waveform.grad is not None
-    return embedding.detach(), waveform.grad
+    towards = torch.linspace(-1, 1, embedding.shape[-1], device=embedding.device)
+    (gradient,) = torch.autograd.grad((embedding * towards).sum(), [waveform])
+    return embedding.detach(), gradient
 
 
 @contextlib.contextmanager
