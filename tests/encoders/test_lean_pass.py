@@ -143,7 +143,7 @@ def test_finding_out_changes_neither_buffers_nor_random_numbers(speech_like):
 def test_bfloat16_hears_what_asks_for_a_gradient_and_nothing_else(coqui_files, speech_like):
     encoder = build_encoder("coqui", coqui_files["resnet"].params()).eval().requires_grad_(False)
     plain, half = SegmentEncoder(encoder), SegmentEncoder(encoder, in_bfloat16=True)
-    waveform = speech_like(4, 4000)
+    waveform = speech_like(4, 8000)
     assert half.refusal_of_bfloat16 is None
     assert encoder_key(plain) == encoder_key(half)
     with torch.no_grad():
@@ -152,7 +152,7 @@ def test_bfloat16_hears_what_asks_for_a_gradient_and_nothing_else(coqui_files, s
     assert found.dtype == gradient.dtype == torch.float32
     assert 0 < (found @ found.T - expected @ expected.T).abs().max() < 1e-3
     assert torch.cosine_similarity(gradient.flatten(), exact.flatten(), dim=0) > 0.9
-    assert kept(half, waveform, encoder) < 0.9 * kept(plain, waveform, encoder)
+    assert kept(half, waveform, encoder) < kept(plain, waveform, encoder)
     maps, exact_maps = half.features(waveform.requires_grad_()), plain.features(waveform)
     for one, other in zip(maps, exact_maps, strict=True):
         assert one.dtype == torch.float32
