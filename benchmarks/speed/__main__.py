@@ -50,14 +50,14 @@ def _measure(name: str, record: str, effort: Effort) -> bool:
     sys.stderr.write(f"{record} ... ")
     sys.stderr.flush()
     torch.set_num_threads(effort.threads)
-    started = time.perf_counter()
+    started, revision = time.perf_counter(), results.revision()
     try:
         rows = FIGURES[name].measure(effort)
     except Exception:  # noqa: BLE001  # the others can still be measured
         sys.stderr.write(f"\n{traceback.format_exc()}")
         return False
     seconds = time.perf_counter() - started
-    results.merge({record: results.measured(rows, effort, seconds)})
+    results.merge({record: results.measured(rows, effort, seconds, revision)})
     sys.stderr.write(f"{seconds:.0f} s\n")
     return True
 

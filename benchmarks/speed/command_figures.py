@@ -4,19 +4,17 @@ import functools
 import itertools
 import subprocess
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.speed.commands import COQUI_SCL, Timed, python
-from benchmarks.speed.data import PAIRS, rows, write_config, write_pairs
+from benchmarks.speed.data import PAIRS, recordings_of_libri10, write_config, write_pairs
 from benchmarks.speed.models import resnet_files
 from benchmarks.speed.results import Row
 from benchmarks.speed.timing import Effort, Times
 
-_STEP_1 = r"-- STEP: \d+/"
-"""What Coqui's trainer prints after the first step."""
-_TRAINING = r"> TRAINING \("
-"""What it prints before the first step."""
+_PLACES = {"step 1 begins": "> TRAINING (", "step 1 is done": "-- STEP: "}
+"""What Coqui's trainer writes when it is there."""
 _JUDGES = ("ge2e", "campplus")
 _HAS_TORCH = """import contextlib, sys
 sys.argv = ["coqui-scl", "-h"]
@@ -26,7 +24,7 @@ with contextlib.suppress(SystemExit):
 sys.exit("torch" in sys.modules)"""
 
 
-def _by_turns(works: dict[str, Callable[[], float]], rounds: int) -> Times:
+def _by_turns(works: Mapping[str, Callable[[], float]], rounds: int) -> Times:
     """Time commands once a round, in every other round from last to first."""
     seconds: dict[str, list[float]] = {name: [] for name in works}
     for number in range(rounds):
@@ -53,7 +51,7 @@ def help_of_the_command_line(effort: Effort) -> list[Row]:
 
 def embedding(effort: Effort) -> list[Row]:
     """Compare `coqui-scl embed` with `TTS.bin.compute_embeddings`: Coqui's ResNet and the same recordings."""
-    files, recordings = resnet_files(), rows()
+    files, recordings = resnet_files(), recordings_of_libri10()
     numbers = itertools.count()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -101,36 +99,32 @@ def starting(effort: Effort) -> list[Row]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         timed = Timed(effort, folder)
-        ours = str(write_config(folder, rows(), print_step=1))
-        stock = str(write_config(folder, rows(), print_step=1, model="vits", scl=None))
+        ours = str(write_config(folder, recordings_of_libri10(), print_step=1))
+        stock = str(write_config(folder, recordings_of_libri10(), print_step=1, model="vits", scl=None))
         timed.seconds([COQUI_SCL, "embed", "--config_path", ours])
 
-        def until(place: str, command: Sequence[str]) -> float:
-            return timed.seconds([*command, f"--coqpit.run_name=run{next(numbers)}"], until=place)
+        def started(command: Sequence[str]) -> list[float]:
+            return timed.seconds_until([*command, f"--coqpit.run_name=run{next(numbers)}"], list(_PLACES.values()))
 
-        train, stocks = (
-            [COQUI_SCL, "train", "--config_path", ours],
-            python("-m", "TTS.bin.train_tts", "--config_path", stock),
-        )
-        works = {
-            f"{whose}, {where}": functools.partial(until, place, command)
-            for where, place in (("step 1 begins", _TRAINING), ("step 1 is done", _STEP_1))
-            for whose, command in (("coqui-scl", train), ("stock", stocks))
+        commands = {
+            "ours": [COQUI_SCL, "train", "--config_path", ours],
+            "stock": python("-m", "TTS.bin.train_tts", "--config_path", stock),
         }
-        works["preflight"] = functools.partial(timed.seconds, [COQUI_SCL, "preflight", "--config_path", ours])
-        times = _by_turns(works, min(2, effort.rounds))
+        turns = [turn for _ in range(min(2, effort.rounds)) for turn in ("ours", "stock")]
+        found: dict[str, list[list[float]]] = {"ours": [], "stock": []}
+        for turn in turns:
+            found[turn].append(started(commands[turn]))
+        checks = [timed.seconds([COQUI_SCL, "preflight", "--config_path", ours])] * len(found["stock"])
+    places = [
+        (place, Times({whose: [times[number] for times in runs] for whose, runs in found.items()} | {"checks": checks}))
+        for number, place in enumerate(_PLACES)
+    ]
+    rows = [
+        {"case": place, "s": t.of("ours"), "stock_s": t.of("stock"), "of_stock": t.ratio("ours", "stock")}
+        for place, t in places
+    ]
+    begins = places[0][1]
     return [
-        {
-            "case": where,
-            "s": times.of(f"coqui-scl, {where}"),
-            "stock_s": times.of(f"stock, {where}"),
-            "of_stock": times.ratio(f"coqui-scl, {where}", f"stock, {where}"),
-        }
-        for where in ("step 1 begins", "step 1 is done")
-    ] + [
-        {
-            "case": "coqui-scl preflight",
-            "s": times.of("preflight"),
-            "of_stock": times.ratio("preflight", "stock, step 1 begins"),
-        }
+        *rows,
+        {"case": "`coqui-scl preflight` alone", "s": begins.of("checks"), "of_stock": begins.ratio("checks", "stock")},
     ]

@@ -1,11 +1,10 @@
 """Whole commands, timed from outside: until they end, or until they say that they have reached a place."""
 
 import os
-import re
+import resource
 import subprocess
 import sys
 import sysconfig
-import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,6 +23,12 @@ def python(*arguments: str) -> list[str]:
     return [sys.executable, *arguments]
 
 
+def _cpu_seconds_of_children() -> float:
+    """Return the CPU time of all processes that were waited for."""
+    spent = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return spent.ru_utime + spent.ru_stime
+
+
 class Timed:
     """Commands of one figure: their clock and their environment."""
 
@@ -34,45 +39,54 @@ class Timed:
             **os.environ, "OMP_NUM_THREADS": str(effort.threads), "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(_ROOT),
         }  # fmt: skip
 
-    def seconds(self, command: Command, until: str | None = None) -> float:
-        """Run a command, and return the seconds until it ended, or until a line matched `until`, when it is killed.
+    def seconds(self, command: Command) -> float:
+        """Run a command to its end, and return the seconds that it took.
 
         Raises:
-            RuntimeError: it failed, or ended without such a line.
+            RuntimeError: it failed.
         """
-        with tempfile.TemporaryFile("w+", encoding="utf-8") as errors:
-            started = time.perf_counter()
-            process = subprocess.Popen(
-                command, cwd=self._folder, env=self._environment, stdout=subprocess.PIPE, stderr=errors, text=True
-            )
-            lines = self._read(process, until)
-            if until is not None and lines and re.search(until, lines[-1]):
-                passed = self._passed(process, started)
-                process.kill()
-                process.wait()
-                return passed
-            before = os.times()
-            status = process.wait()
-            if status or until is not None:
-                errors.seek(0)
-                said = "".join(lines[-20:]) + errors.read()[-2000:]
-                raise RuntimeError(f"{' '.join(command)} ended with {status}:\n{said}")
-            if not self._cpu_time:
-                return time.perf_counter() - started
-            after = os.times()  # of children, once they are waited for
-            return after.children_user + after.children_system - before.children_user - before.children_system
+        started, spent = time.perf_counter(), _cpu_seconds_of_children()
+        done = subprocess.run(
+            command, cwd=self._folder, env=self._environment, check=False, capture_output=True, text=True
+        )
+        if done.returncode:
+            raise RuntimeError(_failed(command, done.returncode, done.stdout + done.stderr))
+        return _cpu_seconds_of_children() - spent if self._cpu_time else time.perf_counter() - started
 
-    @staticmethod
-    def _read(process: subprocess.Popen[str], until: str | None) -> list[str]:
-        lines: list[str] = []
-        for line in process.stdout or ():
-            lines.append(line)
-            if until is not None and re.search(until, line):
-                break
-        return lines
+    def seconds_until(self, command: Command, places: Sequence[str]) -> list[float]:
+        """Run a command until the last of several lines that it writes, and return the seconds until each.
 
-    def _passed(self, process: subprocess.Popen[str], started: float) -> float:
+        Args:
+            command: What to run; it is killed after the last line.
+            places: What the lines hold, in their order.
+
+        Raises:
+            RuntimeError: it ended without one of the lines.
+        """
+        started, reached, lines = time.perf_counter(), list[float](), list[str]()
+        with subprocess.Popen(
+            command,
+            cwd=self._folder,
+            env=self._environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        ) as process:
+            for line in process.stdout or ():
+                lines.append(line)
+                if places[len(reached)] in line:
+                    reached.append(self._spent(process, started))
+                    if len(reached) == len(places):
+                        process.kill()
+                        return reached
+        raise RuntimeError(_failed(command, process.returncode, "".join(lines)))
+
+    def _spent(self, process: subprocess.Popen[str], started: float) -> float:
         if not self._cpu_time:
             return time.perf_counter() - started
         spent = psutil.Process(process.pid).cpu_times()
         return float(spent.user + spent.system)
+
+
+def _failed(command: Command, status: int, said: str) -> str:
+    return f"{' '.join(command)} ended with {status}:\n{said[-4000:]}"

@@ -15,7 +15,7 @@ PAIRS = 1_000
 _PAIR_SECONDS = 1.5
 
 
-def rows() -> list[dict[str, str]]:
+def recordings_of_libri10() -> list[dict[str, str]]:
     """Return the lines of libri10's list."""
     with (FOLDER / "metadata.csv").open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file, delimiter="|", quoting=csv.QUOTE_NONE))
@@ -40,7 +40,7 @@ def write_config(folder: Path, recordings: Sequence[Mapping[str, str]], **fields
 
 
 def write_pairs(folder: Path) -> Path:
-    """Cut 2,000 recordings of 1.5 s out of libri10, and list them as pairs of one speaker, all with files of their own."""
+    """Cut 2,000 recordings of 1.5 s out of libri10, and list them as pairs, so that none is embedded twice."""
     recordings = utterances()
     listing = folder / "pairs.csv"
     samples = round(_PAIR_SECONDS * RATE)

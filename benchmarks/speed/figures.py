@@ -97,7 +97,7 @@ FIGURES: Mapping[str, Figure] = {
     "guards": Figure(
         step_figures.guards,
         {
-            "every": Column("every so many steps"),
+            "a_step": Column("times a step", 2),
             "ms": Column("ms each", 1),
             "share": Column("share of a step", 2, percent=True),
         },

@@ -179,8 +179,8 @@ def hold_references(consistency: SpeakerConsistency, recordings: Sequence[Record
     speakers = {name: row for row, name in enumerate(sorted({recording.speaker for recording in recordings}))}
     rows = torch.tensor([speakers[recording.speaker] for recording in recordings])
     embeddings = {}
-    for alias, prepared in consistency.encoders.items():
-        size = int(prepared.encoder.embedding_dim)
+    for alias, prepared in consistency.encoders.segment_encoders.items():
+        size = prepared.encoder.embedding_dim
         voices = torch.randn(len(speakers), size, generator=generator)
         own = 0.5 * torch.randn(len(recordings), size, generator=generator)
         embeddings[alias] = normalize(voices[rows] + own, dim=1)

@@ -55,11 +55,11 @@ def figure_table(name: str, figures: dict[str, Any]) -> str:
     figure = FIGURES[name]
     records = [figures[key] for key in (name, ONE_THREAD.format(name)) if key in figures]
     several = len({record["threads"] for record in records}) > 1
-    rows = [
-        [row["case"], *([str(record["threads"])] if several else []), *(cell(row.get(k), c) for k, c in figure.columns.items())]
-        for record in records
-        for row in record["rows"]
-    ]  # fmt: skip
+    rows = []
+    for record in records:
+        first = [str(record["threads"])] if several else []
+        cells = ([cell(row.get(key), column) for key, column in figure.columns.items()] for row in record["rows"])
+        rows += [[row["case"], *first, *own] for row, own in zip(record["rows"], cells, strict=True)]
     titles = [figure.case, *(["threads"] if several else []), *(column.title for column in figure.columns.values())]
     return f"{table(titles, rows)}\n{_how(records)}\n"
 

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.speed.profile --out FILE`: what a step of the demo's model spends its time on, by torch.profiler.
+"""`python -m benchmarks.speed.profile --out FILE`: what takes time in a step of the demo's model, by torch.profiler.
 
 The section is the default one, with references held. A table has the parts of this package by their names, another the
 operations by the time that they take themselves.
@@ -40,7 +40,10 @@ def _recorded(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
 def _named_parts(step: Step) -> Iterator[None]:
     """Give what this package calls a name in the profile."""
     run = step.model.training_run
-    named = [(run, "add_term", "scl: the term, its backward pass included"), (run, "enforce", "scl: enforce policies")]
+    named: list[tuple[Any, str, str]] = [
+        (run, "add_term", "scl: the term, its backward pass included"),
+        (run, "enforce", "scl: enforce policies"),
+    ]
     named += [
         (e, "forward", f"scl: {alias}, forward") for alias, e in term_of(step.model).encoders.segment_encoders.items()
     ]

@@ -32,7 +32,7 @@ def revision() -> str:
 
 def _git(*arguments: str) -> str:
     root = Path(__file__).parents[2]
-    command = ["git", "-C", str(root), *arguments]  # noqa: S607  # whichever git the user has
+    command = ["git", "-C", str(root), *arguments]
     return subprocess.run(command, check=False, capture_output=True, text=True).stdout.strip()
 
 
@@ -46,18 +46,19 @@ def machine() -> dict[str, Any]:
     }
 
 
-def measured(rows: list[Row], effort: Effort, seconds: float) -> dict[str, Any]:
+def measured(rows: list[Row], effort: Effort, seconds: float, of_revision: str) -> dict[str, Any]:
     """Return the record of a figure that was measured just now.
 
     Args:
         rows: Its lines.
         effort: How it was measured.
         seconds: How long that took.
+        of_revision: The revision when it began.
     """
     now = datetime.datetime.now(datetime.UTC)
     return {
         "rows": [{key: _plain(value) for key, value in row.items()} for row in rows],
-        "revision": revision(), "when": now.isoformat(timespec="minutes"), "took_seconds": round(seconds, 1),
+        "revision": of_revision, "when": now.isoformat(timespec="minutes"), "took_seconds": round(seconds, 1),
         **dataclasses.asdict(effort), **machine(),
     }  # fmt: skip
 
