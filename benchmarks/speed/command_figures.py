@@ -65,7 +65,7 @@ def embedding(effort: Effort) -> list[Row]:
                 [COQUI_SCL, "embed", "--config_path", str(write_config(empty, recordings, scl=section))]
             )
 
-        config = str(write_config(folder, recordings, scl=section))
+        config = str(write_config(folder, recordings, model="vits", scl=section))
         stock = python("-m", "TTS.bin.compute_embeddings", "--no_eval", "--config_dataset_path", config)
         stock += ["--model_path", str(files.model_path), "--config_path", str(files.config_path)]
         stock += ["--output_path", str(folder / "speakers.pth")]

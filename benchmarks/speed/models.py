@@ -114,8 +114,7 @@ def scl_model(section: Section, *, rate: int = RATE, full: bool = False) -> SclV
     config.from_dict({"scl": dict(section)})
     config.audio.sample_rate = rate
     if full:
-        speakers = config.model_args.num_speakers
-        config.model_args = type(config.model_args)(use_speaker_embedding=True, num_speakers=speakers)
+        config.model_args = VitsArgs(use_speaker_embedding=True)
     torch.manual_seed(0)
     with _quietly():
         model = SclVits(config) if full else SmallVits(config)
@@ -131,7 +130,7 @@ def stock_model(rate: int) -> Vits:
     config = VitsConfig(model_args=VitsArgs(**{**sizes, **resnet_files().stock_loss()}))
     config.audio.sample_rate = rate
     with _quietly():
-        return Vits.init_from_config(config).train()
+        return Vits(config).train()
 
 
 def term_of(model: SclVits) -> SpeakerConsistency:

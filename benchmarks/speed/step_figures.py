@@ -31,7 +31,8 @@ def _step(size: int, *, full: bool = False) -> Step:
 
 def of_a_step(effort: Effort) -> list[Row]:
     """Compare steps of the demo's model with the default encoders, by window, with a step without the loss."""
-    rows = _by_window(effort, _step(4), (SclConfig().window, *_WINDOWS))
+    windows = (SclConfig().window, *(_WINDOWS if effort.threads > 1 or effort.cpu_time else ()))
+    rows = _by_window(effort, _step(4), windows)
     for row in _by_window(effort.at_most(3), _step(8), (SclConfig().window,)):
         rows.append({**row, "case": f"{row['case']}, batch of 8"})
     return rows
