@@ -11,6 +11,7 @@ import sys
 import time
 import traceback
 import warnings
+from typing import Any
 
 import torch
 
@@ -28,7 +29,9 @@ def _options() -> argparse.Namespace:
         help=f"figures to measure, by default all: {', '.join(FIGURES)}",
     )  # fmt: skip
     parser.add_argument("--rounds", type=int, default=Effort.rounds, help="rounds of each, at most")
-    parser.add_argument("--quick", action="store_true", help="one round of each, to see that all of it runs")
+    parser.add_argument(
+        "--quick", action="store_true", help="one round of each, kept nowhere: to see that all of it runs"
+    )
     parser.add_argument("--resume", action="store_true", help="leave out the figures that are of this revision")
     parser.add_argument("--cpu-time", action="store_true", help="count the time on CPUs, with one thread")
     return parser.parse_args()
@@ -45,21 +48,21 @@ def _efforts(name: str, options: argparse.Namespace) -> dict[str, Effort]:
     return efforts
 
 
-def _measure(name: str, record: str, effort: Effort) -> bool:
-    """Measure a figure and keep it; return whether that was possible."""
-    sys.stderr.write(f"{record} ... ")
-    sys.stderr.flush()
+def _measure(name: str, effort: Effort) -> dict[str, Any] | None:
+    """Measure a figure, and return its record; None if that was not possible."""
     torch.set_num_threads(effort.threads)
     started, revision = time.perf_counter(), results.revision()
     try:
         rows = FIGURES[name].measure(effort)
     except Exception:  # noqa: BLE001  # the others can still be measured
         sys.stderr.write(f"\n{traceback.format_exc()}")
-        return False
-    seconds = time.perf_counter() - started
-    results.merge({record: results.measured(rows, effort, seconds, revision)})
-    sys.stderr.write(f"{seconds:.0f} s\n")
-    return True
+        return None
+    return results.measured(rows, effort, time.perf_counter() - started, revision)
+
+
+def _is_known(record: dict[str, Any], effort: Effort) -> bool:
+    """Tell whether a figure was measured like this, and nothing has changed since."""
+    return bool(record) and (record["revision"], record["cpu_time"]) == (results.revision(), effort.cpu_time)
 
 
 def main() -> None:
@@ -68,16 +71,27 @@ def main() -> None:
     need_speech()
     warnings.filterwarnings("ignore")
     logging.disable(logging.WARNING)
-    known = results.read() if options.resume else {}
-    complete = True
-    for name in options.only:
-        for record, effort in _efforts(name, options).items():
-            if known.get(record, {}).get("revision") != results.revision():
-                complete &= _measure(name, record, effort)
-    figures = results.read()
-    write_page(figures)
-    sys.stdout.write(targets_table(figures))
-    sys.exit(not complete)
+    known = results.read()
+    efforts = {record: (name, effort) for name in options.only for record, effort in _efforts(name, options).items()}
+    missing = 0
+    for number, (record, (name, effort)) in enumerate(efforts.items(), 1):
+        sys.stderr.write(f"[{number}/{len(efforts)}] {record} ... ")
+        if options.resume and _is_known(known.get(record, {}), effort):
+            sys.stderr.write("known\n")
+            continue
+        sys.stderr.flush()
+        found = _measure(name, effort)
+        if found is None:
+            missing += 1
+            continue
+        sys.stderr.write(f"{found['took_seconds']:.0f} s\n")
+        known[record] = found
+        if not options.quick:
+            results.merge({record: found})
+    sys.stdout.write(targets_table(known))
+    if not options.quick:
+        write_page(results.read())
+    sys.exit(missing > 0)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import soundfile
 import torch
+import transformers
 from coqui_encoder_files import CoquiFiles, write_coqui_encoder
 from hub_encoder_files import write_speechbrain, write_transformers
 from torch import Tensor
@@ -79,6 +80,7 @@ def encoder(name: str) -> Section:
             "params": {"source": str(write_speechbrain(name, folder() / name))},
         }
     if name == "wavlm":
+        transformers.utils.logging.disable_progress_bar()
         source = write_transformers(name, folder() / name)
         return {"name": "transformers", "alias": name, "params": {"source": str(source)}}
     return {"name": name}

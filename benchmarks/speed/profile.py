@@ -79,8 +79,8 @@ def tables(averages: Any) -> str:
         for entry in largest
     ]  # fmt: skip
     return (
-        f"A step takes {total / 1000 / _STEPS:.0f} ms of a CPU; revision {results.revision()}, "
-        f"{torch.get_num_threads()} thread(s).\n\n"
+        f"A step took {total / 1000 / _STEPS:.0f} ms; {torch.get_num_threads()} thread(s), "
+        f"revision {results.revision('coqui_scl_plugin')} of the package.\n\n"
         f"{table(['part of this package', 'ms a step', 'share'], parts)}\n"
         f"{table(['operation', 'calls a step', 'ms of its own', 'share'], operations)}"
     )

@@ -24,10 +24,11 @@ Row = dict[str, Any]
 """A line of a figure: `case`, and by name numbers or a `Spread`, which the file holds as an object."""
 
 
-def revision() -> str:
-    """Return the last commit that changed what is measured; `-changed` if it was changed since."""
-    log = _git("log", "-1", "--format=%h", "--", *_MEASURED)
-    return f"{log}{'-changed' if _git('status', '--porcelain', '--', *_MEASURED) else ''}"
+def revision(*paths: str) -> str:
+    """Return the last commit that changed what is measured, or these paths; `-changed` if it was changed since."""
+    what = paths or _MEASURED
+    is_changed = bool(_git("status", "--porcelain", "--", *what))
+    return _git("log", "-1", "--format=%h", "--", *what) + "-changed" * is_changed
 
 
 def _git(*arguments: str) -> str:

@@ -1,7 +1,7 @@
 """Figures of whole training steps: what the loss adds, what of it is ours alone, and what the guards add."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from pretend_cuda import moved, pretended_cuda, uploaded
@@ -9,14 +9,23 @@ from pretend_cuda import moved, pretended_cuda, uploaded
 from benchmarks.speed.models import hold_corpus, scl_model, training_batch
 from benchmarks.speed.results import Row
 from benchmarks.speed.steps import OwnTime, Step
-from benchmarks.speed.timing import Effort, Spread, Times, spread_of
+from benchmarks.speed.timing import Effort, Spread, spread_of
 from coqui_scl_plugin.config import SclConfig, WindowConfig
 from coqui_scl_plugin.freeze import DriftGuard
 from coqui_scl_plugin.freeze.gradient_guard import GradientGuard
 
-_WINDOWS = (WindowConfig(0.0, None), *(WindowConfig(s, items) for items in (None, 1) for s in (1.0, 2.0, 4.0)))
-_CYCLES = (1, 4)
-"""Steps of which the loss takes part in one."""
+
+def _name(window: WindowConfig) -> str:
+    return f"{window.seconds:g} s, {window.items or 'all'}"
+
+
+_DEFAULT = {"default": SclConfig().window}
+_SLICE = {"Coqui's slice, all": WindowConfig(0.0, None)}
+_WINDOWS = {
+    f"{_name(WindowConfig(seconds, items))}, every {steps}": WindowConfig(seconds, items, steps)
+    for seconds, items in ((0.0, None), *((s, items) for items in (None, 1) for s in (1.0, 2.0, 4.0)))
+    for steps in (1, 4)
+}
 _STOCKS_OWN = "coqui/vits.py"
 """Where Coqui's own code runs: it waits for a GPU some 50 times in a step, whatever this package does."""
 
@@ -31,43 +40,33 @@ def _step(size: int, *, full: bool = False) -> Step:
 
 def of_a_step(effort: Effort) -> list[Row]:
     """Compare steps of the demo's model with the default encoders, by window, with a step without the loss."""
-    windows = (SclConfig().window, *(_WINDOWS if effort.threads > 1 or effort.cpu_time else ()))
+    windows = _DEFAULT | (_WINDOWS if effort.threads > 1 or effort.cpu_time else {})
     rows = _by_window(effort, _step(4), windows)
-    for row in _by_window(effort.at_most(3), _step(8), (SclConfig().window,)):
-        rows.append({**row, "case": f"{row['case']}, batch of 8"})
-    return rows
+    of_eight = _by_window(effort.at_most(3), _step(8), _DEFAULT)
+    return rows + [{**row, "case": f"{row['case']}, batch of 8"} for row in of_eight]
 
 
 def of_a_full_size_step(effort: Effort) -> list[Row]:
     """Compare steps of a VITS of Coqui's default size, with the default encoders, with a step without the loss."""
-    return _by_window(effort.at_most(2), _step(4, full=True), (SclConfig().window, WindowConfig(0.0, None)))
+    return _by_window(effort.at_most(2), _step(4, full=True), _DEFAULT | _SLICE)
 
 
-def _by_window(effort: Effort, step: Step, windows: tuple[WindowConfig, ...]) -> list[Row]:
+def _by_window(effort: Effort, step: Step, windows: Mapping[str, WindowConfig]) -> list[Row]:
     works: dict[str, Callable[[], None]] = {"without": step.without_loss}
-    works |= {str(number): functools.partial(step.through, window) for number, window in enumerate(windows)}
+    works |= {_name(window): functools.partial(step.through, window) for window in windows.values()}
     times = effort.alternate(works)
-    rows: list[Row] = [
-        {"case": "without the loss", "ms": times.milliseconds("without"), "mib": step.mebibytes(works["without"])}
-    ]
-    for number, window in enumerate(windows):
-        kept = step.mebibytes(works[str(number)])
-        cycles = _CYCLES if number else (window.every_n_steps,)
-        rows += [
-            {
-                "case": "default" if not number else f"{window.seconds:g} s, {window.items or 'all'}, every {cycle}",
-                "window": window.seconds, "items": window.items or "all", "every": cycle,
-                "ms": times.milliseconds(str(number)), "of_without": _of_cycle(times, str(number), cycle), "mib": kept,
-            }
-            for cycle in cycles
-        ]  # fmt: skip
+    kept = {name: step.mebibytes(work) for name, work in works.items()}
+    rows: list[Row] = [{"case": "without the loss", "ms": times.milliseconds("without"), "mib": kept["without"]}]
+    for case, window in windows.items():
+        name = _name(window)
+        of_without = _mean_of(times.ratio(name, "without"), window.every_n_steps)
+        rows.append({"case": case, "ms": times.milliseconds(name), "of_without": of_without, "mib": kept[name]})
     return rows
 
 
-def _of_cycle(times: Times, name: str, cycle: int) -> Spread:
-    """Return the mean of a cycle, a step with the loss and the others without, against a step without it."""
-    one = times.ratio(name, "without")
-    return Spread(*((value + cycle - 1) / cycle for value in (one.median, one.low, one.high)))
+def _mean_of(ratio: Spread, steps: int) -> Spread:
+    """Return the mean over `steps` steps, in one of which the loss takes part, against a step without it."""
+    return Spread(*((value + steps - 1) / steps for value in (ratio.median, ratio.low, ratio.high)))
 
 
 # --- what is ours alone -----------------------------------------------------------------------------------------------

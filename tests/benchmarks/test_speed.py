@@ -96,8 +96,8 @@ def test_the_page_says_what_is_met_missed_and_not_measured():
 
 
 def test_a_table_has_both_numbers_of_threads():
-    one, two = made_up(1, case="x", ms=2.0), made_up(2, case="x", ms={"median": 1.0, "low": 1.0, "high": 1.4})
+    one, two = made_up(1, case="x", ms=2.0), made_up(2, case="x", ms={"median": 1.0, "low": 1.0, "high": 3.0})
     table = page.figure_table("term", {"term": two, page.ONE_THREAD.format("term"): one})
-    assert "| x | 2 | 1 (1–1) | – | – | – |" in table
+    assert "| x | 2 | 1 (1–3) | – | – | – |" in table
     assert "| x | 1 | 2 | – | – | – |" in table
     assert "2 threads, wall time, revision abc on 2026-01-02; 1 thread, wall time" in table
