@@ -19,7 +19,8 @@ from benchmarks.speed.timing import Effort, Spread, Times
 @pytest.fixture
 def stock(tmp_path):
     files = write_coqui_encoder("resnet", tmp_path)
-    config = VitsConfig(model_args=VitsArgs(**SIZES | files.stock_loss()), speakers=["a", "b"])
+    args = VitsArgs(**SIZES | files.stock_loss())
+    config = VitsConfig(model_args=args, speakers=["a", "b"], speaker_encoder_loss_alpha=9.0)
     torch.manual_seed(0)
     return Vits(config).train()
 
