@@ -46,6 +46,7 @@ def _options() -> argparse.Namespace:
         help=f"to train now beside `none`, by default all; the page shows all that were judged: {', '.join(names)}",
     )  # fmt: skip
     parser.add_argument("--seeds", type=int, default=3, help="runs of each of these arms")
+    parser.add_argument("--first-seed", type=int, default=0, help="seed of the first of them")
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time, on a core each")
     parser.add_argument(
         "--asr", metavar="MODEL",
@@ -69,7 +70,8 @@ def main() -> None:
     if not options.skip_training:
         arms = [arm for arm in ARMS if arm.name in ("none", *options.arms)]
         train_start(model, out, options.start_steps or model.start_steps)
-        train_all(model, out, arms, steps=options.steps or model.steps, seeds=options.seeds, jobs=options.jobs)
+        seeds = range(options.first_seed, options.first_seed + options.seeds)
+        train_all(model, out, arms, steps=options.steps or model.steps, seeds=seeds, jobs=options.jobs)
     judge_all(model.corpus(out), out, options.jobs, options.asr)
     write_page(Outcome(out, ARMS), options.docs or Path("docs/ablation") / options.model)
 

@@ -35,7 +35,7 @@ _BOTH_MEMBERS = {"member": {"name": "cosine"}, "members": {"campplus": {"feature
 
 
 def _section(*encoders: dict[str, Any], seconds: float, loss: str | None = None, **others: Any) -> dict[str, Any]:
-    window = {"seconds": seconds, **others.pop("window", {})}
+    window = {"seconds": seconds, "items": None, "every_n_steps": 1, **others.pop("window", {})}
     name = loss or ("ensemble" if len(encoders) > 1 else "cosine")
     params = others.pop("params", {})
     return {
@@ -59,7 +59,7 @@ ARMS = (
         "stock",
         {
             "encoders": [{**GE2E, "policy": "trainable"}], "weight": 9.0, "reference": {"source": "segment"},
-            "window": {"seconds": 0.0},
+            "window": {"seconds": 0.0, "items": None, "every_n_steps": 1},
         },
         "control", "coqui-tts 0.28: the encoder trains along, and hears bare slices", None,
     ),
@@ -77,7 +77,13 @@ ARMS = (
     Arm("both-2s-triple", _both(), "strength", "three times the gradient", 3.0),
     Arm("both-2s-share", _both(gradient_share=1.0), "strength", "as a share of 1 of the mel loss's gradient", None),
     Arm("both-2s-one", _both(window={"items": 1}), "sparse", "one of the four items a step"),
-    Arm("both-2s-fourth", _both(window={"every_n_steps": 4}), "sparse", "every fourth step"),
+    *(
+        Arm(
+            f"items-4-every-{every}", _both(weight=9.0, window={"items": 4, "every_n_steps": every}),
+            "sparse", f"all four items, in every step of {every}", None,
+        )
+        for every in (4, 8)
+    ),
     Arm(
         "prior-mel-2s", {"enabled": False, "weight": 0.0, "window": {"seconds": 2.0}},
         "prior", "without the loss, and with the mel loss of the prior's window", None, prior=True,

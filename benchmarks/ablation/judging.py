@@ -84,7 +84,7 @@ def _training(out: Path) -> dict[str, Any] | None:
     weights, shares = history.get("scl_weight"), history.get("scl_gradient_share")
     cosine = "reference_cosine_"
     return {
-        **{key: run[key] for key in ("arm", "seed", "steps", "model", "seconds_per_step")},
+        **{key: run[key] for key in ("arm", "seed", "steps", "model")},
         "drift": run.get("drift", {}),
         "weight": statistics.mean(weights) if weights else run["weight"],
         "gradient_share": statistics.mean(shares) if shares else None,

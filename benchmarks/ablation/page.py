@@ -149,7 +149,7 @@ def measures_table(outcome: Outcome, way: str) -> str:
 
 
 def costs_table(outcome: Outcome) -> str:
-    """Return the weight, the gradient share, what the loss reports, how far encoders moved, and the time of a step."""
+    """Return the weight, the gradient share, what the loss reports, and how far encoders moved."""
 
     def cells(arm: Arm) -> Row:
         shares = [share for share in outcome.training(arm, "gradient_share") if share is not None]
@@ -163,12 +163,11 @@ def costs_table(outcome: Outcome) -> str:
             f"{statistics.mean(reported):.3f}" if reported else "–",
             f"{moved} of {sum(drift['tensors'] for drift in runs[0])}" if drifts else "–",
             f"{statistics.mean(drift['cosine_of_embeddings'] for drift in drifts):.3f}" if drifts else "–",
-            f"{statistics.median(outcome.training(arm, 'seconds_per_step')):.2f}",
         ]
 
     columns = [
         "arm", "seeds", "weight", "share of the mel loss's gradient", "cosine that the loss reports at the end",
-        "encoder tensors that moved", "cosine of its embeddings before and after", "s a step",
+        "encoder tensors that moved", "cosine of its embeddings before and after",
     ]  # fmt: skip
     return _table(columns, _grouped(outcome, len(columns) - 2, cells))
 

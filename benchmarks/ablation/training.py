@@ -8,7 +8,7 @@ import random
 import shutil
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -250,8 +250,7 @@ def train_run(arm: Arm, seed: int, steps: int, model: Ablated, folder: Path) -> 
     _save_config(config, own)
     run = {
         "arm": arm.name, "section": arm.section, "encoders": arm.encoders, "seed": seed, "steps": steps,
-        "weight": weight,
-        "seconds_per_step": trained.seconds_per_step, "model": fingerprint(trained.model),
+        "weight": weight, "model": fingerprint(trained.model),
         "drift": {name: _drift(name, encoder, corpus) for name, encoder in encoders.items()},
         "history": {key: [round(value, 5) for value in values] for key, values in trained.history.items()},
     }  # fmt: skip
@@ -259,12 +258,14 @@ def train_run(arm: Arm, seed: int, steps: int, model: Ablated, folder: Path) -> 
         temporary.write_text(json.dumps(run, indent=1), encoding="utf-8")
 
 
-def train_all(model: Ablated, folder: Path, arms: Sequence[Arm], *, steps: int, seeds: int, jobs: int) -> None:
+def train_all(
+    model: Ablated, folder: Path, arms: Sequence[Arm], *, steps: int, seeds: Iterable[int], jobs: int
+) -> None:
     """Every run of the arms that is missing, `jobs` at a time, under a progress bar.
 
     A seed after the other, so that what is there can be compared at any time.
     """
-    wanted = [(arm, seed) for seed in range(seeds) for arm in arms]
+    wanted = [(arm, seed) for seed in seeds for arm in arms]
     missing = [
         (arm, seed) for arm, seed in wanted if not (folder / "runs" / f"{arm.name}-{seed}" / "run.json").is_file()
     ]

@@ -99,7 +99,12 @@ class WindowConfig(StrictConfig):
         default=4, metadata={"help": "Number of items of the batch to listen to. Null: all of them.", "ge": 1}
     )
     every_n_steps: int = field(
-        default=1, metadata={"help": "Listen in every n-th step only, from `start_step` on.", "ge": 1}
+        default=8,
+        metadata={
+            "help": "Listen in every n-th step only, from `start_step` on. Its gradient there is n times as large, so "
+            "that `weight` or `gradient_share` is the mean over all steps.",
+            "ge": 1,
+        },
     )
 
 
@@ -287,7 +292,7 @@ class SclConfig(StrictConfig):
         return min(1.0, (step - self.start_step + 1) / self.ramp_steps) if self.ramp_steps else 1.0
 
     def weight_at(self, step: int) -> float:
-        """Return the weight at a training step, without `gradient_share`.
+        """Return the weight at a training step, without `gradient_share` and `factor_at`.
 
         >>> config = SclConfig(weight=8.0, start_step=10, ramp_steps=4)
         >>> [config.weight_at(step) for step in (0, 9, 10, 12, 13, 100)]
@@ -295,14 +300,18 @@ class SclConfig(StrictConfig):
         """
         return self.weight * self.ramp_at(step)
 
-    def listens_at(self, step: int) -> bool:
-        """Tell whether the loss takes part in a training step.
+    def factor_at(self, step: int) -> int:
+        """Return by what the weighted loss is multiplied in a training step: 0 where it takes no part.
+
+        In every n-th step it is n, so that the expected gradient is that of taking part in every step, as in the lazy
+        regularization of Karras et al. ("Analyzing and improving the image quality of StyleGAN", 2020, appendix B).
 
         >>> config = SclConfig(start_step=2, window=WindowConfig(every_n_steps=3))
-        >>> [step for step in range(9) if config.listens_at(step)]
-        [2, 5, 8]
+        >>> [config.factor_at(step) for step in range(9)]
+        [0, 0, 3, 0, 0, 3, 0, 0, 3]
         """
-        return self.weight_at(step) > 0 and (step - self.start_step) % self.window.every_n_steps == 0
+        every = self.window.every_n_steps
+        return every if self.weight_at(step) > 0 and (step - self.start_step) % every == 0 else 0
 
     @property
     def always_listens(self) -> bool:

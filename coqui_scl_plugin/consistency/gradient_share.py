@@ -20,7 +20,8 @@ class BalancedTerm(NamedTuple):
     weight: Tensor
     """Scalar, without a gradient."""
     share: Tensor
-    """Norm of the weighted loss's gradient, divided by that of the mel loss's gradient; scalar."""
+    """Norm of the weighted loss's gradient, divided by that of the mel loss's gradient; scalar. Where the loss takes
+    part in every n-th step only, it is the mean of them all: the one of this step is n times as large."""
 
 
 class GradientShare(nn.Module):

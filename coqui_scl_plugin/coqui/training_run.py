@@ -162,8 +162,9 @@ class TrainingRun:
         Logged: `loss_spk_encoder` (weighted, as stock calls it), `reference_cosine_ALIAS` (of generated speech and its
         reference), `calibrated_reference_cosine_ALIAS`, and for several encoders `loss_spk_encoder_ALIAS` (each member,
         unweighted). Where the loss does not take part in every step, `scl_listens` (1 or 0), and none of the others in
-        a step without it. With `gradient_share`, `scl_weight` and `scl_gradient_share`. Once there are some,
-        `scl_bad_steps` and `scl_bad_recordings`: how many there were.
+        a step without it; those of a step with it are without `window.every_n_steps` as a factor, so that Coqui's means
+        of the losses add up to that of the total, and are those of an evaluation. With `gradient_share`, `scl_weight`
+        and `scl_gradient_share`. Once there are some, `scl_bad_steps` and `scl_bad_recordings`: how many there were.
         """
         consistency, model, scl = self.parts.consistency, self.parts.model, self.parts.scl
         if joint := processes.several() and model.training:
@@ -174,10 +175,10 @@ class TrainingRun:
             losses = {**losses, **self.bad_steps.logged(), **self.bad_recordings.logged()}
         if optimizer_idx != _GENERATOR or consistency is None:
             return losses
-        listens = scl.listens_at(self.step) or not model.training
+        factor = scl.factor_at(self.step) if model.training else 1
         if model.training and not scl.always_listens:
-            losses = {**losses, "scl_listens": float(listens)}
-        if not listens:
+            losses = {**losses, "scl_listens": float(factor > 0)}
+        if not factor:
             return losses
         generated, real = listen(model, batch, outputs, scl, self.step)
         heard = ResampledAudio(with_bounded_gradient(generated), model.config.audio.sample_rate)
@@ -190,7 +191,7 @@ class TrainingRun:
             self._watch_gradient(generated, term)
         return {
             **losses,
-            "loss": losses["loss"] + weighted,
+            "loss": losses["loss"] + factor * weighted,
             "loss_spk_encoder": weighted,
             **measured,
             **{f"reference_cosine_{alias}": value for alias, value in term.reference_cosines.items()},

@@ -66,7 +66,7 @@ def section_from_stock(model_args: Any, alpha: Any) -> SclConfig:
         weight=float(alpha),
         loss=LossConfig(name="cosine"),
         encoders=[EncoderConfig(name="coqui", params=files)],
-        window=WindowConfig(seconds=0.0, items=None),
+        window=WindowConfig(seconds=0.0, items=None, every_n_steps=1),
     )
 
 

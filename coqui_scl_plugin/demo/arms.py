@@ -56,6 +56,11 @@ class _Stopwatch:
     def stop(self, trainer: Trainer) -> None:
         self.seconds.append(time.perf_counter() - self._started)
 
+    def seconds_per_step(self, cycle: int) -> float:
+        """Return the median over cycles of so many steps, of which the first alone has the loss."""
+        cycles = [self.seconds[at : at + cycle] for at in range(0, len(self.seconds), cycle)]
+        return statistics.median(map(statistics.mean, cycles))
+
 
 def training_list(samples: list[Sample], count: int, seed: int) -> list[Sample]:
     """Return `count` samples: the whole list in a random order, over and over."""
@@ -126,7 +131,7 @@ def train_arm(
     trainer = train(model, corpus, recorder, {"on_train_step_start": watch.start, "on_train_step_end": watch.stop})
     arm.encoders_after = _fingerprints(model)
     arm.history = recorder.history
-    arm.seconds_per_step = statistics.median(watch.seconds)
+    arm.seconds_per_step = watch.seconds_per_step(config.scl.window.every_n_steps)
     arm.run = str(_named(Path(trainer.output_path), runs / name))
     return arm, model.eval()
 

@@ -105,8 +105,9 @@ def _plot_training(axes: Axes, results: dict[str, Any]) -> None:
     right, history = axes.twinx(), results["arms"]["with_scl"]["history"]
     for number, encoder in enumerate(results["encoders"]["training"]):
         cosine = history.get(f"reference_cosine_{encoder}", [])
+        steps = [results["every_n_steps"] * index for index in range(len(cosine))]
         style = ("-", ":", "-.", "--")[number % 4]
-        right.plot(cosine, style, color="tab:green", linewidth=1, label=f"cosine in training, {encoder}")
+        right.plot(steps, cosine, style, color="tab:green", linewidth=1, label=f"cosine in training, {encoder}")
     right.set(ylabel="cosine with the reference")
     lines = [*axes.get_lines(), *right.get_lines()]
     labels = [str(line.get_label()) for line in lines]

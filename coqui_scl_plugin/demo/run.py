@@ -60,6 +60,7 @@ def _results(
             "training": [spec.label for spec in section.encoders],
             "holdout": [spec.label for spec in section.holdout],
         },
+        "every_n_steps": section.window.every_n_steps,
         "real_speech": real_speech,
         "arms": {arm.name: asdict(arm) for arm in arms},
         "encoder_moved": any(arm.encoders_before != arm.encoders_after for arm in arms),

@@ -34,7 +34,7 @@ DEFAULTS = {
     ],
     "holdout": [],
     "reference": {"source": "utterance", "cache": "speaker_references.safetensors"},
-    "window": {"seconds": 2.0, "items": 4, "every_n_steps": 1},
+    "window": {"seconds": 2.0, "items": 4, "every_n_steps": 8},
     "segment": {"min_seconds": 0.0, "detach_posterior": False},
     "augment": {"gain_db": 0.0, "equaliser_db": 0.0, "noise_snr_db": None, "room_seconds": 0.0, "speed": 0.0},
     "freeze": {"modules": [], "check_every": 100, "on_drift": "raise"},

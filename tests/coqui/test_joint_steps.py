@@ -23,7 +23,7 @@ LOSSES = {
     "metric_learning": {"loss": {"name": "metric_learning", "params": {"loss": "SupConLoss"}}},
     "worst": WORST,
     "share": {"loss": {"name": "contrastive"}, "gradient_share": 0.5},
-    "window": {"loss": {"name": "contrastive"}, "window": {"seconds": 0.5, "items": None}},
+    "window": {"loss": {"name": "contrastive"}, "window": {"seconds": 0.5, "items": None, "every_n_steps": 2}},
 }
 QUICK = ("cosine", "angular_margin", "contrastive", "metric_learning")
 JOBS = {

@@ -66,7 +66,7 @@ def decoded_by_hand(model, batch, outputs, item, start, frames):
 )
 @pytest.mark.parametrize("items", [None, 2, 1])
 def test_the_encoder_hears_the_decoders_output_for_the_same_latents(tiny_config, batch_of, changes, items):
-    section = {"window": {"seconds": 0.7, "items": items}, "reference": {"source": "segment"}}
+    section = {"window": {"seconds": 0.7, "items": items, "every_n_steps": 3}, "reference": {"source": "segment"}}
     model = SclVits(tiny_config(section, **changes)).train()
     heard, batch = watch_encoder(model), batch_of(model)
     model.training_run.step = 3
@@ -166,6 +166,29 @@ def test_mixed_precision_and_evaluation(tiny_config, batch_of, seconds):
     assert len(heard) == 2
     assert {waveform.dtype for waveform in heard} == {torch.float32}
     assert torch.isfinite(losses["loss_spk_encoder"])
+
+
+@pytest.mark.parametrize("share", [None, 0.1])
+def test_what_is_heard_in_every_third_step_counts_three_times(tiny_config, batch_of, share):
+    def step(number, *, training=True, **section):
+        torch.manual_seed(0)
+        model = SclVits(tiny_config(section)).train(training)
+        model.training_run.step = number
+        _, losses = stepped(model, batch_of(model))
+        losses["loss"].backward()
+        return losses, torch.cat([losses["loss"].detach()[None], model.emb_g.weight.grad.flatten()])
+
+    every = {"gradient_share": share, "window": {"seconds": 0.0, "items": None, "every_n_steps": 1}}
+    third = every | {"window": every["window"] | {"every_n_steps": 3}}
+    without = step(0, enabled=False)[1]
+    (logged, full), (logged_of_third, heard) = step(0, **every), step(0, **third)
+    assert (full - without).norm() > 1e-3
+    torch.testing.assert_close(heard - without, 3 * (full - without), rtol=1e-4, atol=1e-5)
+    for number in (1, 2):
+        torch.testing.assert_close(step(number, **third)[1], without, rtol=1e-5, atol=1e-6)
+    for name in {name for name in logged if name.startswith(("loss_spk_encoder", "scl_"))}:
+        assert float(logged_of_third[name].detach()) == float(logged[name].detach())
+    torch.testing.assert_close(step(1, training=False, **third)[1], step(1, training=False, **every)[1])
 
 
 def logged(folder):

@@ -24,7 +24,7 @@ from coqui_scl_plugin.references.recordings import recordings_of
 
 SECTIONS = {
     "window, channel, three losses": {
-        "window": {"seconds": 1.0, "items": 2},
+        "window": {"seconds": 1.0, "items": 2, "every_n_steps": 1},
         "augment": {"room_seconds": 0.2, "noise_snr_db": [10, 20], "equaliser_db": 6, "gain_db": 6},
         "reference": {"source": "cross_utterance"},
         "encoders": [{"name": "ge2e"}, {"name": "campplus"}],
@@ -43,7 +43,7 @@ SECTIONS = {
     "margin of the batch": {
         "reference": {"source": "utterance"},
         "loss": {"name": "angular_margin"},
-        "window": {"seconds": 0.0, "items": 3},
+        "window": {"seconds": 0.0, "items": 3, "every_n_steps": 1},
     },
 }
 RESTORED = "restore"

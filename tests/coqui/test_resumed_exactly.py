@@ -24,7 +24,7 @@ RANDOM = {
     "loss": {"name": "ensemble", "params": {"combine": "random", "member": {"name": "cosine"}}},
     "reference": {"source": "cross_utterance"},
     "augment": {"gain_db": 6.0, "noise_snr_db": [10.0, 30.0]},
-    "window": {"seconds": 0.5, "items": 1},
+    "window": {"seconds": 0.5, "items": 1, "every_n_steps": 2},
     "gradient_share": 0.1,
     "ramp_steps": 5,
     "start_step": 1,
@@ -33,7 +33,7 @@ RANDOM = {
 WARMED = {
     "loss": {"name": "angular_margin", "params": {"margin_warmup_steps": 5, "prototypes": "centroid"}},
     "reference": {"source": "centroid"},
-    "window": {"seconds": 0.5, "items": None},
+    "window": {"seconds": 0.5, "items": None, "every_n_steps": 1},
     "weight": 2.0,
 }
 
