@@ -174,8 +174,12 @@ def small_batch(model: Vits, config: SclVitsConfig, samples: Sequence[Sample]) -
     by_speaker: dict[str, int] = {}
     for index, sample in enumerate(dataset.samples):
         by_speaker.setdefault(sample["speaker_name"], index)
-    batch = model.format_batch(dataset.collate_fn([dataset[i] for i in list(by_speaker.values())[:size]]))
-    if not batch:
+    firsts = list(by_speaker.values())
+    order = [*firsts, *sorted(set(range(len(dataset.samples))).difference(firsts))]
+    tries = (order[start : start + size] for start in range(0, len(order), size))
+    batches = (model.format_batch(dataset.collate_fn([dataset[index] for index in some])) for some in tries)
+    batch = next(filter(None, batches), None)
+    if batch is None:
         msg = "The checks heard no recording that can be used: the warnings above name them. Repair or remove them."
         raise PreflightError(msg)
     device = next(model.parameters()).device

@@ -7,7 +7,7 @@ import pytest
 import torch
 from tiny_vits import run_config
 
-from coqui_scl_plugin.cli.train import _refuse_unreadable
+from coqui_scl_plugin.cli.train import _read_config
 from coqui_scl_plugin.coqui.train_tts import train
 from coqui_scl_plugin.demo import corpus_files
 from coqui_scl_plugin.errors import ConfigError, PreflightError
@@ -95,7 +95,7 @@ def test_a_torn_config_is_in_the_checkpoints(run, tmp_path, capsys):
     (run / "config.json").write_bytes(before[:500])
     try:
         with pytest.raises(ConfigError, match="is not valid JSON") as refused:
-            _refuse_unreadable(["--continue_path", str(run)])
+            _read_config(["--continue_path", str(run)])
         command = re.search(r'python -c "(.*)" > (.*)', str(refused.value))
         exec(command[1], {})  # noqa: S102  # what a user would do
     finally:
@@ -104,9 +104,9 @@ def test_a_torn_config_is_in_the_checkpoints(run, tmp_path, capsys):
     assert command[2] == str(run / "config.json")
     assert {key: value for key, value in written.items() if whole[key] != value} == {}
     with pytest.raises(ConfigError, match=r"no such file\.$"):
-        _refuse_unreadable(["--continue_path", str(tmp_path)])
+        _read_config(["--continue_path", str(tmp_path)])
     with pytest.raises(ConfigError, match="takes the folder of a run, here "):
-        _refuse_unreadable(["--continue_path", str(run / "config.json")])
+        _read_config(["--continue_path", str(run / "config.json")])
 
 
 def test_a_run_without_any_checkpoint(tmp_path):
