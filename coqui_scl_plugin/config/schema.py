@@ -92,7 +92,7 @@ class WindowConfig(StrictConfig):
         default=4, metadata={"help": "Number of items of the batch to listen to. Null: all of them.", "ge": 1}
     )
     every_n_steps: int = field(
-        default=8,
+        default=4,
         metadata={
             "help": "Listen in every n-th step only, from `start_step` on. Its gradient there is n times as large, so "
             "that `weight` or `gradient_share` is the mean over all steps.",

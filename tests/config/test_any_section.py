@@ -50,7 +50,7 @@ FULL: dict[str, Any] = {
     ],
     "holdout": [{"name": "ge2e", "alias": "judge", "params": {}}],
     "reference": {"source": "segment", "cache": None},
-    "window": {"seconds": 1.5, "items": 3, "every_n_steps": 4},
+    "window": {"seconds": 1.5, "items": 3, "every_n_steps": 5},
     "segment": {"min_seconds": 1.6, "detach_posterior": True},
     "augment": {"gain_db": 6.0, "noise_snr_db": [10.0, 30.0], "speed": 0.05},
     "freeze": {

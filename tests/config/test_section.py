@@ -33,7 +33,7 @@ DEFAULTS = {
     ],
     "holdout": [],
     "reference": {"source": "utterance", "cache": "speaker_references.safetensors"},
-    "window": {"seconds": 2.0, "items": 4, "every_n_steps": 8},
+    "window": {"seconds": 2.0, "items": 4, "every_n_steps": 4},
     "segment": {"min_seconds": 0.0, "detach_posterior": False},
     "augment": {"gain_db": 0.0, "equaliser_db": 0.0, "noise_snr_db": None, "room_seconds": 0.0, "speed": 0.0},
     "freeze": {"modules": [], "check_every": 100, "on_drift": "raise"},
@@ -91,7 +91,7 @@ FULL = {
         }
     ],
     "reference": {"source": "segment", "cache": None},
-    "window": {"seconds": 1.5, "items": 3, "every_n_steps": 4},
+    "window": {"seconds": 1.5, "items": 3, "every_n_steps": 5},
     "segment": {"min_seconds": 1.6, "detach_posterior": True},
     "augment": {"gain_db": 6.0, "equaliser_db": 4.0, "noise_snr_db": [10.0, 30.0], "room_seconds": 0.3, "speed": 0.05},
     "freeze": {
