@@ -46,11 +46,9 @@ lint: setup
 docs: setup
 	$(BIN)/sphinx-build -q -W -b html docs docs/_build
 
-# ten minutes of figures: the tables in docs/, throughput of embedding, cost of the loss and of the guard
+# a quarter of an hour of figures on two quiet cores: what the loss costs (docs/speed.md), and the other tables in docs/
 bench: setup
-	PYTHONPATH=tests/support $(BIN)/python -m benchmarks.loss_cost
-	PYTHONPATH=tests/support $(BIN)/python -m benchmarks.guard_cost
-	PYTHONPATH=tests/support $(BIN)/python -m benchmarks.embed_throughput
+	$(BIN)/python -m benchmarks.speed
 	PYTHONPATH=tests/support $(BIN)/python -m benchmarks.encoder_table
 	$(BIN)/python -m benchmarks.freeze_methods --markdown docs/freeze_methods_table.md
 

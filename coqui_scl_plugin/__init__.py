@@ -7,13 +7,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from coqui_scl_plugin.coqui import import_hook
-from coqui_scl_plugin.plugins.hookspecs import hookimpl
 
 if TYPE_CHECKING:
     from coqui_scl_plugin.api import available, build_encoder, build_loss
     from coqui_scl_plugin.config import SclConfig
     from coqui_scl_plugin.coqui.vits import SclVits
     from coqui_scl_plugin.coqui.vits_config import SclVitsConfig
+    from coqui_scl_plugin.plugins.hookspecs import hookimpl
 
 __all__ = ["SclConfig", "SclVits", "SclVitsConfig", "available", "build_encoder", "build_loss", "hookimpl"]
 __version__ = "0.1.0"
@@ -25,6 +25,7 @@ _PUBLIC_MODULES = {
     "available": "api",
     "build_encoder": "api",
     "build_loss": "api",
+    "hookimpl": "plugins.hookspecs",
 }
 
 import_hook.install()

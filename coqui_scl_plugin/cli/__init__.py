@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from coqui_scl_plugin import __version__
 from coqui_scl_plugin.cli import demo, disable, embed, enable, evaluate, export, preflight, run, train
 from coqui_scl_plugin.cli import list as list_command
 from coqui_scl_plugin.cli.ending import end_with
@@ -36,8 +37,19 @@ app.command("list")(list_command.list_registered)
 app.command("demo")(demo.demo)
 
 
+def _say_version(asked: bool) -> None:
+    if asked:
+        sys.stdout.write(f"coqui-scl {__version__}\n")
+        raise typer.Exit
+
+
 @app.callback()
-def _options(debug: Annotated[bool, typer.Option("--debug", help="Show a traceback with an error.")] = False) -> None:
+def _options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show a traceback with an error.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", callback=_say_version, is_eager=True)
+    ] = False,
+) -> None:
     """Speaker consistency losses and an explicit freeze policy for Coqui TTS's VITS trainer."""
 
 

@@ -6,7 +6,6 @@ from typing import Annotated
 
 import typer
 
-from coqui_scl_plugin.plugins import registry
 from coqui_scl_plugin.plugins.optional import offers_features
 
 
@@ -14,6 +13,8 @@ def list_registered(as_json: Annotated[bool, typer.Option("--json", help="Print 
     """List every loss, speaker encoder and freeze policy, with the distribution that registered it."""
     from rich.console import Console
     from rich.table import Table
+
+    from coqui_scl_plugin.plugins import registry
 
     rows = [
         {"kind": kind, "name": name, "distribution": entry.distribution, "summary": _summary(kind, entry.cls)}

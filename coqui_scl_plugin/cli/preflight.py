@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from coqui_scl_plugin.errors import ConfigError, HoldoutError
+from coqui_scl_plugin.utils.imports import importing
 from coqui_scl_plugin.utils.shown import shown
 
 if TYPE_CHECKING:
@@ -40,10 +41,11 @@ def preflight(
 
     content = read_config_file(config_path)  # one that cannot be used is refused before torch is imported
 
-    from coqui_scl_plugin.consistency.reach import reach_dicts
-    from coqui_scl_plugin.coqui import run_config
-    from coqui_scl_plugin.coqui.dry_run import PreparedRun
-    from coqui_scl_plugin.preflight.checks import STAGES, check_skipped, found_early
+    with importing():
+        from coqui_scl_plugin.consistency.reach import reach_dicts
+        from coqui_scl_plugin.coqui import run_config
+        from coqui_scl_plugin.coqui.dry_run import PreparedRun
+        from coqui_scl_plugin.preflight.checks import STAGES, check_skipped, found_early
 
     check_skipped(skip or [], "--skip")
     data = run_config.with_sections(content)

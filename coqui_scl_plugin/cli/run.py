@@ -1,8 +1,6 @@
 """`coqui-scl run`: Coqui's own commands with this package imported, so that they know `scl_vits`."""
 
-import importlib.metadata
 import importlib.util
-import runpy
 import sys
 from collections.abc import Sequence
 
@@ -31,12 +29,16 @@ def run_module(name: str, arguments: Sequence[str]) -> None:
         found = None
     if found is None:
         raise ConfigError(f"There is no module {name!r}. Coqui's own are named TTS.bin.NAME.")
+    import runpy
+
     sys.argv = [name, *arguments]
     runpy.run_module(name, run_name="__main__", alter_sys=True)
 
 
 def run_script(name: str, arguments: Sequence[str]) -> None:
     """Run a console script of an installed distribution, such as `tts`. Raises ConfigError if there is none."""
+    import importlib.metadata
+
     scripts = importlib.metadata.entry_points(group="console_scripts")
     for script in scripts.select(name=name):
         sys.argv = [name, *arguments]

@@ -1,15 +1,16 @@
 """`coqui-scl train`."""
 
-import argparse
 import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import typer
 
 from coqui_scl_plugin.coqui.launch import launched
 from coqui_scl_plugin.errors import ConfigError
+from coqui_scl_plugin.utils.imports import importing
 
 
 def train(ctx: typer.Context) -> None:
@@ -20,15 +21,22 @@ def train(ctx: typer.Context) -> None:
     coqui-scl preflight fail; the run folder records it.
     """
     launch = launched(ctx.args)  # before torch is imported
-    if launch.count == 1:  # of several processes, the main one says what is wrong
-        _refuse_unreadable(ctx.args)
-    from coqui_scl_plugin.coqui.train_tts import train as train_tts
+    # of several processes, the main one says what is wrong
+    content = _read_config(ctx.args) if launch.count == 1 else None
+    with importing():
+        from coqui_scl_plugin.coqui.train_tts import train as train_tts
 
-    train_tts(ctx.args, launch)
+    train_tts(ctx.args, launch, content)
 
 
-def _refuse_unreadable(arguments: Sequence[str]) -> None:
-    """Raise a ConfigError if the config cannot be read, before the imports of seconds and of hundreds of MB."""
+def _read_config(arguments: Sequence[str]) -> dict[str, Any] | None:
+    """Read the config, before the imports of seconds and of hundreds of MB; None if none is named.
+
+    Raises:
+        ConfigError: it cannot be read.
+    """
+    import argparse
+
     from coqui_scl_plugin.config import read_config_file
 
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
@@ -37,10 +45,11 @@ def _refuse_unreadable(arguments: Sequence[str]) -> None:
     given, _ = parser.parse_known_args(list(arguments))
     if path := given.config_path or (given.continue_path and str(Path(given.continue_path) / "config.json")):
         try:
-            read_config_file(path)
+            return read_config_file(path)
         except ConfigError as error:
             copy = "" if given.config_path else _copy_in_a_checkpoint(Path(given.continue_path))
             raise ConfigError(f"{error}{copy}") from error
+    return None
 
 
 def _copy_in_a_checkpoint(folder: Path) -> str:

@@ -27,6 +27,13 @@ class EncoderConfig(StrictConfig):
     params: dict[str, Any] = field(default_factory=dict, metadata={"help": "Keyword arguments of the encoder."})
     weight: float = field(default=1.0, metadata={"help": "Relative weight in an ensemble.", "gt": 0})
     policy: str = field(default="frozen", metadata={"help": "A registered freeze policy; see `coqui-scl list`."})
+    dtype: Literal["float32", "bfloat16"] = field(
+        default="float32",
+        metadata={
+            "help": "Precision in which layers with weights hear generated speech in training. References and "
+            "evaluations are always in float32."
+        },
+    )
     floor: float | None = field(
         default=None,
         metadata={

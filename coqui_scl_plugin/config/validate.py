@@ -62,6 +62,9 @@ def _check_policy(encoder: EncoderConfig, path: str, *, held_out: bool) -> None:
     if held_out and policy.trainable:
         msg = f"{path}.policy = {encoder.policy!r}: a held-out encoder takes no part in training. Use 'frozen'."
         raise ConfigError(msg)
+    if encoder.dtype != "float32" and (held_out or policy.trainable):
+        why = "a held-out encoder only scores" if held_out else f"the policy {encoder.policy!r} lets it train"
+        raise ConfigError(f"{path}.dtype = {encoder.dtype!r}: {why}, which is done in float32. Remove the key.")
 
 
 def _check_calibration(encoder: EncoderConfig, path: str) -> None:

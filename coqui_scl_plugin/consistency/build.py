@@ -11,6 +11,7 @@ from coqui_scl_plugin.consistency.encoder_bank import EncoderBank
 from coqui_scl_plugin.consistency.gradient_share import GradientShare
 from coqui_scl_plugin.consistency.term import SpeakerConsistency
 from coqui_scl_plugin.encoders.build import build_encoder_of
+from coqui_scl_plugin.encoders.lean_plan import device_refusal_of_bfloat16
 from coqui_scl_plugin.encoders.segment_encoder import SegmentEncoder
 from coqui_scl_plugin.errors import ConfigError, EncoderError, HoldoutError
 from coqui_scl_plugin.freeze import FreezePolicy
@@ -51,9 +52,11 @@ def build_consistency(config: SclConfig, *, accepts_changes: bool = False) -> Sp
     _refuse_without_features(config, loss, encoders)
     _refuse_training_weights(config, encoders)
     policies = {spec.label: _build_policy(spec) for spec in specs}
+    bank = EncoderBank(encoders, policies, holdout=[spec.label for spec in config.holdout])
+    _refuse_bfloat16(config, bank)
     return SpeakerConsistency(
         loss,
-        EncoderBank(encoders, policies, holdout=[spec.label for spec in config.holdout]),
+        bank,
         build_reference_source(config.reference.source),
         calibrations={
             s.label: Calibration(s.floor, s.ceiling) for s in specs if s.floor is not None and s.ceiling is not None
@@ -78,7 +81,7 @@ def _build_encoder(spec: EncoderConfig, path: str, min_seconds: float, *, accept
             ) from error
         raise
     forget_other_calibration(spec, getattr(encoder, "sha256", None))
-    return SegmentEncoder(encoder, min_seconds)
+    return SegmentEncoder(encoder, min_seconds, in_bfloat16=spec.dtype == "bfloat16")
 
 
 def _build_loss(config: SclConfig) -> EnsembleLoss:
@@ -104,6 +107,16 @@ def _refuse_without_features(config: SclConfig, loss: EnsembleLoss, encoders: Ma
                 f"{spec.name!r} has none. Use another model or encoder, or a loss that compares embeddings."
             )
             raise ConfigError(msg)
+
+
+def _refuse_bfloat16(config: SclConfig, encoders: EncoderBank) -> None:
+    """Raise a ConfigError if a training encoder is to compute in bfloat16 and it or this machine cannot."""
+    for index, spec in enumerate(config.encoders):
+        if spec.dtype != "bfloat16":
+            continue
+        if refusal := device_refusal_of_bfloat16() or encoders[spec.label].refusal_of_bfloat16:
+            msg = f"scl.encoders.{index}.dtype = {spec.dtype!r}: {spec.label!r} cannot compute in it: {refusal}."
+            raise ConfigError(f"{msg} Use 'float32'.")
 
 
 def _build_policy(spec: EncoderConfig) -> FreezePolicy:

@@ -12,6 +12,7 @@ from coqui_scl_plugin.encoders.audio import ResampledAudio
 from coqui_scl_plugin.errors import PreflightError
 from coqui_scl_plugin.losses.heard import Heard
 from coqui_scl_plugin.references.sources import ReferenceBatch
+from coqui_scl_plugin.utils.fingerprint import same_bits
 
 _QUIET_RMS = 1e-3  # -60 dBFS
 
@@ -64,7 +65,8 @@ def buffers_put_back(encoders: Iterable[nn.Module]) -> Iterator[None]:
     finally:
         with torch.no_grad():
             for buffer, original in kept:
-                buffer.copy_(original)
+                if not same_bits(buffer, original):
+                    buffer.copy_(original)
 
 
 def probe_gradients(

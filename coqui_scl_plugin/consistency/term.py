@@ -188,6 +188,9 @@ class SpeakerConsistency(nn.Module):
         embeddings, device = self.references.embeddings, real.segments.device
         return {a: embeddings.centroids(a, device) for a in aliases if self.loss.asks_for_prototypes(a)}
 
+    def _finite_prototypes(self, aliases: Iterable[str], real: ReferenceBatch) -> dict[str, Tensor]:
+        return {a: self.references.embeddings.finite_centroids(a, real.segments.device) for a in aliases}
+
     def _speaker_ids(self, real: ReferenceBatch) -> Tensor:
         known = self._known_ids(real)
         return real.speaker_ids if known is None else on_device(known, real.segments.device)
@@ -239,7 +242,8 @@ class SpeakerConsistency(nn.Module):
         self._warn_without_negatives(speakers)
         prototypes = self._prototypes(pairs, real)
         members = self.loss.member_losses(heard, references, speaker_ids, prototypes, step)
-        compared = _all_finite(heard, references, prototypes)
+        finite_prototypes = self._finite_prototypes(prototypes, real)
+        compared = _all_finite(heard, references, finite_prototypes)
         members = {alias: member.masked_fill(~compared[alias], torch.nan) for alias, member in members.items()}
         if joint:  # so that all processes choose the same member where the loss is the worst one
             members = {a: joint_value(m) if self.loss.compares_features(a) else m for a, m in members.items()}
@@ -256,7 +260,7 @@ class SpeakerConsistency(nn.Module):
             idle=self.loss.is_idle(members, heard, references, speakers),
             finite_references=finite_references,
             finite_heard=finite_heard,
-            finite_prototypes={alias: one.isfinite().all() for alias, one in prototypes.items()},
+            finite_prototypes=finite_prototypes,
         )
 
     def _warn_without_negatives(self, speakers: int) -> None:
@@ -271,10 +275,10 @@ def _finite_items(heard: Mapping[str, Heard]) -> dict[str, Tensor]:
 
 
 def _all_finite(
-    heard: Mapping[str, Heard], references: Mapping[str, Heard], prototypes: Mapping[str, Tensor]
+    heard: Mapping[str, Heard], references: Mapping[str, Heard], finite_prototypes: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
     """Return whether all that a member compares is finite, since a loss may hide NaN, as maxima and clamps do."""
     finite = {alias: [heard[alias].is_finite(), references[alias].is_finite()] for alias in heard}
-    for alias, centroids in prototypes.items():
-        finite[alias].append(centroids.isfinite().all())
+    for alias, flag in finite_prototypes.items():
+        finite[alias].append(flag)
     return {alias: torch.stack(flags).all() for alias, flags in finite.items()}

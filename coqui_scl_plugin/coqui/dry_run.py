@@ -54,7 +54,6 @@ class PreparedRun:
         self.config = config
         self.report = PreflightReport()
         """The results of the checks that were run."""
-        self.freeze_report: FreezeReport | None = None
         self.reach: Sequence[ModuleReach] = ()
         self._restore_path = restore_path
         self._config_facts = ConfigFacts(
@@ -62,7 +61,7 @@ class PreparedRun:
             written=written,
             coqui=coqui_tools(),
             names_stock_loss=names_stock_loss,
-            list_datasets=self._list_datasets,
+            list_datasets=lambda: self._listings,
             list_samples=lambda: self.samples,
             read_checkpoint=lambda: self._restored,
             load_encoders=lambda: self.consistency,
@@ -72,9 +71,10 @@ class PreparedRun:
     def samples(self) -> tuple[Samples, Samples]:
         """The training and the evaluation samples. Raises what Coqui raises."""
         with warnings_of_coqui():  # the check `metadata` reports them
-            return list_samples(self.config)
+            return list_samples(self.config, self._listings)
 
-    def _list_datasets(self) -> list[Listing]:
+    @functools.cached_property
+    def _listings(self) -> list[Listing]:
         return list_datasets(self.config)
 
     @functools.cached_property
@@ -132,8 +132,14 @@ class PreparedRun:
         )  # fmt: skip
         facts = collect_facts(model.parts, known, few_samples_alone(model, self.samples[0]))
         model.train()
-        self.freeze_report = report_freezing(model.parts, optimizers, step=0)
         return facts
+
+    @property
+    def freeze_report(self) -> FreezeReport | None:
+        """What trains and what is frozen; None unless the model was built with its encoders."""
+        if "_run_facts" not in vars(self):
+            return None
+        return report_freezing(self.model.parts, self._optimizers, step=0)
 
     def check(self, *stages: Stage) -> PreflightReport:
         """Run the checks of these stages, after those of earlier ones, and return all results. Writes nothing."""

@@ -5,11 +5,16 @@ provides modules with this package's classes.
 """
 
 import importlib
-import importlib.abc
 import importlib.machinery
 import sys
 from collections.abc import Sequence
 from types import ModuleType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from importlib.abc import Loader as _Base
+else:
+    _Base = object
 
 _CLASSES = {
     "TTS.tts.models.scl_vits": ("coqui_scl_plugin.coqui.vits", "SclVits"),
@@ -17,7 +22,12 @@ _CLASSES = {
 }
 
 
-class _SclVitsFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+class _SclVitsFinder(_Base):
+    """A finder and a loader by what it has: their base classes bring imports that would slow each start of Python."""
+
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> None:
+        """Leave the making of a module to Python."""
+
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:

@@ -4,6 +4,7 @@ Both a run through Coqui's trainer (`run_start.py`) and `coqui-scl preflight` (`
 """
 
 import contextlib
+import copy
 import dataclasses
 import functools
 import random
@@ -18,6 +19,7 @@ from torch import Tensor
 from TTS.encoder.models.lstm import LSTMSpeakerEncoder
 from TTS.tts.models.vits import Vits
 
+from coqui_scl_plugin.config import SclConfig
 from coqui_scl_plugin.consistency.gradient_probe import GradientProbe, probe_gradients
 from coqui_scl_plugin.consistency.reach import ModuleReach, gradient_norms, joint_gradient
 from coqui_scl_plugin.consistency.term import SpeakerConsistency
@@ -29,6 +31,7 @@ from coqui_scl_plugin.coqui.texts import read_texts, spoken_of
 from coqui_scl_plugin.coqui.vits_batch import generate_pair, segment_seconds
 from coqui_scl_plugin.coqui.vits_config import SclVitsConfig
 from coqui_scl_plugin.coqui.vits_modules import is_used_in_speech, makes_training_waveform
+from coqui_scl_plugin.encoders.audio import ResampledAudio, tile
 from coqui_scl_plugin.freeze.report import FreezeReport, encoder_row, module_rows
 from coqui_scl_plugin.preflight.facts import ConfigFacts, RunFacts, TrainerFacts
 from coqui_scl_plugin.references.cache import ReferenceCache
@@ -87,7 +90,7 @@ def collect_facts(parts: VitsParts, known: TrainerFacts, data: DataAccess) -> Ru
     @functools.cache
     def generate() -> tuple[Tensor, ReferenceBatch]:
         with torch.enable_grad(), training_autocast(model.config, _device_of(model)):
-            return generate_pair(model, data.small_batch(), parts.scl, known.step)
+            return _generate_briefly(model, data.small_batch(), parts.scl, known.step)
 
     @functools.cache
     def gradients() -> Mapping[str, Sequence[GradientProbe]]:
@@ -124,6 +127,24 @@ def collect_facts(parts: VitsParts, known: TrainerFacts, data: DataAccess) -> Ru
         spoken_of=lambda text, language: spoken_of(model, text, language),
         measure_reach=reach,
     )
+
+
+def _generate_briefly(model: Vits, batch: dict[str, Any], scl: SclConfig, step: int) -> tuple[Tensor, ReferenceBatch]:
+    """Do what `generate_pair` does, but decode a window no longer than Coqui's slice, and repeat it to its length.
+
+    The generator is the same at each place, and a gradient through two seconds of a large one takes many. The encoders
+    hear as much as in a training step.
+    """
+    brief, seconds = copy.copy(scl), segment_seconds(model)
+    brief.window = copy.copy(scl.window)
+    brief.window.seconds = min(scl.window.seconds, seconds)
+    generated, real = generate_pair(model, batch, brief, step)
+    if scl.window.seconds <= seconds:
+        return generated, real
+    rate = model.config.audio.sample_rate
+    length = max(generated.shape[1], min(round(scl.window.seconds * rate), *(len(one) for one in real.utterances)))
+    segments = ResampledAudio(tile(real.segments.at(rate), length), rate)
+    return tile(generated, length), dataclasses.replace(real, segments=segments)
 
 
 def _device_of(model: Vits) -> torch.device:

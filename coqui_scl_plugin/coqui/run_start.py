@@ -41,6 +41,7 @@ from coqui_scl_plugin.references.recordings import recordings_of
 from coqui_scl_plugin.utils import processes
 from coqui_scl_plugin.utils.checkpoint import read_checkpoint
 from coqui_scl_plugin.utils.disk_error import disk_error
+from coqui_scl_plugin.utils.fingerprint import hashing_once
 
 
 def prepare_restore(parts: VitsParts, trainer: Trainer, loading: contextlib.ExitStack) -> None:
@@ -103,7 +104,8 @@ def prepare_run(parts: VitsParts, trainer: Trainer) -> FreezeReport:
     if processes.rank() > 0:
         _take_references(parts, _config_of(parts, trainer), decision())
         return report_freezing(parts, trainer.optimizer, trainer.total_steps_done)
-    with deciding(lambda: parts.consistency.references.embeddings if parts.consistency is not None else None):
+    embedded = deciding(lambda: parts.consistency.references.embeddings if parts.consistency is not None else None)
+    with embedded, hashing_once():
         return _prepare(parts, trainer)
 
 

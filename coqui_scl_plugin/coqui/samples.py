@@ -5,7 +5,7 @@ import copy
 import io
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from coqui_scl_plugin.coqui.listing import is_no_file, list_datasets
 from coqui_scl_plugin.coqui.vits_config import SclVitsConfig
 from coqui_scl_plugin.errors import ConfigError, EvaluationSetError, PreflightError
 from coqui_scl_plugin.preflight.facts import ConfigFacts
+from coqui_scl_plugin.preflight.listing import Listing
 from coqui_scl_plugin.preflight.metadata import check_metadata
 from coqui_scl_plugin.utils.log_level import log_level
 from coqui_scl_plugin.utils.shown import shown
@@ -26,17 +27,27 @@ from coqui_scl_plugin.utils.shown import shown
 Samples = list[dict[str, Any]]
 Sample = Mapping[str, Any]
 
-_BATCH_SIZE = 4
+_BATCH_SIZE, _SPEAKERS_FOR_NEGATIVES = 2, 4
+"""Items of a small batch; of one for a loss that compares speakers."""
 _MIN_SPREAD_SAMPLES = 200
 """Number of recordings, spread evenly over the data set, from which the small batch is taken."""
 
 
-def list_samples(config: SclVitsConfig) -> tuple[Samples, Samples]:
-    """List the training and the evaluation samples, as Coqui will split them. Raises ConfigError."""
+def list_samples(config: SclVitsConfig, listings: Sequence[Listing] = ()) -> tuple[Samples, Samples]:
+    """List the training and the evaluation samples, as Coqui will split them.
+
+    Args:
+        config: The config.
+        listings: What `list_datasets` returned, if that was called; no formatter then reads the same file again.
+
+    Raises:
+        ConfigError: samples cannot be listed.
+    """
+    known = {listing.key: listing.samples for listing in listings if listing.samples is not None}
     sizes = {"eval_split_max_size": config.eval_split_max_size, "eval_split_size": config.eval_split_size}
     with _reading(config):
-        _check_split(config)
-        train, evaluation = load_tts_samples(config, eval_split=True, **sizes)
+        _check_split(config, known)
+        train, evaluation = load_tts_samples(config, eval_split=True, formatter=_known_rows(config, known), **sizes)
     return train, evaluation
 
 
@@ -83,14 +94,28 @@ def _why_no_folder(path: str) -> str:
     return f"there is no such folder.{' Coqui does not expand ' + repr('~') + '.' if path.startswith('~') else ''}"
 
 
-def _check_split(config: SclVitsConfig) -> None:
+def _known_rows(config: SclVitsConfig, known: Mapping[str, Sequence[Sample]]) -> Callable[..., Samples] | None:
+    """Return a formatter that gives what Coqui's gave before; None if it did not, or for several data sets."""
+    if len(config.datasets) != 1:  # Coqui takes a formatter for the first one alone
+        return None
+    dataset, keys = config.datasets[0], ["meta_file_train"]
+    keys += ["meta_file_val"] if dataset.meta_file_val else []
+    rows = [(dataset[key], known[path]) for key in keys if (path := f"datasets.0.{key}") in known]
+    if len(rows) < len(keys):
+        return None
+    return lambda _root, file, **_: [dict(row) for row in next(own for name, own in rows if name == file)]
+
+
+def _check_split(config: SclVitsConfig, known: Mapping[str, Sequence[Sample]]) -> None:
     """Refuse a split that Coqui would refuse, or search for without end. Raises ConfigError."""
     share = config.eval_split_size
     for index, dataset in enumerate(config.datasets):
         if dataset.meta_file_val:
             continue
-        with log_level(logging.ERROR, "TTS"):  # what Coqui warns of is shown when all samples are listed
-            samples, _ = load_tts_samples(BaseTTSConfig(datasets=[dataset]), eval_split=False)
+        samples = known.get(f"datasets.{index}.meta_file_train")
+        if samples is None:
+            with log_level(logging.ERROR, "TTS"):  # what Coqui warns of is shown when all samples are listed
+                samples, _ = load_tts_samples(BaseTTSConfig(datasets=[dataset]), eval_split=False)
         speakers = {sample["speaker_name"] for sample in samples}
         wanted, spare = int(share if share > 1 else len(samples) * share), len(samples) - len(speakers)
         if share <= 1 and config.eval_split_max_size:
@@ -142,11 +167,14 @@ def dataset_that_fits(model: Vits, config: SclVitsConfig, samples: Sequence[Samp
 
 def small_batch(model: Vits, config: SclVitsConfig, samples: Sequence[Sample]) -> dict[str, Any]:
     """Make a small real batch on the model's device, with different speakers if there are several."""
+    consistency = getattr(model, "speaker_encoder_loss", None)
+    needed = consistency.loss.min_batch_speakers if consistency is not None else 1
+    size = max(needed, _SPEAKERS_FOR_NEGATIVES) if needed > 1 else _BATCH_SIZE
     dataset = dataset_that_fits(model, config, samples)
     by_speaker: dict[str, int] = {}
     for index, sample in enumerate(dataset.samples):
         by_speaker.setdefault(sample["speaker_name"], index)
-    batch = model.format_batch(dataset.collate_fn([dataset[i] for i in list(by_speaker.values())[:_BATCH_SIZE]]))
+    batch = model.format_batch(dataset.collate_fn([dataset[i] for i in list(by_speaker.values())[:size]]))
     if not batch:
         msg = "The checks heard no recording that can be used: the warnings above name them. Repair or remove them."
         raise PreflightError(msg)

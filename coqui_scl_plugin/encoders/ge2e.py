@@ -5,8 +5,9 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize, relu
 
 from coqui_scl_plugin.encoders.audio import librosa_mel
-from coqui_scl_plugin.encoders.base import SpeakerEncoder, mean_direction, substate, windows
+from coqui_scl_plugin.encoders.base import substate, windows
 from coqui_scl_plugin.encoders.loading.files import UNREADABLE, fetch_weights
+from coqui_scl_plugin.encoders.windowed import WindowedEncoder
 from coqui_scl_plugin.errors import EncoderError
 
 _MIN_RMS = 10 ** (-30 / 20)
@@ -18,7 +19,7 @@ def raise_loudness(waveform: Tensor) -> Tensor:
     return waveform * (_MIN_RMS / rms).clamp_min(1.0)
 
 
-class GE2EEncoder(SpeakerEncoder):
+class GE2EEncoder(WindowedEncoder):
     """Three-layer LSTM on 40 mel bands (Wan et al., "Generalized end-to-end loss", ICASSP 2018), 256-d.
 
     Embeds windows of 1.6 s that overlap by half and takes the direction of their mean. Unlike Resemblyzer's own
@@ -55,10 +56,12 @@ class GE2EEncoder(SpeakerEncoder):
                 f"{file.path} is not a readable checkpoint of Resemblyzer's GE2E encoder: {error}"
             ) from error
 
-    def embed(self, waveform: Tensor) -> Tensor:
-        """Embed `[B, T]` at 16 kHz: `[B, 256]`, unit length."""
+    def cut(self, waveform: Tensor) -> Tensor:
+        """Return the windows of `[B, T]` at 16 kHz: `[B, N, 160, 40]`."""
         mel = self.mel(raise_loudness(waveform)).transpose(-1, -2)
-        partials = windows(mel, self._window_frames, self._hop_frames)
-        _, (hidden, _) = self.lstm(partials.flatten(0, 1))
-        embedded = normalize(relu(self.linear(hidden[-1])), dim=-1)
-        return mean_direction(embedded.unflatten(0, partials.shape[:2]))
+        return windows(mel, self._window_frames, self._hop_frames)
+
+    def embed_windows(self, windows: Tensor) -> Tensor:
+        """Embed `[M, 160, 40]`: `[M, 256]`, unit length."""
+        _, (hidden, _) = self.lstm(windows)
+        return normalize(relu(self.linear(hidden[-1])), dim=-1)

@@ -1,12 +1,12 @@
 """Speaker verification: encoders embed real and synthetic recordings, and score how similar their speakers are."""
 
+import contextlib
 import functools
-import itertools
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 import numpy as np
 import torch
@@ -23,13 +23,16 @@ from coqui_scl_plugin.evaluation.evaluation_set import EvaluationSet
 from coqui_scl_plugin.evaluation.metrics import Interval, equal_error_rate, mean_over_speakers, min_dcf
 from coqui_scl_plugin.losses.calibration import Calibration, measure_calibration
 from coqui_scl_plugin.references.fill import device_of, workers
-from coqui_scl_plugin.references.recordings import Recording
+from coqui_scl_plugin.references.recordings import Recording, by_file
 from coqui_scl_plugin.utils.shown import shorten
 
 Matrix = NDArray[np.float64]
 MEASURES = ("secs", "cross_utterance", "calibrated_cross_utterance")
 """Similarities of `SpeakerScores` and `EncoderScores`."""
 _MAX_TRIALS = 200_000
+"""Of one speaker, and then as many of different speakers: more would make large files, and hardly other rates."""
+_MAX_BLOCK, _MAX_SCORED = 2**22, 2**16
+"""Pairs that are looked at, and that are scored, at a time."""
 
 
 @dataclass(frozen=True)
@@ -113,48 +116,97 @@ class Verification:
 # --- embedding --------------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class _Heard:
+    """A recording as it was read, at the loudness asked for."""
+
+    waveform: Tensor
+    """`[T]`."""
+    rate: int
+    seconds: float
+    problem: str | None
+    is_read: bool
+
+    @property
+    def is_embeddable(self) -> bool:
+        """Whether there are samples, all finite."""
+        return len(self.waveform) > 0 and bool(self.waveform.isfinite().all())
+
+
+def _hear(recording: Recording, dbfs: float | None) -> _Heard:
+    """Read and check a recording, and bring it to a loudness of `dbfs` unless None."""
+    waveform, rate, problem, is_read = read_audio(recording)
+    if len(waveform) == 0:
+        return _Heard(waveform, rate, 0.0, problem or "empty", is_read)
+    problem = problem_of(waveform, rate) or problem
+    if waveform.isfinite().all():
+        if dbfs is None:
+            problem = problem or excess_of(waveform)
+        else:
+            waveform = normalise_loudness(waveform, dbfs)
+    return _Heard(waveform, rate, len(waveform) / rate, problem, is_read=True)
+
+
 @torch.inference_mode()
+def embed_together(
+    recordings: Sequence[Recording], encoders: Mapping[str, SegmentEncoder], dbfs: float | None
+) -> list[EmbeddedRecording]:
+    """Load and embed recordings, at a loudness of `dbfs` unless None; what cannot be embedded has a problem."""
+    heard = [_hear(recording, dbfs) for recording in recordings]
+    embeddings: list[dict[str, Tensor]] = [{} for _ in heard]
+    problems = [[one.problem] if one.problem else [] for one in heard]
+    usable = [index for index, one in enumerate(heard) if one.is_embeddable]
+    audio: dict[tuple[int, torch.device], ResampledAudio] = {}
+    for alias, encoder in encoders.items():
+        device = device_of(encoder)
+        for index in usable:
+            if (index, device) not in audio:
+                waveform = heard[index].waveform.unsqueeze(0).to(device)
+                audio[index, device] = ResampledAudio(waveform, heard[index].rate)
+        found = _embeddings([audio[index, device] for index in usable], encoder)
+        for index, embedding in zip(usable, found, strict=True):
+            if isinstance(embedding, Tensor):
+                embeddings[index][alias] = embedding
+            else:
+                problems[index].append(f"not embedded by {alias}: {embedding}")
+    unknown = {alias: torch.full((e.encoder.embedding_dim,), torch.nan) for alias, e in encoders.items()}
+    return [
+        EmbeddedRecording(one.seconds, ", and ".join(why) or None, unknown | own, one.is_read)
+        for one, why, own in zip(heard, problems, embeddings, strict=True)
+    ]
+
+
 def embed_recording(
     recording: Recording, encoders: Mapping[str, SegmentEncoder], dbfs: float | None
 ) -> EmbeddedRecording:
-    """Load and embed one recording, at a loudness of `dbfs` unless None; what cannot be embedded has a problem."""
-    heard = read_audio(recording)
-    waveform, rate, problem = heard.waveform, heard.rate, heard.problem
-    unknown = {alias: torch.full((e.encoder.embedding_dim,), torch.nan) for alias, e in encoders.items()}
-    if len(waveform) == 0:
-        return EmbeddedRecording(0.0, problem or "empty", unknown, heard.is_read)
-    seconds = len(waveform) / rate
-    problem = problem_of(waveform, rate) or problem
-    if not waveform.isfinite().all():
-        return EmbeddedRecording(seconds, problem, unknown)
-    if dbfs is None:
-        problem = problem or excess_of(waveform)
-    else:
-        waveform = normalise_loudness(waveform, dbfs)
-    embeddings, failures = _embeddings(waveform, rate, encoders)
-    problems = [one for one in (problem, *failures) if one]
-    return EmbeddedRecording(seconds, ", and ".join(problems) or None, unknown | embeddings)
+    """Do what `embed_together` does for one recording."""
+    (embedded,) = embed_together([recording], encoders, dbfs)
+    return embedded
 
 
-def _embeddings(
-    waveform: Tensor, rate: int, encoders: Mapping[str, SegmentEncoder]
-) -> tuple[dict[str, Tensor], list[str]]:
-    """Return finite embeddings of `[T]` by alias, and why there is none by other encoders."""
-    on_devices: dict[torch.device, ResampledAudio] = {}
-    embeddings, failures = dict[str, Tensor](), list[str]()
-    for alias, encoder in encoders.items():
-        device = device_of(encoder)
-        try:
-            audio = on_devices.setdefault(device, ResampledAudio(waveform.unsqueeze(0).to(device), rate))
-            embedding = encoder(audio.at(encoder.sample_rate))[0].cpu()
-        except (ConfigError, RuntimeError, ValueError, IndexError, MemoryError) as error:
-            failures.append(f"not embedded by {alias}: {shorten(error).removesuffix('.')}")
-            continue
-        if embedding.isfinite().all():
-            embeddings[alias] = embedding
-        else:
-            failures.append(f"not embedded by {alias}: its embedding is not finite")
-    return embeddings, failures
+_NO_EMBEDDING = (ConfigError, RuntimeError, ValueError, IndexError, MemoryError)
+
+
+def _embeddings(audio: Sequence[ResampledAudio], encoder: SegmentEncoder) -> list[Tensor | str]:
+    """Return the embedding of each recording, or why it has none; together where the encoder can do that."""
+    if encoder.embeds_each and len(audio) > 1:
+        with contextlib.suppress(*_NO_EMBEDDING):  # which recording is the cause shows below
+            together = encoder.embed_each([one.at(encoder.sample_rate)[0] for one in audio]).cpu()
+            if together.isfinite().all():
+                return list(together)
+    return [_embedding(one, encoder) for one in audio]
+
+
+def _embedding(audio: ResampledAudio, encoder: SegmentEncoder) -> Tensor | str:
+    try:
+        embedding: Tensor = encoder(audio.at(encoder.sample_rate))[0].cpu()
+    except _NO_EMBEDDING as error:
+        return shorten(error).removesuffix(".")
+    return embedding if embedding.isfinite().all() else "its embedding is not finite"
+
+
+_MOST_TOGETHER, _FEWEST_PARTS = 8, 16
+"""Recordings that one worker takes at a time, and the parts that it leaves for other workers."""
 
 
 def embed_recordings(
@@ -164,16 +216,63 @@ def embed_recordings(
     title: str,
     memory: dict[Path, EmbeddedRecording],
 ) -> list[EmbeddedRecording]:
-    """Embed the recordings that are not in `memory`, add them to it, and return all; shows a progress bar."""
-    if new := [recording for recording in recordings if recording.path not in memory]:
-        with workers(device_of(next(iter(encoders.values())))) as pool:
-            embedded = pool.map(lambda recording: embed_recording(recording, encoders, dbfs), new)
-            bar = tqdm(embedded, total=len(new), desc=title, unit="file", mininterval=1.0)
-            memory.update(zip((recording.path for recording in new), bar, strict=True))
+    """Embed the recordings that are not in `memory`, add them to it, and return all; shows a progress bar.
+
+    A file of several names, such as links, is embedded once.
+    """
+    if new := by_file([recording for recording in recordings if recording.path not in memory]):
+        size = max(1, min(_MOST_TOGETHER, len(new) // _FEWEST_PARTS))
+        parts = [new[start : start + size] for start in range(0, len(new), size)]
+        with (
+            workers(device_of(next(iter(encoders.values())))) as pool,
+            tqdm(total=sum(map(len, new)), desc=title, unit="file", mininterval=1.0) as bar,
+        ):
+            firsts = ([names[0] for names in part] for part in parts)
+            done = pool.map(lambda part: embed_together(part, encoders, dbfs), firsts)
+            for part, embedded in zip(parts, done, strict=True):
+                for (first, *more), one in zip(part, embedded, strict=True):
+                    memory[first.path] = one
+                    for other in more:  # what cannot be read is named by its own name
+                        memory[other.path] = one if one.is_read else embed_recording(other, encoders, dbfs)
+                    bar.update(1 + len(more))
     return [memory[recording.path] for recording in recordings]
 
 
 # --- trials -----------------------------------------------------------------------------------------------------------
+
+
+class _Pairs(NamedTuple):
+    """Pairs of rows and columns, `[N]` each."""
+
+    first: NDArray[np.int64]
+    second: NDArray[np.int64]
+    same: NDArray[np.bool_]
+
+    @classmethod
+    def none(cls) -> "_Pairs":
+        """Return an empty list."""
+        return cls(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, bool))
+
+
+class _Block(NamedTuple):
+    """All pairs of some rows with all columns. Those of a large evaluation do not fit into memory at once."""
+
+    start: int
+    """The first row."""
+    asked: NDArray[np.bool_]
+    """`[rows, columns]`, whether the pair is a trial."""
+    of_one: NDArray[np.bool_]
+    """`[rows, columns]`, whether both are of one speaker."""
+
+    @property
+    def same(self) -> NDArray[np.bool_]:
+        """The trials of one speaker."""
+        return self.asked & self.of_one
+
+    @property
+    def other(self) -> NDArray[np.bool_]:
+        """The trials of different speakers."""
+        return self.asked & ~self.of_one
 
 
 @dataclass(frozen=True)
@@ -184,39 +283,100 @@ class _Compared:
     synthetic: list[int]
     real: list[int]
 
-    def pairs(self) -> list[tuple[int, int, bool]]:
-        """Pair each synthetic with each real recording but its reference; true for those of one speaker."""
-        made, real = self.recordings.synthetic, self.recordings.real
-        return [
-            (i, j, made[i].speaker == real[j].speaker)
-            for i in self.synthetic
-            for j in self.real
-            if made[i].reference != real[j].name
-        ]
+    def trials(self, first: Mapping[str, Tensor], second: Mapping[str, Tensor], seed: int) -> Trials:
+        """Pair each synthetic with each real recording but its reference."""
+        kept = _sampled(self._blocks, seed)
+        return _trials(kept, np.array(self.synthetic), np.array(self.real), first, second)
 
-    def real_pairs(self) -> list[tuple[int, int, bool]]:
-        """Pair each real recording with each other one; true for those of one speaker."""
-        real = self.recordings.real
-        return [(i, j, real[i].speaker == real[j].speaker) for i, j in itertools.combinations(self.real, 2)]
+    def real_trials(self, embeddings: Mapping[str, Tensor], seed: int) -> Trials:
+        """Pair each real recording with each other one."""
+        kept, real = _sampled(self._real_blocks, seed), np.array(self.real)
+        return _trials(kept, real, real, embeddings, embeddings)
+
+    @functools.cached_property
+    def speakers(self) -> list[str]:
+        """All speakers, those with synthetic speech first."""
+        named = (self.recordings.real[j].speaker for j in self.real)
+        return list(dict.fromkeys([*self.recordings.speakers, *named]))
+
+    @functools.cached_property
+    def of_synthetic(self) -> NDArray[np.int64]:
+        """`[N]` places in `speakers` of the synthetic recordings that take part."""
+        places = {speaker: place for place, speaker in enumerate(self.speakers)}
+        return np.array([places[self.recordings.synthetic[i].speaker] for i in self.synthetic], np.int64)
+
+    @functools.cached_property
+    def of_real(self) -> NDArray[np.int64]:
+        """`[M]` places in `speakers` of the real recordings that take part."""
+        places = {speaker: place for place, speaker in enumerate(self.speakers)}
+        return np.array([places[self.recordings.real[j].speaker] for j in self.real], np.int64)
+
+    @functools.cached_property
+    def own(self) -> NDArray[np.int64]:
+        """`[N]` places of the synthetic recordings' references among the real ones that take part; -1 if none."""
+        places = {self.recordings.real[j].name: place for place, j in enumerate(self.real)}
+        made = self.recordings.synthetic
+        return np.array([places.get(made[i].reference or "", -1) for i in self.synthetic], np.int64)
+
+    def _blocks(self) -> Iterator[_Block]:
+        rows = np.arange(len(self.own))
+        for some in _split(rows, len(self.of_real)):
+            asked = np.ones((len(some), len(self.of_real)), bool)
+            known = self.own[some] >= 0
+            asked[known.nonzero()[0], self.own[some][known]] = False
+            yield _Block(int(some[0]), asked, self.of_synthetic[some, None] == self.of_real)
+
+    def _real_blocks(self) -> Iterator[_Block]:
+        columns = np.arange(len(self.of_real))
+        for some in _split(columns, len(columns)):
+            yield _Block(int(some[0]), columns > some[:, None], self.of_real[some, None] == self.of_real)
 
 
-def _sampled(pairs: list[tuple[int, int, bool]], seed: int) -> list[tuple[int, int, bool]]:
-    """Keep all same-speaker trials, and draw as many others as keep the list at a readable length."""
-    same = [pair for pair in pairs if pair[2]]
-    others = [pair for pair in pairs if not pair[2]]
-    room = max(_MAX_TRIALS - len(same), len(same))
-    if len(others) > room:
-        others = random.Random(seed).sample(others, room)
-    return sorted(same + others)
+def _split(rows: NDArray[np.int64], columns: int) -> Iterator[NDArray[np.int64]]:
+    """Yield so many rows at a time that their pairs with all columns are at most `_MAX_BLOCK`."""
+    size = max(1, _MAX_BLOCK // max(1, columns))
+    yield from (rows[start : start + size] for start in range(0, len(rows), size))
+
+
+def _sampled(blocks: Callable[[], Iterable[_Block]], seed: int) -> _Pairs:
+    """Draw as many trials as keep their list at a readable length, those of one speaker all as far as possible."""
+    totals = np.sum([(0, 0), *([block.same.sum(), block.other.sum()] for block in blocks())], axis=0)
+    of_one = min(int(totals[0]), _MAX_TRIALS)
+    numbers = (_drawn(int(totals[0]), of_one, seed), _drawn(int(totals[1]), max(_MAX_TRIALS - of_one, of_one), seed))
+    found, passed = [_Pairs.none()], np.zeros(2, np.int64)
+    for block in blocks():
+        for kind, mask in enumerate((block.same, block.other)):
+            places = np.flatnonzero(mask)
+            low, high = np.searchsorted(numbers[kind], (passed[kind], passed[kind] + len(places)))
+            rows, columns = np.divmod(places[numbers[kind][low:high] - passed[kind]], mask.shape[1])
+            found.append(_Pairs(rows + block.start, columns, np.full(len(rows), kind == 0)))
+            passed[kind] += len(places)
+    first, second = np.concatenate([one.first for one in found]), np.concatenate([one.second for one in found])
+    order = np.lexsort((second, first))
+    return _Pairs(first[order], second[order], np.concatenate([one.same for one in found])[order])
+
+
+def _drawn(count: int, most: int, seed: int) -> NDArray[np.int64]:
+    """Return all numbers below `count`, or so many of them drawn at random, sorted."""
+    if count <= most:
+        return np.arange(count)
+    return np.sort(np.array(random.Random(seed).sample(range(count), most), np.int64))
 
 
 def _trials(
-    pairs: list[tuple[int, int, bool]], first: Mapping[str, Tensor], second: Mapping[str, Tensor], seed: int
+    pairs: _Pairs,
+    rows: NDArray[np.int64],
+    columns: NDArray[np.int64],
+    first: Mapping[str, Tensor],
+    second: Mapping[str, Tensor],
 ) -> Trials:
-    chosen = _sampled(pairs, seed)
-    rows, columns = [a for a, _, _ in chosen], [b for _, b, _ in chosen]
-    scores = {alias: (first[alias][rows] * second[alias][columns]).sum(dim=-1).numpy() for alias in first}
-    return Trials(np.array(rows, int), np.array(columns, int), np.array([s for *_, s in chosen], bool), scores)
+    a, b = rows[pairs.first].astype(np.int64), columns[pairs.second].astype(np.int64)
+    parts = [slice(start, start + _MAX_SCORED) for start in range(0, max(1, len(a)), _MAX_SCORED)]
+    scores = {
+        alias: np.concatenate([(first[alias][a[some]] * second[alias][b[some]]).sum(dim=-1).numpy() for some in parts])
+        for alias in first
+    }
+    return Trials(a, b, pairs.same, scores)
 
 
 def _error_rates(trials: Trials, alias: str) -> tuple[float | None, float | None]:
@@ -229,44 +389,68 @@ def _error_rates(trials: Trials, alias: str) -> tuple[float | None, float | None
 # --- scores by one encoder --------------------------------------------------------------------------------------------
 
 
-def _mean(values: Sequence[float]) -> float | None:
-    return float(np.mean(values)) if values else None
+@dataclass(frozen=True)
+class _Sums:
+    """Sums of cosines by one encoder: a sum of cosines with many is the cosine with the sum of their embeddings."""
+
+    own: Matrix
+    """`[N]` of each synthetic recording with its reference; 0 if it has none."""
+    cross: Matrix
+    """`[N]` of each synthetic recording with its speaker's other real recordings."""
+    others: NDArray[np.int64]
+    """`[N]`, how many these are."""
+    matrix: Matrix
+    """`[S, S]` of the synthetic speech of each speaker with the real speech of each, without own references."""
+    pairs: NDArray[np.int64]
+    """`[S, S]`, how many these are."""
 
 
-def _similarities(compared: _Compared, cosines: Matrix) -> dict[int, tuple[float | None, float | None]]:
-    """Return the cosine with its own reference and the mean with the speaker's others, by synthetic recording."""
-    made, real = compared.recordings.synthetic, compared.recordings.real
-    rows = {real[j].name: j for j in compared.real}
-    found: dict[int, tuple[float | None, float | None]] = {}
-    for i in compared.synthetic:
-        own = rows.get(made[i].reference or "")
-        of_speaker = [j for j in compared.real if real[j].speaker == made[i].speaker and j != own]
-        cross = _mean(cosines[i, of_speaker].tolist())
-        found[i] = (float(cosines[i, own]) if own is not None else cross, cross)
-    return found
+def _sums(compared: _Compared, synthetic: Tensor, real: Tensor) -> _Sums:
+    """Sum the cosines of all pairs of `[N, D]` and `[M, D]`."""
+    size, made, said, own = len(compared.speakers), compared.of_synthetic, compared.of_real, compared.own
+    by_made, by_said = (
+        rows.new_zeros(size, rows.shape[1]).index_add_(0, torch.from_numpy(places), rows)
+        for rows, places in ((synthetic, made), (real, said))
+    )
+    counts = np.bincount(said, minlength=size)
+    cosines = np.zeros(len(made))
+    known = (own >= 0).nonzero()[0]
+    cosines[known] = (synthetic[known] * real[own[known]]).sum(dim=-1).numpy()
+    cross = (synthetic * by_said[made]).sum(dim=-1).numpy()
+    others = counts[made]
+    inside = known[said[own[known]] == made[known]]
+    cross[inside] -= cosines[inside]
+    others[inside] -= 1
+    matrix, pairs = (by_made @ by_said.T).numpy(), np.outer(np.bincount(made, minlength=size), counts)
+    np.subtract.at(matrix, (made[known], said[own[known]]), cosines[known])
+    np.subtract.at(pairs, (made[known], said[own[known]]), 1)
+    return _Sums(cosines, cross, others, matrix, pairs)
 
 
-def _speaker_scores(compared: _Compared, cosines: Matrix, calibration: Calibration | None) -> dict[str, SpeakerScores]:
-    similarities = _similarities(compared, cosines)
+def _speaker_scores(compared: _Compared, sums: _Sums, calibration: Calibration | None) -> dict[str, SpeakerScores]:
+    made, size = compared.of_synthetic, len(compared.speakers)
+    has_cross, has_own = sums.others > 0, compared.own >= 0
+    cross = np.divide(sums.cross, sums.others, out=np.zeros(len(made)), where=has_cross)
+    secs = np.where(has_own, sums.own, cross)
+    recordings = np.bincount(made, minlength=size)
+    means = [
+        _means(np.bincount(made[known], values[known], size).astype(float), np.bincount(made[known], minlength=size))
+        for values, known in ((secs, has_own | has_cross), (cross, has_cross))
+    ]
     scores = {}
-    for speaker in compared.recordings.speakers:
-        own = [pair for i, pair in similarities.items() if compared.recordings.synthetic[i].speaker == speaker]
-        secs = _mean([secs for secs, _ in own if secs is not None])
-        cross = _mean([cross for _, cross in own if cross is not None])
+    for place, speaker in enumerate(compared.recordings.speakers):
+        mean = means[1][place]
         calibrated = None
-        if cross is not None and calibration is not None and calibration.ceiling > calibration.floor:
-            calibrated = calibration.rescale(cross)
-        scores[speaker] = SpeakerScores(len(own), secs, cross, calibrated)
+        if mean is not None and calibration is not None and calibration.ceiling > calibration.floor:
+            calibrated = calibration.rescale(mean)
+        scores[speaker] = SpeakerScores(int(recordings[place]), means[0][place], mean, calibrated)
     return scores
 
 
-def _matrix(compared: _Compared, cosines: Matrix) -> list[list[float | None]]:
-    """Return the mean cosines of all pairs of speakers, without those of recordings and their own references."""
-    made, real, speakers = compared.recordings.synthetic, compared.recordings.real, compared.recordings.speakers
-    cells: dict[tuple[str, str], list[float]] = {}
-    for i, j, _ in compared.pairs():
-        cells.setdefault((made[i].speaker, real[j].speaker), []).append(float(cosines[i, j]))
-    return [[_mean(cells.get((row, column), [])) for column in speakers] for row in speakers]
+def _means(sums: Matrix, counts: NDArray[np.int64]) -> list[float | None]:
+    """Divide sums by counts; None where there is nothing to count."""
+    pairs = zip(sums.tolist(), counts.tolist(), strict=True)
+    return [total / count if count else None for total, count in pairs]
 
 
 # --- verification -----------------------------------------------------------------------------------------------------
@@ -289,8 +473,8 @@ def _encoder_scores(
         interval: Mean over speakers and its interval.
     """
     calibration = measure_calibration(real[compared.real], [compared.recordings.real[j].speaker for j in compared.real])
-    cosines = (synthetic @ real.T).numpy()
-    speakers = _speaker_scores(compared, cosines, calibration)
+    sums = _sums(compared, synthetic[compared.synthetic], real[compared.real])
+    speakers, size = _speaker_scores(compared, sums, calibration), len(compared.recordings.speakers)
     eer, cost, real_eer, real_cost = rates
     return EncoderScores(
         secs=interval([one.secs for one in speakers.values()]),
@@ -298,7 +482,8 @@ def _encoder_scores(
         calibrated_cross_utterance=interval([one.calibrated_cross_utterance for one in speakers.values()]),
         eer=eer, min_dcf=cost, real_eer=real_eer, real_min_dcf=real_cost,
         floor=calibration.floor if calibration else None, ceiling=calibration.ceiling if calibration else None,
-        speakers=speakers, matrix=_matrix(compared, cosines),
+        speakers=speakers,
+        matrix=list(map(_means, sums.matrix[:size, :size], sums.pairs[:size, :size])),
     )  # fmt: skip
 
 
@@ -353,8 +538,8 @@ def verify(
         if not any(one.is_finite for one in embedded):
             _refuse(evaluation_set, kind, embedded[0])
     of_real, of_synthetic = _stacked(real, encoders), _stacked(synthetic, encoders)
-    trials = _trials(compared.pairs(), of_synthetic, of_real, seed)
-    real_trials = _trials(compared.real_pairs(), of_real, of_real, seed)
+    trials = compared.trials(of_synthetic, of_real, seed)
+    real_trials = compared.real_trials(of_real, seed)
     interval = functools.partial(mean_over_speakers, seed=seed, resamples=resamples)
     scores = {}
     for alias in encoders:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from coqui_scl_plugin.errors import DriftError
-from coqui_scl_plugin.utils.fingerprint import named_tensors, tensor_digests
+from coqui_scl_plugin.utils.fingerprint import copied_tensors, moved_tensors, named_tensors
 
 logger = logging.getLogger(__name__)
 
@@ -83,7 +83,7 @@ class DriftGuard:
     """
 
     def __init__(self, encoders: Mapping[str, nn.Module], on_drift: str = "raise", step: int = 0) -> None:
-        """Fingerprint the encoders.
+        """Copy the encoders.
 
         Args:
             encoders: Encoders by the name to use in messages.
@@ -92,11 +92,9 @@ class DriftGuard:
         """
         self._encoders = dict(encoders)
         self._on_drift = on_drift
-        self._digests = {name: tensor_digests(encoder) for name, encoder in self._encoders.items()}
-        self._start = {
-            name: {key: tensor.detach().cpu().clone() for key, tensor in named_tensors(encoder).items()}
-            for name, encoder in self._encoders.items()
-        }
+        self._start = {name: copied_tensors(encoder) for name, encoder in self._encoders.items()}
+        self._known = dict(self._start)
+        """What a check compares with: the start, or what an encoder had become when the guard warned of it."""
         self._last_step = step
 
     def check(self, step: int, optimizers: Sequence[torch.optim.Optimizer] = ()) -> list[Drift]:
@@ -118,12 +116,8 @@ class DriftGuard:
         self._last_step = step
         return drifts
 
-    def _moved(self, name: str) -> tuple[list[str], dict[str, bytes]]:
-        known, digests = self._digests[name], tensor_digests(self._encoders[name])
-        return sorted(key for key in known.keys() | digests.keys() if known.get(key) != digests.get(key)), digests
-
     def _check(self, name: str, step: int, optimizers: Sequence[torch.optim.Optimizer]) -> Drift | None:
-        moved, digests = self._moved(name)
+        moved = moved_tensors(self._encoders[name], self._known[name])
         if not moved:
             return None
         start, now = self._start[name], named_tensors(self._encoders[name])
@@ -137,7 +131,7 @@ class DriftGuard:
         if self._on_drift == "raise" or (self._on_drift == "restore" and not self._put_back(name)):
             raise DriftError(message + _OUTCOMES["raise"])
         if self._on_drift == "warn":
-            self._digests[name] = digests  # warn once, and again only after a further change
+            self._known[name] = copied_tensors(self._encoders[name])  # warn once, and again only after a further change
         message += _OUTCOMES[self._on_drift]
         logger.warning(message)
         return Drift(name, self._last_step, step, moved, message)
@@ -149,4 +143,4 @@ class DriftGuard:
             original = self._start[name].get(key)
             if original is not None and original.shape == tensor.shape:
                 tensor.copy_(original)
-        return not self._moved(name)[0]
+        return not moved_tensors(self._encoders[name], self._known[name])

@@ -6,9 +6,10 @@ from typing import Annotated, Literal
 import torch
 from pydantic import Field
 from torch import Tensor
-from torch.nn.functional import cross_entropy, normalize
+from torch.nn.functional import cross_entropy, normalize, softplus
 
 from coqui_scl_plugin.losses.base import SpeakerConsistencyLoss, cosines
+from coqui_scl_plugin.losses.many_prototypes import others_log_sum_exp
 
 Kind = Literal["additive_angle", "additive_cosine"]
 
@@ -45,7 +46,7 @@ def angular_margin_loss(
 
     Args:
         generated: `[B, D]`.
-        prototypes: `[S, D]`, one row for each speaker.
+        prototypes: `[S, D]`, one row for each speaker. Those that need no gradient may be very many.
         targets: `[B]`, the row of `prototypes` that each item belongs to.
         margin: Radians for `additive_angle`, a difference of cosines for `additive_cosine`.
         scale: Factor s of all logits.
@@ -55,6 +56,10 @@ def angular_margin_loss(
     Returns:
         The mean over the batch: scalar >= 0.
     """
+    if rows is None and not prototypes.requires_grad:
+        direction, target = normalize(generated, dim=-1), normalize(prototypes[targets], dim=-1)
+        aimed = scale * margin_cosine((direction * target).sum(dim=-1).clamp(-1.0, 1.0), margin, kind)
+        return softplus(others_log_sum_exp(direction, prototypes, targets, scale) - aimed).mean()
     cosine = cosines(generated, prototypes)
     own = torch.zeros_like(cosine, dtype=torch.bool).scatter_(1, targets[:, None], True)
     logits = scale * torch.where(own, margin_cosine(cosine, margin, kind), cosine)

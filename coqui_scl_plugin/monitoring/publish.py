@@ -1,15 +1,16 @@
 """Similarities of an evaluation, in the console and in TensorBoard."""
 
 import logging
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
-from coqui_scl_plugin.evaluation.plots import ROLES, history_figure
 from coqui_scl_plugin.monitoring.history import named_similarities
 from coqui_scl_plugin.monitoring.monitor import SimilarityMonitor
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 logger = logging.getLogger(__name__)
 
@@ -20,11 +21,13 @@ class Dashboard(Protocol):
     def add_scalars(self, scope_name: str, scalars: dict[str, float], step: int) -> Any:
         """Add scalars of one step."""
 
-    def add_figure(self, title: str, figure: Figure, step: int) -> Any:
+    def add_figure(self, title: str, figure: "Figure", step: int) -> Any:
         """Add a figure of one step."""
 
 
 def _table(monitor: SimilarityMonitor) -> Table:
+    from coqui_scl_plugin.evaluation.plots import ROLES
+
     row, changes = monitor.rows[-1], monitor.changes()
     title = f"Similarity of reconstructed recordings to their speakers at step {row.step}"
     table = Table(title=title, title_justify="left")
@@ -40,6 +43,8 @@ def _table(monitor: SimilarityMonitor) -> Table:
 
 def publish_similarity(monitor: SimilarityMonitor, dashboard: Dashboard) -> None:
     """Print the latest evaluation and its flags; add its scalars and the figure of the history to the dashboard."""
+    from coqui_scl_plugin.evaluation.plots import history_figure  # with matplotlib, which no start of a run needs
+
     row = monitor.rows[-1]
     Console().print(_table(monitor))
     if row.flags:

@@ -51,6 +51,9 @@ def scl_encoders() -> Mapping[str, type]:
     with losses on both runs twice. If only some models of a class have feature maps, the property
     `offers_features` is false for the others.
 
+    `embed_each(waveforms)`, also optional, takes a list of `[T]` of different lengths and returns `[N, embedding_dim]`:
+    what `forward` returns for each alone. References and evaluations use it where it is offered.
+
     The cache identifies an encoder by what the module holds: its tensors, and its public attributes that are numbers,
     strings or booleans.
     """

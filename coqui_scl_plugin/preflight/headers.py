@@ -13,6 +13,8 @@ from typing import Any, Literal
 import soundfile
 from tqdm import tqdm
 
+from coqui_scl_plugin.references.audio_header import read_audio_header
+
 ENDINGS = ("wav", "flac", "mp3")
 """Of the names of recordings that Coqui's data loader reads; it leaves out all others."""
 _THREADS = 4
@@ -103,13 +105,13 @@ def read_header(path: str) -> Header:
     if problem := _problem_of(path):
         return Header(path, problem)
     try:
-        info = soundfile.info(path)
+        info = read_audio_header(path)
     except (soundfile.SoundFileError, OSError, ValueError, TypeError):
         return _read_by_ffmpeg(path)
     accepted = path.rpartition(".")[2].lower() in ENDINGS
     found: Problem = "empty" if info.frames == 0 else "" if accepted else "ending"
     cut = info.format == "WAV" and _is_cut(path)
-    return Header(path, found, info.samplerate, info.channels, info.frames, info.subtype, is_cut=cut)
+    return Header(path, found, info.rate, info.channels, info.frames, info.subtype, is_cut=cut)
 
 
 def _problem_of(path: str) -> Problem:

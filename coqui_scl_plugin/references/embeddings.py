@@ -1,5 +1,6 @@
 """The embeddings of a data set, by encoder, recording and speaker."""
 
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
@@ -30,7 +31,8 @@ class ReferenceEmbeddings:
         self._held_out_rows: dict[str, list[int]] = defaultdict(list)
         for row, recording in enumerate(recordings):
             (self._held_out_rows if recording.held_out else self._training_rows)[recording.speaker].append(row)
-        self._centroids: dict[tuple[str, torch.device], Tensor] = {}
+        self._row_of_speaker = {speaker: row for row, speaker in enumerate(self.speakers)}
+        self._centroids: dict[tuple[str, torch.device], tuple[Tensor, Tensor]] = {}
 
     def rows_of(self, speaker: str) -> list[int]:
         """Return the rows that represent a speaker: training recordings or, if there are none, held-out ones.
@@ -48,8 +50,9 @@ class ReferenceEmbeddings:
 
     def other_rows(self, name: str, speaker: str) -> list[int]:
         """Return the rows that represent a speaker, without the named recording unless it is the only one."""
-        rows = self.rows_of(speaker)
-        return [row for row in rows if row != self.row.get(name)] or rows
+        rows, own = self.rows_of(speaker), self.row.get(name, -1)
+        place = bisect_left(rows, own)  # rows ascend, and a speaker may have tens of thousands
+        return (rows[:place] + rows[place + 1 :] if own in rows[place : place + 1] else rows) or rows
 
     def others(self, alias: str, name: str, speaker: str) -> Tensor | None:
         """Return the speaker's recordings other than the named one, `[K, D]`; None if nothing was embedded."""
@@ -57,16 +60,27 @@ class ReferenceEmbeddings:
 
     def centroids(self, alias: str, device: torch.device | None = None) -> Tensor:
         """Return the mean direction of each of `speakers`, `[S, D]`, on the CPU or on a device, where it is kept."""
+        return self._centroids_on(alias, device)[0]
+
+    def finite_centroids(self, alias: str, device: torch.device | None = None) -> Tensor:
+        """Tell whether all of `centroids` are finite, scalar, bool, on their device: found out when they are made."""
+        return self._centroids_on(alias, device)[1]
+
+    def _centroids_on(self, alias: str, device: torch.device | None) -> tuple[Tensor, Tensor]:
         where = device or torch.device("cpu")
         if (alias, where) not in self._centroids:
-            means = [self.by_encoder[alias][self.rows_of(speaker)].mean(dim=0) for speaker in self.speakers]
-            self._centroids[alias, where] = normalize(torch.stack(means), dim=-1).to(where)
+            own = [self.rows_of(speaker) for speaker in self.speakers]
+            owner = torch.tensor([row for row, rows in enumerate(own) for _ in rows], dtype=torch.long)
+            embeddings = self.by_encoder[alias]
+            sums = embeddings.new_zeros(len(own), embeddings.shape[1])
+            sums.index_add_(0, owner, embeddings[[row for rows in own for row in rows]])
+            centroids = normalize(sums, dim=-1).to(where)
+            self._centroids[alias, where] = centroids, centroids.isfinite().all()
         return self._centroids[alias, where]
 
     def speaker_ids(self, speakers: Sequence[str]) -> Tensor:
         """Return the rows of B speakers in `centroids`, `[B]`. Raises PreflightError if one has no recording."""
-        ids = {speaker: row for row, speaker in enumerate(self.speakers)}
-        return torch.tensor([ids[speaker] for speaker in speakers if self.rows_of(speaker)])
+        return torch.tensor([self._row_of_speaker[speaker] for speaker in speakers if self.rows_of(speaker)])
 
     def calibration(self, alias: str) -> Calibration | None:
         """Measure the calibration of an encoder on the training recordings; None if there are too few."""

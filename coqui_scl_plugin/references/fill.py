@@ -1,10 +1,11 @@
 """Fill the reference cache: embed every recording once with every encoder."""
 
+import functools
 import itertools
 import math
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,21 +16,23 @@ from torch import Tensor
 from tqdm import tqdm
 
 from coqui_scl_plugin.encoders.audio import resample
+from coqui_scl_plugin.encoders.recurrent import recurrent_layers
 from coqui_scl_plugin.encoders.segment_encoder import SegmentEncoder
 from coqui_scl_plugin.errors import ConfigError, EncoderError
 from coqui_scl_plugin.references.cache import ReferenceCache, encoder_key
 from coqui_scl_plugin.references.embeddings import ReferenceEmbeddings
-from coqui_scl_plugin.references.recordings import Recording, Stamp
+from coqui_scl_plugin.references.recordings import Recording, Stamp, by_file
 
 _LENGTH_RATIO = 1.02
 """Ratio of neighbouring lengths on the grid: recordings of similar length are cut to one length, and share a batch.
 
-On a CPU this gains little: the 100 recordings of libri10, in 70 batches, took one core 4.3 s with `ge2e` and 43 s with
-`dvector`, against 4.6 s and 48 s with each recording alone at its own length. The grid stays because a GPU is expected
-to gain more from batches (not measured), and because embeddings that users have cached would change. They would change
-little: with and without the cut, they have a mean cosine of 0.99996 (`ge2e`) and 0.9996 (`dvector`).
+A coarser grid would cut more, and other lengths than these would make the embeddings that users have cached useless.
 """
 _BATCH_SECONDS = 60.0
+_CONVOLUTIONS_SECONDS = 20.0
+"""The same for encoders of convolutions on a CPU, where the activations of more speech do not fit into its caches."""
+_FEWEST_PARTS = 16
+"""Of recordings that share passes, so that no core is idle."""
 _HOPELESS = 32
 """If none of so many recordings has an embedding that can be used, the others are not tried."""
 _MAX_NAMED = 20
@@ -50,20 +53,57 @@ def _grid_seconds(seconds: float) -> float:
     return float(_LENGTH_RATIO ** math.floor(math.log(seconds, _LENGTH_RATIO)))
 
 
-def plan_batches(recordings: Sequence[Recording]) -> list[Batch]:
+def lengths_of(recordings: Iterable[Recording]) -> dict[str, float]:
+    """Read the headers, and return the length of each recording in seconds, by name.
+
+    Raises:
+        ConfigError: a recording cannot be read, or is empty.
+    """
+    return {recording.name: recording.seconds for recording in recordings}
+
+
+def plan_batches(
+    recordings: Sequence[Recording], most_seconds: float = _BATCH_SECONDS, lengths: Mapping[str, float] | None = None
+) -> list[Batch]:
     """Return batches of equal length, longest first; the same recordings give the same batches.
 
     Lengths are rounded down to a grid: at most 2 % of a recording is cut, and how much depends on that recording alone.
+
+    Args:
+        recordings: The recordings.
+        most_seconds: Speech in a batch of several.
+        lengths: What `lengths_of` returns for them; None reads the headers.
     """
+    known = lengths_of(recordings) if lengths is None else lengths
     by_length: dict[float, list[Recording]] = defaultdict(list)
     for recording in recordings:
-        by_length[_grid_seconds(recording.seconds)].append(recording)
+        by_length[_grid_seconds(known[recording.name])].append(recording)
     batches = []
     for seconds in sorted(by_length, reverse=True):
         same_length = sorted(by_length[seconds], key=lambda recording: recording.name)
-        size = max(1, int(_BATCH_SECONDS / seconds))
+        size = max(1, int(most_seconds / seconds))
         batches += [Batch(same_length[start : start + size], seconds) for start in range(0, len(same_length), size)]
     return batches
+
+
+def _most_seconds(encoder: SegmentEncoder) -> float:
+    """Return how much speech an encoder takes at once."""
+    slow_if_large = device_of(encoder).type == "cpu" and not recurrent_layers(encoder)
+    return _CONVOLUTIONS_SECONDS if slow_if_large else _BATCH_SECONDS
+
+
+def _joined(batches: Sequence[Batch], most_seconds: float) -> list[list[Batch]]:
+    """Put neighbouring batches together, up to so much speech."""
+    joined: list[list[Batch]] = []
+    room = 0.0
+    for batch in batches:
+        seconds = len(batch.recordings) * batch.seconds
+        if not joined or seconds > room:
+            joined.append([])
+            room = most_seconds
+        joined[-1].append(batch)
+        room -= seconds
+    return joined
 
 
 def device_of(encoder: SegmentEncoder) -> torch.device:
@@ -90,34 +130,49 @@ class Embedded(NamedTuple):
 
 
 @torch.no_grad()
-def embed_batch(encoder: SegmentEncoder, batch: Batch) -> list[Embedded]:
-    """Embed each recording of a batch.
+def embed_batches(encoder: SegmentEncoder, batches: Sequence[Batch]) -> list[Embedded]:
+    """Embed each recording of some batches, in one pass where the encoder can do that.
 
     Raises:
         ConfigError: a recording cannot be read.
     """
-    device = device_of(encoder)
-    samples = max(1, int(batch.seconds * encoder.sample_rate))
-    stamps, waveforms, heard = [], [], []
-    for recording in batch.recordings:
-        stamps.append(recording.stamp)
-        waveform, rate = recording.load()
-        heard.append(bool(waveform.isfinite().all()))
-        waveforms.append(resample(waveform.unsqueeze(0).to(device), rate, encoder.sample_rate)[:, :samples])
-    embeddings = _embed_lengths(encoder, waveforms, samples)
-    return list(map(Embedded, batch.recordings, stamps, embeddings, heard))
+    device, rate = device_of(encoder), encoder.sample_rate
+    recordings, stamps, waveforms, heard = list[Recording](), list[Stamp](), list[Tensor](), list[bool]()
+    for batch in batches:
+        for recording in batch.recordings:
+            recordings.append(recording)
+            stamps.append(recording.stamp)
+            waveform, own_rate = recording.load()
+            heard.append(bool(waveform.isfinite().all()))
+            resampled = resample(waveform.unsqueeze(0).to(device), own_rate, rate)[0]
+            waveforms.append(_cut(resampled, batch.seconds, rate))
+    return list(map(Embedded, recordings, stamps, _embed_cut(encoder, waveforms), heard))
 
 
-def _embed_lengths(encoder: SegmentEncoder, waveforms: Sequence[Tensor], samples: int) -> list[Tensor]:
-    """Embed waveforms of the expected length together, and shorter ones, whose headers were wrong, one by one."""
-    embeddings: dict[int, Tensor] = {}
-    together = [index for index, waveform in enumerate(waveforms) if waveform.shape[1] == samples]
-    if together:
-        embeddings |= zip(together, encoder(torch.cat([waveforms[index] for index in together])).cpu(), strict=True)
+def embed_batch(encoder: SegmentEncoder, batch: Batch) -> list[Embedded]:
+    """Do what `embed_batches` does for one batch."""
+    return embed_batches(encoder, [batch])
+
+
+def _cut(waveform: Tensor, seconds: float, rate: int) -> Tensor:
+    """Cut `[T]` to the expected length; what is shorter, since its header was wrong, to its own on the grid."""
+    samples = max(1, int(seconds * rate))
+    if len(waveform) < samples:
+        samples = max(1, int(_grid_seconds(len(waveform) / rate) * rate))
+    return waveform[:samples]
+
+
+def _embed_cut(encoder: SegmentEncoder, waveforms: Sequence[Tensor]) -> list[Tensor]:
+    """Embed `[T]` each, those of one length together, or all where the encoder can do that."""
+    if encoder.embeds_each:
+        return list(encoder.embed_each(waveforms).cpu())
+    by_length: dict[int, list[int]] = defaultdict(list)
     for index, waveform in enumerate(waveforms):
-        if index not in embeddings:
-            own = max(1, int(_grid_seconds(waveform.shape[1] / encoder.sample_rate) * encoder.sample_rate))
-            embeddings[index] = encoder(waveform[:, :own])[0].cpu()
+        by_length[len(waveform)].append(index)
+    embeddings: dict[int, Tensor] = {}
+    for indices in by_length.values():
+        together = encoder(torch.stack([waveforms[index] for index in indices])).cpu()
+        embeddings |= zip(indices, together, strict=True)
     return [embeddings[index] for index in range(len(waveforms))]
 
 
@@ -143,17 +198,52 @@ def workers(device: torch.device) -> Iterator[ThreadPoolExecutor]:
         torch.set_num_threads(threads)
 
 
-def fill_cache(cache: ReferenceCache, alias: str, encoder: SegmentEncoder, recordings: Sequence[Recording]) -> int:
+def _work(
+    cache: ReferenceCache,
+    key: str,
+    encoder: SegmentEncoder,
+    recordings: Sequence[Recording],
+    lengths: Callable[[], Mapping[str, float]] | None,
+) -> tuple[list[list[Batch]], dict[str, list[Recording]]]:
+    """Return the batches of what the cache lacks, in parts for one worker each, and what each recording stands for.
+
+    A file of several names stands in the batches once, by the first of them. The parts are those of all recordings, so
+    that an interrupted run goes on with the same ones, and gives the same bits.
+    """
+    files = by_file(sorted(recordings, key=lambda recording: recording.name))
+    lacking = {names[0].name: [one for one in names if cache.get(key, one) is None] for names in files}
+    most = _most_seconds(encoder)
+    batches = plan_batches([names[0] for names in files], most, lengths() if lengths is not None else None)
+    parts = [[batch] for batch in batches]
+    if encoder.embeds_each:
+        total = sum(len(batch.recordings) * batch.seconds for batch in batches)
+        parts = _joined(batches, min(most, total / _FEWEST_PARTS))
+    kept = [
+        [Batch([r for r in batch.recordings if lacking[r.name]], batch.seconds) for batch in part] for part in parts
+    ]
+    return [some for part in kept if (some := [batch for batch in part if batch.recordings])], lacking
+
+
+def fill_cache(
+    cache: ReferenceCache,
+    alias: str,
+    encoder: SegmentEncoder,
+    recordings: Sequence[Recording],
+    lengths: Callable[[], Mapping[str, float]] | None = None,
+) -> int:
     """Embed what the cache lacks, with a progress bar. Saves repeatedly, so that an interrupted run can resume.
+
+    A file of several names, such as links, is embedded once.
 
     Args:
         cache: Receives the embeddings.
         alias: Name of the encoder, for the progress bar.
         encoder: Encoder in eval mode, on the device where it is to run.
         recordings: Recordings of any rate and length.
+        lengths: Returns the length of each in seconds, by name, if it is asked for; None reads the headers.
 
     Returns:
-        The number of recordings that were embedded.
+        The number of recordings that got an embedding.
 
     Raises:
         ConfigError: a recording cannot be read.
@@ -163,25 +253,23 @@ def fill_cache(cache: ReferenceCache, alias: str, encoder: SegmentEncoder, recor
     cache.keep_width(key, _width(encoder))
     if all(cache.get(key, recording) is not None for recording in recordings):
         return 0
-    missing = [
-        Batch(lacking, batch.seconds)
-        for batch in plan_batches(recordings)
-        if (lacking := [r for r in batch.recordings if cache.get(key, r) is None])
-    ]
-    count, saved, cost = sum(len(batch.recordings) for batch in missing), time.monotonic(), 0.0
+    parts, lacking = _work(cache, key, encoder, recordings, lengths)
+    count, saved, cost = sum(map(len, lacking.values())), time.monotonic(), 0.0
     bad: list[Embedded] = []
     try:
         with (
             workers(device) as pool,
             tqdm(total=count, desc=f"References by {alias}", unit="file", mininterval=1.0) as bar,
         ):
-            for done in pool.map(lambda batch: embed_batch(encoder, batch), missing):
+            for done in pool.map(lambda batches: embed_batches(encoder, batches), parts):
                 for one in done:
-                    if one.is_usable:
-                        cache.put(key, one.recording.name, one.stamp, one.embedding)
-                    else:
-                        bad.append(one)
-                bar.update(len(done))
+                    names = lacking[one.recording.name]
+                    bar.update(len(names))
+                    if not one.is_usable:
+                        bad += [one._replace(recording=named) for named in names]
+                        continue
+                    for named in names:
+                        cache.put(key, named.name, one.stamp, one.embedding)
                 if len(bad) == bar.n >= _HOPELESS:
                     break
                 if time.monotonic() - saved > cost / _MAX_SAVE_SHARE:
@@ -254,8 +342,9 @@ def embed_recordings(
         EncoderError: an embedding is not finite, or all 0; those that are sound are saved.
     """
     computed, embeddings = {}, {}
+    lengths = functools.cache(lambda: lengths_of(recordings))
     for alias, encoder in encoders.items():
         key = encoder_key(encoder)  # before embedding, which changes an encoder that counts its calls
-        computed[alias] = fill_cache(cache, alias, encoder, recordings)
+        computed[alias] = fill_cache(cache, alias, encoder, recordings, lengths)
         embeddings[alias] = _rows(cache, key, recordings)
     return ReferenceEmbeddings(recordings, embeddings), computed

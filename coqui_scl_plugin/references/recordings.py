@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import soundfile
 import torch
@@ -11,6 +11,7 @@ import torchaudio
 from torch import Tensor
 
 from coqui_scl_plugin.errors import ConfigError
+from coqui_scl_plugin.references.audio_header import read_audio_header
 
 
 class Stamp(NamedTuple):
@@ -46,7 +47,7 @@ class Recording:
     def seconds(self) -> float:
         """The length. Raises ConfigError if the file is not readable audio or is empty."""
         try:
-            seconds = float(soundfile.info(self.path).duration)
+            seconds = read_audio_header(str(self.path)).seconds
         except soundfile.SoundFileError:
             waveform, rate = self.load()
             seconds = len(waveform) / rate
@@ -72,6 +73,26 @@ class Recording:
         except (RuntimeError, OSError, ValueError, ImportError) as error:
             raise ConfigError(f"The recording {self.path} of the data set is not readable audio: {error}") from error
         return waveform.mean(dim=0), int(rate)
+
+
+Kind = TypeVar("Kind", bound=Recording)
+
+
+def by_file(recordings: Iterable[Kind]) -> list[list[Kind]]:
+    """Group the recordings that are one file under several names, such as links, in the order of the first of each.
+
+    A file that cannot be looked up is a group of its own.
+    """
+    groups: dict[object, list[Kind]] = {}
+    for recording in recordings:
+        try:
+            status = recording.path.stat()
+        except (OSError, ValueError):
+            groups[id(recording)] = [recording]
+        else:
+            file = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)  # not all disks know st_ino
+            groups.setdefault(file, []).append(recording)
+    return list(groups.values())
 
 
 def recordings_of(

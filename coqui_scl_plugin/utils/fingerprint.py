@@ -1,11 +1,15 @@
 """Exact hashes of a module's parameters and buffers, which reveal any changed bit."""
 
+import contextlib
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import torch
 from torch import Tensor, nn
+
+_remembered: dict[int, tuple[Tensor, tuple[int, int], bytes]] | None = None
+"""Within `hashing_once`, by the `id` of a tensor: the tensor, its version and place, and its hash."""
 
 
 def named_tensors(module: nn.Module) -> dict[str, Tensor]:
@@ -66,9 +70,54 @@ def _contents(tensors: Sequence[Tensor]) -> Iterator[Tensor]:
 def tensor_digests(module: nn.Module) -> dict[str, bytes]:
     """Return an exact hash of each parameter and buffer by name: equal if and only if type, shape and bits are."""
     tensors = named_tensors(module)
+    known = {name: digest for name, tensor in tensors.items() if (digest := _known_digest(tensor)) is not None}
+    new = {name: tensor for name, tensor in tensors.items() if name not in known}
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:  # hashlib releases Python's lock
-        digests = pool.map(_digest, tensors.values(), _contents(list(tensors.values())))
-        return dict(zip(tensors, digests, strict=True))
+        digests = pool.map(_digest, new.values(), _contents(list(new.values()))) if new else ()
+        known |= zip(new, digests, strict=True)
+    for name, tensor in new.items():
+        if _remembered is not None and not tensor.is_inference():  # of which torch counts no changes
+            _remembered[id(tensor)] = (tensor, _version(tensor), known[name])
+    return {name: known[name] for name in tensors}
+
+
+def _version(tensor: Tensor) -> tuple[int, int]:
+    return tensor._version, tensor.data_ptr()
+
+
+def _known_digest(tensor: Tensor) -> bytes | None:
+    if _remembered is None or (found := _remembered.get(id(tensor))) is None:
+        return None
+    return found[2] if found[1] == _version(tensor) else None
+
+
+@contextlib.contextmanager
+def hashing_once() -> Iterator[None]:
+    """Within the block, hash a tensor again only if torch counts a change of it; what it holds is kept in memory.
+
+    For the start of a run, in which several parts ask for the fingerprint of an encoder and nothing trains. Changes
+    that torch does not count, such as those through `.data`, are not seen: a guard compares bits, by `moved_tensors`.
+    """
+    global _remembered
+    former, _remembered = _remembered, {} if _remembered is None else _remembered
+    try:
+        yield
+    finally:
+        _remembered = former
+
+
+def copied_tensors(module: nn.Module) -> dict[str, Tensor]:
+    """Return a copy of each parameter and buffer on the CPU, by name."""
+    return {name: tensor.detach().cpu().clone() for name, tensor in named_tensors(module).items()}
+
+
+def moved_tensors(module: nn.Module, copies: Mapping[str, Tensor]) -> list[str]:
+    """Return the sorted names of tensors that are not, bit by bit, as `copied_tensors` found them, or came or went."""
+    tensors = named_tensors(module)
+    kept = [name for name, tensor in tensors.items() if name in copies and _same_form(tensor, copies[name])]
+    contents = zip(kept, _contents([tensors[name] for name in kept]), strict=True)
+    same = {name for name, content in contents if torch.equal(content, _bytes(copies[name]))}
+    return sorted((tensors.keys() | copies.keys()) - same)
 
 
 def fingerprint(module: nn.Module) -> str:

@@ -33,6 +33,12 @@ def test_each_command_has_help(command: str, part: str) -> None:
     assert command in run_script("-h").out
 
 
+def test_version_imports_neither_torch_nor_coqui() -> None:
+    imported, shown = slow_imports_of("--version")
+    assert imported == set()
+    assert shown == f"coqui-scl {importlib.metadata.version('coqui-scl-plugin')}\n"
+
+
 def test_list_names_every_built_in_with_this_distribution() -> None:
     listed = run_script("list", "--json")
     assert (listed.status, listed.err) == (0, "")

@@ -39,6 +39,25 @@ def test_each_documents_what_it_blocks_and_costs(policy):
         assert aspect in text, aspect
 
 
+UNDONE = {
+    "mode of a part": lambda module: module[1].train(),
+    "own mode": lambda module: setattr(module, "training", True),
+    "gradient required": lambda module: module[4].bias.requires_grad_(True),
+    "gradient present": lambda module: setattr(module[0].weight, "grad", torch.ones(4, 1, 3)),
+}
+
+
+@pytest.mark.parametrize("undo", UNDONE.values(), ids=UNDONE)
+@pytest.mark.parametrize("policy", [FrozenPolicy, RestorePolicy])
+def test_whatever_single_thing_was_undone_is_frozen_again(policy, undo):
+    module, policy = nn.Sequential(encoder(), nn.Identity()), policy()
+    policy.apply(module)
+    undo(module[0])
+    policy.apply(module)
+    assert not any(part.training for part in module.modules())
+    assert not any(p.requires_grad or p.grad is not None for p in module.parameters())
+
+
 def test_restore_undoes_what_an_optimizer_and_train_mode_did():
     module, policy = encoder(), RestorePolicy()
     start = bits(module)

@@ -226,6 +226,33 @@ def test_an_encoder_that_keeps_count_of_something_is_still_the_same_encoder(few,
         assert speech.by_encoder["toy"].shape == (12, 12)
 
 
+def test_recordings_of_different_lengths_that_share_a_pass_have_the_embeddings_of_each_alone():
+    recordings = recordings_of(corpus_files.load_samples(corpus_files.BUNDLED))[:3]
+    waveforms = [torchaudio.functional.resample(*recording.load(), 16_000) for recording in recordings]
+    waveforms = [part[: 30_000 + 9_000 * index] for index, part in enumerate(waveforms)] + [waveforms[0][:5_000]]
+    for name in ("ge2e", "dvector"):
+        encoder = SegmentEncoder(build_encoder(name)).eval()
+        with torch.no_grad():
+            alone = torch.cat([encoder(waveform[None]) for waveform in waveforms])
+            torch.testing.assert_close(encoder.embed_each(waveforms), alone, atol=1e-5, rtol=0)
+        assert encoder.embeds_each
+
+
+def test_a_file_of_several_names_is_heard_once(few, tmp_path):
+    (tmp_path / "links").mkdir()
+    linked = []
+    for recording in few:
+        (tmp_path / "links" / recording.path.name).symlink_to(recording.path)
+        linked.append(Recording(f"linked {recording.name}", tmp_path / "links" / recording.path.name, "a"))
+    encoder, path = toy(), tmp_path / "cache.safetensors"
+    speech, computed = embed_recordings({"toy": encoder}, [*few, *linked], ReferenceCache(path))
+    assert computed == {"toy": 24}
+    assert encoder.encoder.rows_heard == 12
+    assert_as_one_by_one(encoder, few, speech.by_encoder["toy"][:12])
+    assert torch.equal(speech.by_encoder["toy"][12:], speech.by_encoder["toy"][:12])
+    assert kept(path, encoder, linked) >= {recording.name for recording in linked}
+
+
 # --- files ------------------------------------------------------------------------------------------------------------
 
 
@@ -401,7 +428,7 @@ def test_what_an_encoder_makes_of_sound_samples_is_blamed_on_it(tmp_path, useles
 
 def test_an_encoder_that_embeds_nothing_is_given_up(tmp_path, monkeypatch):
     monkeypatch.setattr("coqui_scl_plugin.references.fill._HOPELESS", 4)
-    monkeypatch.setattr("coqui_scl_plugin.references.fill._BATCH_SECONDS", 2.0)
+    monkeypatch.setattr("coqui_scl_plugin.references.fill._CONVOLUTIONS_SECONDS", 2.0)
     recordings = write_recordings(tmp_path, {f"a{number}": 1.0 for number in range(40)})
     encoder = SegmentEncoder(Failing(float("nan"))).eval()
     with pytest.raises(EncoderError, match="makes an embedding of them"):

@@ -11,11 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import fsspec
-from aiohttp import ClientError
-from fsspec.callbacks import TqdmCallback
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 from platformdirs import user_data_path
 
 from coqui_scl_plugin.errors import EncoderError
@@ -75,6 +70,10 @@ def _download(url: str) -> Path:
     target = folder / (Path(url.partition("?")[0]).name or "file")
     if target.is_file():
         return target
+    import fsspec  # these take a third of a second, and most encoders are on this disk
+    from aiohttp import ClientError
+    from fsspec.callbacks import TqdmCallback
+
     try:
         filesystem, path = fsspec.url_to_fs(url)
         folder.mkdir(parents=True, exist_ok=True)
@@ -103,6 +102,9 @@ def fetch_folder(name: str, patterns: Sequence[str]) -> Path:
         return Path(name)
     if not _HUB_NAME.fullmatch(name):
         raise EncoderError(f"The speaker encoder's folder {name} does not exist.")
+    from huggingface_hub import snapshot_download  # as above
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
     try:
         return Path(snapshot_download(name, allow_patterns=list(patterns)))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
