@@ -42,6 +42,13 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _coquis_filters_anew() -> None:
+    """Let Coqui make its mel filters anew: it keeps them under names without the sample rate."""
+    if transforms := sys.modules.get("TTS.utils.audio.torch_transforms"):
+        transforms.mel_basis.clear()
+
+
 @pytest.fixture(scope="session")
 def example_plugin_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with `scl-example-plugin` installed by pip; on PYTHONPATH, it is part of the environment."""
