@@ -28,7 +28,11 @@ _ARM = "with_scl"
 @contextlib.contextmanager
 def _passed(kind: str) -> Iterator[None]:
     """Within the block, pass encoders `leanly` or `plainly`."""
-    with patch.object(segment_encoder, "is_frozen", lambda encoder: False) if kind == "plainly" else patch.dict({}):
+    with (
+        patch.object(segment_encoder, "is_frozen", lambda encoder: False)
+        if kind == "plainly"
+        else contextlib.nullcontext()
+    ):
         yield
 
 

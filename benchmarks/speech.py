@@ -28,12 +28,16 @@ def need_speech() -> None:
         sys.exit(f"Real speech is not at {FOLDER}; set SCL_DATA to the folder of libri10.")
 
 
+def listed() -> list[dict[str, str]]:
+    """Return the lines of the list."""
+    with (FOLDER / "metadata.csv").open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file, delimiter="|", quoting=csv.QUOTE_NONE))
+
+
 def utterances() -> list[Utterance]:
     """All 100 recordings, in the order of the list."""
     need_speech()
-    with (FOLDER / "metadata.csv").open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file, delimiter="|", quoting=csv.QUOTE_NONE))
     return [
         Utterance(torch.from_numpy(soundfile.read(FOLDER / row["audio_file"], dtype="float32")[0]), row["speaker_name"])
-        for row in rows
+        for row in listed()
     ]

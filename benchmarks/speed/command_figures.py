@@ -4,14 +4,15 @@ import functools
 import itertools
 import subprocess
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from benchmarks.speech import listed
 from benchmarks.speed.commands import COQUI_SCL, Timed, python
-from benchmarks.speed.data import PAIRS, recordings_of_libri10, write_config, write_pairs
+from benchmarks.speed.data import PAIRS, write_config, write_pairs
 from benchmarks.speed.models import resnet_files
 from benchmarks.speed.results import Row
-from benchmarks.speed.timing import Effort, Times
+from benchmarks.speed.timing import Effort, Times, by_turns
 
 _PLACES = {"step 1 begins": "> TRAINING (", "step 1 is done": "-- STEP: "}
 """What Coqui's trainer writes when it is there."""
@@ -24,13 +25,10 @@ with contextlib.suppress(SystemExit):
 sys.exit("torch" in sys.modules)"""
 
 
-def _by_turns(works: Mapping[str, Callable[[], float]], rounds: int) -> Times:
-    """Time commands once a round, in every other round from last to first."""
-    seconds: dict[str, list[float]] = {name: [] for name in works}
-    for number in range(rounds):
-        for name in works if number % 2 == 0 else reversed(list(works)):
-            seconds[name].append(works[name]())
-    return Times(seconds)
+def _around(ours: Callable[[], float], other: Callable[[], float]) -> Times:
+    """Time a command before and after another one, which takes minutes."""
+    first, between, last = ours(), other(), ours()
+    return Times({"ours": [first, last], "other": [between] * 2})
 
 
 def help_of_the_command_line(effort: Effort) -> list[Row]:
@@ -41,7 +39,7 @@ def help_of_the_command_line(effort: Effort) -> list[Row]:
             "coqui-scl -h": functools.partial(timed.seconds, [COQUI_SCL, "-h"]),
             "import typer": functools.partial(timed.seconds, python("-c", "import typer")),
         }
-        times = _by_turns(works, 1 + 2 * effort.rounds)
+        times = Times(by_turns(works, 1 + 2 * effort.rounds))
         status = subprocess.run(python("-c", _HAS_TORCH), check=False, capture_output=True, cwd=folder).returncode
     return [{
         "case": "coqui-scl -h", "ms": times.milliseconds("coqui-scl -h"), "of_typer": times.ratio(*works),
@@ -51,7 +49,7 @@ def help_of_the_command_line(effort: Effort) -> list[Row]:
 
 def embedding(effort: Effort) -> list[Row]:
     """Compare `coqui-scl embed` with `TTS.bin.compute_embeddings`: Coqui's ResNet and the same recordings."""
-    files, recordings = resnet_files(), recordings_of_libri10()
+    files, recordings = resnet_files(), listed()
     numbers = itertools.count()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -69,11 +67,10 @@ def embedding(effort: Effort) -> list[Row]:
         stock = python("-m", "TTS.bin.compute_embeddings", "--no_eval", "--config_dataset_path", config)
         stock += ["--model_path", str(files.model_path), "--config_path", str(files.config_path)]
         stock += ["--output_path", str(folder / "speakers.pth")]
-        seconds = [ours(), timed.seconds(stock), ours()]  # ours around stock's, since one of stock's takes a minute
-    times = Times({"ours": seconds[::2], "stock": [seconds[1]] * 2})
+        times = _around(ours, functools.partial(timed.seconds, stock))
     return [{
-        "case": f"{len(recordings)} recordings", "s": times.of("ours"), "stock_s": times.of("stock"),
-        "times_as_fast": times.ratio("stock", "ours"),
+        "case": f"{len(recordings)} recordings", "s": times.of("ours"), "stock_s": times.of("other"),
+        "times_as_fast": times.ratio("other", "ours"),
     }]  # fmt: skip
 
 
@@ -85,11 +82,10 @@ def evaluating(effort: Effort) -> list[Row]:
         chosen = [part for judge in _JUDGES for part in ("--encoder", judge)]
         command = [COQUI_SCL, "evaluate", "--pairs", pairs, *chosen, "--out", str(folder / "out")]
         loop = python("-m", "benchmarks.speed.one_by_one", pairs, *_JUDGES)
-        seconds = [timed.seconds(command), timed.seconds(loop), timed.seconds(command)]
-    times = Times({"ours": seconds[::2], "loop": [seconds[1]] * 2})
+        times = _around(functools.partial(timed.seconds, command), functools.partial(timed.seconds, loop))
     return [{
-        "case": f"{PAIRS:,} pairs", "s": times.of("ours"), "loop_s": times.of("loop"),
-        "times_as_fast": times.ratio("loop", "ours"),
+        "case": f"{PAIRS:,} pairs", "s": times.of("ours"), "loop_s": times.of("other"),
+        "times_as_fast": times.ratio("other", "ours"),
     }]  # fmt: skip
 
 
@@ -99,8 +95,8 @@ def starting(effort: Effort) -> list[Row]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         timed = Timed(effort, folder)
-        ours = str(write_config(folder, recordings_of_libri10(), print_step=1))
-        stock = str(write_config(folder, recordings_of_libri10(), print_step=1, model="vits", scl=None))
+        ours = str(write_config(folder, listed(), print_step=1))
+        stock = str(write_config(folder, listed(), print_step=1, model="vits", scl=None))
         timed.seconds([COQUI_SCL, "embed", "--config_path", ours])
 
         def started(command: Sequence[str]) -> list[float]:
@@ -110,10 +106,8 @@ def starting(effort: Effort) -> list[Row]:
             "ours": [COQUI_SCL, "train", "--config_path", ours],
             "stock": python("-m", "TTS.bin.train_tts", "--config_path", stock),
         }
-        turns = [turn for _ in range(min(2, effort.rounds)) for turn in ("ours", "stock")]
-        found: dict[str, list[list[float]]] = {"ours": [], "stock": []}
-        for turn in turns:
-            found[turn].append(started(commands[turn]))
+        works = {whose: functools.partial(started, command) for whose, command in commands.items()}
+        found = by_turns(works, min(2, effort.rounds))
         checks = [timed.seconds([COQUI_SCL, "preflight", "--config_path", ours])] * len(found["stock"])
     places = [
         (place, Times({whose: [times[number] for times in runs] for whose, runs in found.items()} | {"checks": checks}))

@@ -15,12 +15,6 @@ PAIRS = 1_000
 _PAIR_SECONDS = 1.5
 
 
-def recordings_of_libri10() -> list[dict[str, str]]:
-    """Return the lines of libri10's list."""
-    with (FOLDER / "metadata.csv").open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file, delimiter="|", quoting=csv.QUOTE_NONE))
-
-
 def write_config(folder: Path, recordings: Sequence[Mapping[str, str]], **fields: Any) -> Path:
     """Write a config of a run with these recordings, with `fields` in place of those of the recipe."""
     listing = folder / "metadata.csv"

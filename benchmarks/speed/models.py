@@ -20,7 +20,6 @@ from TTS.tts.configs.vits_config import VitsArgs, VitsConfig
 from TTS.tts.models.vits import Vits
 
 from benchmarks.speech import FOLDER, RATE, utterances
-from coqui_scl_plugin.config import EncoderConfig
 from coqui_scl_plugin.consistency.term import SpeakerConsistency
 from coqui_scl_plugin.coqui.samples import data_loader
 from coqui_scl_plugin.coqui.vits import SclVits
@@ -36,8 +35,6 @@ Section = Mapping[str, Any]
 
 COQUIS_SLICE: Section = {"window": {"seconds": 0.0, "items": None}}
 """The part of a section that lets the loss hear Coqui's own slice of all items."""
-HAS_DTYPE = "dtype" in EncoderConfig.__dataclass_fields__
-"""Whether a section can say in which type an encoder computes."""
 
 
 class Slices(NamedTuple):

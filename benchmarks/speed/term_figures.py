@@ -12,7 +12,6 @@ from benchmarks.speed.memory import KeptBytes
 from benchmarks.speed.models import (
     COQUIS_SLICE,
     ENCODERS,
-    HAS_DTYPE,
     Section,
     Slices,
     encoder,
@@ -58,10 +57,8 @@ def against_stock(effort: Effort) -> list[Row]:
     sections = {
         "cached references": _listening("resnet"),
         "segment references": _listening("resnet", reference={"source": "segment"}),
+        "cached references, bfloat16": {**COQUIS_SLICE, "encoders": [{**encoder("resnet"), "dtype": "bfloat16"}]},
     }
-    if HAS_DTYPE:
-        half = {**encoder("resnet"), "dtype": "bfloat16"}
-        sections["cached references, bfloat16"] = {**COQUIS_SLICE, "encoders": [half]}
     rows = _compared(effort, sections, _BASE)
     if effort.threads > 1 or effort.cpu_time:
         for case, shape in _SHAPES.items():

@@ -1,11 +1,14 @@
 """Things timed by turns, so that whatever else the machine does slows all of them alike."""
 
+import functools
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 Work = Callable[[], object]
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
@@ -76,12 +79,23 @@ class Effort:
         return replace(self, rounds=min(rounds, self.rounds))
 
     def alternate(self, works: Mapping[str, Work]) -> Times:
-        """Time each of several things once a round, in every other round from last to first; one round warms up."""
-        seconds: dict[str, list[float]] = {name: [] for name in works}
-        for number in range(-1, self.rounds):
-            for name in works if number % 2 == 0 else reversed(list(works)):
-                started = self.clock()
-                works[name]()
-                if number >= 0:
-                    seconds[name].append(self.clock() - started)
-        return Times(seconds)
+        """Time each of several things by turns; one round more, from last to first, warms up."""
+        for work in reversed(list(works.values())):
+            work()
+        return Times(
+            by_turns({name: functools.partial(self._seconds, work) for name, work in works.items()}, self.rounds)
+        )
+
+    def _seconds(self, work: Work) -> float:
+        started = self.clock()
+        work()
+        return self.clock() - started
+
+
+def by_turns(works: Mapping[str, Callable[[], Found]], rounds: int) -> dict[str, list[Found]]:
+    """Do each thing once a round, in every other round from last to first, and return what each of them returned."""
+    found: dict[str, list[Found]] = {name: [] for name in works}
+    for number in range(rounds):
+        for name in works if number % 2 == 0 else reversed(list(works)):
+            found[name].append(works[name]())
+    return found

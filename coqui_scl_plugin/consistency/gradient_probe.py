@@ -1,18 +1,17 @@
 """Probes of the gradient that the loss sends to a waveform through each encoder, made before step 1."""
 
-import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from coqui_scl_plugin.consistency.term import SpeakerConsistency
 from coqui_scl_plugin.encoders.audio import ResampledAudio
 from coqui_scl_plugin.errors import PreflightError
 from coqui_scl_plugin.losses.heard import Heard
 from coqui_scl_plugin.references.sources import ReferenceBatch
-from coqui_scl_plugin.utils.fingerprint import same_bits
+from coqui_scl_plugin.utils.buffers import buffers_put_back
 
 _QUIET_RMS = 1e-3  # -60 dBFS
 
@@ -54,19 +53,6 @@ class GradientProbe:
 def describe_error(error: Exception) -> str:
     """Return the message of an error without its full stop, or its repr if it has no message."""
     return str(error).strip().rstrip(".") or repr(error)
-
-
-@contextlib.contextmanager
-def buffers_put_back(encoders: Iterable[nn.Module]) -> Iterator[None]:
-    """Restore the encoders' buffers when the block ends."""
-    kept = [(buffer, buffer.clone()) for encoder in encoders for buffer in encoder.buffers()]
-    try:
-        yield
-    finally:
-        with torch.no_grad():
-            for buffer, original in kept:
-                if not same_bits(buffer, original):
-                    buffer.copy_(original)
 
 
 def probe_gradients(

@@ -12,6 +12,7 @@ from torch.nn.modules.conv import _ConvNd
 from torch.overrides import TorchFunctionMode
 
 from coqui_scl_plugin.encoders.lean_pass import ASKS_FOR_SHAPE, TRANSPOSED, LeanPass
+from coqui_scl_plugin.utils.buffers import buffers_put_back
 
 MAX_CHANGE = 1e-4
 """Largest change of a value of an embedding, of unit length, in float32."""
@@ -87,11 +88,6 @@ def _tensors(value: Any) -> Iterator[Tensor]:
     elif isinstance(value, list | tuple):
         for one in value:
             yield from _tensors(one)
-
-
-def is_frozen(encoder: nn.Module) -> bool:
-    """Tell whether no weight asks for a gradient, and no part is in train mode."""
-    return not any(p.requires_grad for p in encoder.parameters()) and not any(m.training for m in encoder.modules())
 
 
 def plan_lean_pass(encoder: nn.Module, min_samples: int) -> LeanPlan:
@@ -171,10 +167,11 @@ def _embedding_and_gradient(encoder: nn.Module, noise: Tensor) -> tuple[Tensor, 
 @contextlib.contextmanager
 def _undisturbed(encoder: nn.Module) -> Iterator[None]:
     """Within the block, compute with gradients; after it, random numbers and buffers are as before."""
-    before = {name: buffer.clone() for name, buffer in encoder.named_buffers()}
     devices = {p.device.index for p in encoder.parameters() if p.is_cuda}
-    with torch.inference_mode(mode=False), torch.enable_grad(), torch.random.fork_rng(devices=list(devices)):
+    with (
+        torch.inference_mode(mode=False),
+        torch.enable_grad(),
+        torch.random.fork_rng(devices=list(devices)),
+        buffers_put_back([encoder]),
+    ):
         yield
-    for name, buffer in encoder.named_buffers():
-        if name in before and not torch.equal(buffer, before[name]):
-            buffer.copy_(before[name])

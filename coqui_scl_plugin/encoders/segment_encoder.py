@@ -12,8 +12,9 @@ from coqui_scl_plugin.encoders.audio import tile
 from coqui_scl_plugin.encoders.base import SpeakerEncoder
 from coqui_scl_plugin.encoders.feature_maps import FeatureMaps
 from coqui_scl_plugin.encoders.lean_pass import UnexpectedFlowError
-from coqui_scl_plugin.encoders.lean_plan import LeanPlan, is_frozen, plan_lean_pass, refusal_of_bfloat16
+from coqui_scl_plugin.encoders.lean_plan import LeanPlan, plan_lean_pass, refusal_of_bfloat16
 from coqui_scl_plugin.encoders.recurrent import backward_in_eval, recurrent_layers
+from coqui_scl_plugin.utils.frozen import is_frozen
 
 _PLANNING = threading.Lock()
 

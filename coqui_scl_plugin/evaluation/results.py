@@ -10,7 +10,8 @@ from coqui_scl_plugin.evaluation.encoders import EncoderIdentity, Role
 from coqui_scl_plugin.evaluation.evaluation_set import EvaluationSet, SpokenRecording, SyntheticRecording
 from coqui_scl_plugin.evaluation.judges import COMPARED, Judged, Opinion, name_of
 from coqui_scl_plugin.evaluation.metrics import C_FALSE_ALARM, C_MISS, CONFIDENCE, P_TARGET, bootstrap_mean
-from coqui_scl_plugin.evaluation.verification import MEASURES, EmbeddedRecording, Trials, Verification
+from coqui_scl_plugin.evaluation.trials import Trials
+from coqui_scl_plugin.evaluation.verification import MEASURES, EmbeddedRecording, Verification
 from coqui_scl_plugin.references.recordings import Recording
 from coqui_scl_plugin.utils.shown import shorten
 

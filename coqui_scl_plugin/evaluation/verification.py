@@ -2,11 +2,10 @@
 
 import contextlib
 import functools
-import random
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, NoReturn
+from typing import NoReturn
 
 import numpy as np
 import torch
@@ -20,19 +19,15 @@ from coqui_scl_plugin.errors import ConfigError
 from coqui_scl_plugin.evaluation.audio_checks import excess_of, normalise_loudness, problem_of
 from coqui_scl_plugin.evaluation.audio_file import read_audio
 from coqui_scl_plugin.evaluation.evaluation_set import EvaluationSet
-from coqui_scl_plugin.evaluation.metrics import Interval, equal_error_rate, mean_over_speakers, min_dcf
+from coqui_scl_plugin.evaluation.metrics import Interval, mean_over_speakers
+from coqui_scl_plugin.evaluation.trials import Compared, Matrix, Trials, error_rates
 from coqui_scl_plugin.losses.calibration import Calibration, measure_calibration
 from coqui_scl_plugin.references.fill import device_of, workers
 from coqui_scl_plugin.references.recordings import Recording, by_file
 from coqui_scl_plugin.utils.shown import shorten
 
-Matrix = NDArray[np.float64]
 MEASURES = ("secs", "cross_utterance", "calibrated_cross_utterance")
 """Similarities of `SpeakerScores` and `EncoderScores`."""
-_MAX_TRIALS = 200_000
-"""Of one speaker, and then as many of different speakers: more would make large files, and hardly other rates."""
-_MAX_BLOCK, _MAX_SCORED = 2**22, 2**16
-"""Pairs that are looked at, and that are scored, at a time."""
 
 
 @dataclass(frozen=True)
@@ -51,17 +46,6 @@ class EmbeddedRecording:
     def is_finite(self) -> bool:
         """Whether every encoder has an embedding for it."""
         return all(bool(embedding.isfinite().all()) for embedding in self.embeddings.values())
-
-
-@dataclass(frozen=True)
-class Trials:
-    """Pairs of recordings: does the second belong to the speaker that the first should sound like?"""
-
-    first: NDArray[np.int64]
-    second: NDArray[np.int64]
-    same: NDArray[np.bool_]
-    scores: dict[str, Matrix]
-    """`[N]` cosines by alias."""
 
 
 @dataclass(frozen=True)
@@ -238,154 +222,6 @@ def embed_recordings(
     return [memory[recording.path] for recording in recordings]
 
 
-# --- trials -----------------------------------------------------------------------------------------------------------
-
-
-class _Pairs(NamedTuple):
-    """Pairs of rows and columns, `[N]` each."""
-
-    first: NDArray[np.int64]
-    second: NDArray[np.int64]
-    same: NDArray[np.bool_]
-
-    @classmethod
-    def none(cls) -> "_Pairs":
-        """Return an empty list."""
-        return cls(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, bool))
-
-
-class _Block(NamedTuple):
-    """All pairs of some rows with all columns. Those of a large evaluation do not fit into memory at once."""
-
-    start: int
-    """The first row."""
-    asked: NDArray[np.bool_]
-    """`[rows, columns]`, whether the pair is a trial."""
-    of_one: NDArray[np.bool_]
-    """`[rows, columns]`, whether both are of one speaker."""
-
-    @property
-    def same(self) -> NDArray[np.bool_]:
-        """The trials of one speaker."""
-        return self.asked & self.of_one
-
-    @property
-    def other(self) -> NDArray[np.bool_]:
-        """The trials of different speakers."""
-        return self.asked & ~self.of_one
-
-
-@dataclass(frozen=True)
-class _Compared:
-    """An evaluation set, and the indices of the recordings that take part in its comparisons."""
-
-    recordings: EvaluationSet
-    synthetic: list[int]
-    real: list[int]
-
-    def trials(self, first: Mapping[str, Tensor], second: Mapping[str, Tensor], seed: int) -> Trials:
-        """Pair each synthetic with each real recording but its reference."""
-        kept = _sampled(self._blocks, seed)
-        return _trials(kept, np.array(self.synthetic), np.array(self.real), first, second)
-
-    def real_trials(self, embeddings: Mapping[str, Tensor], seed: int) -> Trials:
-        """Pair each real recording with each other one."""
-        kept, real = _sampled(self._real_blocks, seed), np.array(self.real)
-        return _trials(kept, real, real, embeddings, embeddings)
-
-    @functools.cached_property
-    def speakers(self) -> list[str]:
-        """All speakers, those with synthetic speech first."""
-        named = (self.recordings.real[j].speaker for j in self.real)
-        return list(dict.fromkeys([*self.recordings.speakers, *named]))
-
-    @functools.cached_property
-    def of_synthetic(self) -> NDArray[np.int64]:
-        """`[N]` places in `speakers` of the synthetic recordings that take part."""
-        places = {speaker: place for place, speaker in enumerate(self.speakers)}
-        return np.array([places[self.recordings.synthetic[i].speaker] for i in self.synthetic], np.int64)
-
-    @functools.cached_property
-    def of_real(self) -> NDArray[np.int64]:
-        """`[M]` places in `speakers` of the real recordings that take part."""
-        places = {speaker: place for place, speaker in enumerate(self.speakers)}
-        return np.array([places[self.recordings.real[j].speaker] for j in self.real], np.int64)
-
-    @functools.cached_property
-    def own(self) -> NDArray[np.int64]:
-        """`[N]` places of the synthetic recordings' references among the real ones that take part; -1 if none."""
-        places = {self.recordings.real[j].name: place for place, j in enumerate(self.real)}
-        made = self.recordings.synthetic
-        return np.array([places.get(made[i].reference or "", -1) for i in self.synthetic], np.int64)
-
-    def _blocks(self) -> Iterator[_Block]:
-        rows = np.arange(len(self.own))
-        for some in _split(rows, len(self.of_real)):
-            asked = np.ones((len(some), len(self.of_real)), bool)
-            known = self.own[some] >= 0
-            asked[known.nonzero()[0], self.own[some][known]] = False
-            yield _Block(int(some[0]), asked, self.of_synthetic[some, None] == self.of_real)
-
-    def _real_blocks(self) -> Iterator[_Block]:
-        columns = np.arange(len(self.of_real))
-        for some in _split(columns, len(columns)):
-            yield _Block(int(some[0]), columns > some[:, None], self.of_real[some, None] == self.of_real)
-
-
-def _split(rows: NDArray[np.int64], columns: int) -> Iterator[NDArray[np.int64]]:
-    """Yield so many rows at a time that their pairs with all columns are at most `_MAX_BLOCK`."""
-    size = max(1, _MAX_BLOCK // max(1, columns))
-    yield from (rows[start : start + size] for start in range(0, len(rows), size))
-
-
-def _sampled(blocks: Callable[[], Iterable[_Block]], seed: int) -> _Pairs:
-    """Draw as many trials as keep their list at a readable length, those of one speaker all as far as possible."""
-    totals = np.sum([(0, 0), *([block.same.sum(), block.other.sum()] for block in blocks())], axis=0)
-    of_one = min(int(totals[0]), _MAX_TRIALS)
-    numbers = (_drawn(int(totals[0]), of_one, seed), _drawn(int(totals[1]), max(_MAX_TRIALS - of_one, of_one), seed))
-    found, passed = [_Pairs.none()], np.zeros(2, np.int64)
-    for block in blocks():
-        for kind, mask in enumerate((block.same, block.other)):
-            places = np.flatnonzero(mask)
-            low, high = np.searchsorted(numbers[kind], (passed[kind], passed[kind] + len(places)))
-            rows, columns = np.divmod(places[numbers[kind][low:high] - passed[kind]], mask.shape[1])
-            found.append(_Pairs(rows + block.start, columns, np.full(len(rows), kind == 0)))
-            passed[kind] += len(places)
-    first, second = np.concatenate([one.first for one in found]), np.concatenate([one.second for one in found])
-    order = np.lexsort((second, first))
-    return _Pairs(first[order], second[order], np.concatenate([one.same for one in found])[order])
-
-
-def _drawn(count: int, most: int, seed: int) -> NDArray[np.int64]:
-    """Return all numbers below `count`, or so many of them drawn at random, sorted."""
-    if count <= most:
-        return np.arange(count)
-    return np.sort(np.array(random.Random(seed).sample(range(count), most), np.int64))
-
-
-def _trials(
-    pairs: _Pairs,
-    rows: NDArray[np.int64],
-    columns: NDArray[np.int64],
-    first: Mapping[str, Tensor],
-    second: Mapping[str, Tensor],
-) -> Trials:
-    a, b = rows[pairs.first].astype(np.int64), columns[pairs.second].astype(np.int64)
-    parts = [slice(start, start + _MAX_SCORED) for start in range(0, max(1, len(a)), _MAX_SCORED)]
-    scores = {
-        alias: np.concatenate([(first[alias][a[some]] * second[alias][b[some]]).sum(dim=-1).numpy() for some in parts])
-        for alias in first
-    }
-    return Trials(a, b, pairs.same, scores)
-
-
-def _error_rates(trials: Trials, alias: str) -> tuple[float | None, float | None]:
-    """Return the equal error rate and the detection cost; None unless there are trials of both kinds."""
-    if trials.same.all() or not trials.same.any():
-        return None, None
-    return equal_error_rate(trials.scores[alias], trials.same), min_dcf(trials.scores[alias], trials.same)
-
-
 # --- scores by one encoder --------------------------------------------------------------------------------------------
 
 
@@ -405,7 +241,7 @@ class _Sums:
     """`[S, S]`, how many these are."""
 
 
-def _sums(compared: _Compared, synthetic: Tensor, real: Tensor) -> _Sums:
+def _sums(compared: Compared, synthetic: Tensor, real: Tensor) -> _Sums:
     """Sum the cosines of all pairs of `[N, D]` and `[M, D]`."""
     size, made, said, own = len(compared.speakers), compared.of_synthetic, compared.of_real, compared.own
     by_made, by_said = (
@@ -427,7 +263,7 @@ def _sums(compared: _Compared, synthetic: Tensor, real: Tensor) -> _Sums:
     return _Sums(cosines, cross, others, matrix, pairs)
 
 
-def _speaker_scores(compared: _Compared, sums: _Sums, calibration: Calibration | None) -> dict[str, SpeakerScores]:
+def _speaker_scores(compared: Compared, sums: _Sums, calibration: Calibration | None) -> dict[str, SpeakerScores]:
     made, size = compared.of_synthetic, len(compared.speakers)
     has_cross, has_own = sums.others > 0, compared.own >= 0
     cross = np.divide(sums.cross, sums.others, out=np.zeros(len(made)), where=has_cross)
@@ -457,7 +293,7 @@ def _means(sums: Matrix, counts: NDArray[np.int64]) -> list[float | None]:
 
 
 def _encoder_scores(
-    compared: _Compared,
+    compared: Compared,
     synthetic: Tensor,
     real: Tensor,
     rates: tuple[float | None, float | None, float | None, float | None],
@@ -529,7 +365,7 @@ def verify(
     memory, label = {} if memory is None else memory, evaluation_set.label
     real = embed_recordings(evaluation_set.real, encoders, dbfs, f"{label}, real", memory)
     synthetic = embed_recordings(evaluation_set.synthetic, encoders, dbfs, f"{label}, synthetic", memory)
-    compared = _Compared(
+    compared = Compared(
         evaluation_set,
         synthetic=[i for i, one in enumerate(synthetic) if one.is_finite],
         real=[j for j, one in enumerate(real) if one.problem is None and one.is_finite],
@@ -543,6 +379,6 @@ def verify(
     interval = functools.partial(mean_over_speakers, seed=seed, resamples=resamples)
     scores = {}
     for alias in encoders:
-        rates = (*_error_rates(trials, alias), *_error_rates(real_trials, alias))
+        rates = (*error_rates(trials, alias), *error_rates(real_trials, alias))
         scores[alias] = _encoder_scores(compared, of_synthetic[alias], of_real[alias], rates, interval)
     return Verification(real, synthetic, scores, trials, real_trials)

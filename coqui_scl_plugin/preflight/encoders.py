@@ -11,7 +11,6 @@ from coqui_scl_plugin.consistency.gradient_probe import (
     ENCODER_FAILURES,
     REAL_SPEECH,
     GradientProbe,
-    buffers_put_back,
     describe_error,
 )
 from coqui_scl_plugin.encoders.audio import ResampledAudio
@@ -21,6 +20,7 @@ from coqui_scl_plugin.freeze.drift_guard import held
 from coqui_scl_plugin.freeze.policies import undoes_changes
 from coqui_scl_plugin.preflight.facts import RunFacts
 from coqui_scl_plugin.preflight.report import Finding, NotMeasuredError, warning
+from coqui_scl_plugin.utils.buffers import buffers_put_back
 from coqui_scl_plugin.utils.fingerprint import copied_tensors, moved_tensors, named_tensors
 
 _SAME_NETWORK_COSINE = 0.9

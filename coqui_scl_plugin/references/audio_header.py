@@ -1,6 +1,7 @@
 """The headers of audio files: each is read once in a process, unless the file changes."""
 
 import os
+from pathlib import Path
 from typing import NamedTuple
 
 import soundfile
@@ -24,8 +25,8 @@ class AudioHeader(NamedTuple):
         return self.frames / self.rate if self.rate else 0.0
 
 
-_known: dict[str, tuple[tuple[int, int, int], AudioHeader]] = {}
-"""By path: inode, size and modification time of the file when it was read, and its header."""
+_known: dict[str, tuple[tuple[int, ...], AudioHeader]] = {}
+"""By path: the identity of the file when it was read, and its header."""
 
 
 def read_audio_header(path: str) -> AudioHeader:
@@ -34,20 +35,24 @@ def read_audio_header(path: str) -> AudioHeader:
     Raises:
         soundfile.SoundFileError: there is no such file, or soundfile does not know its format.
     """
-    stamp = _stamp_of(path)
+    identity = identity_of(path)
     known = _known.get(path)
-    if known is not None and known[0] == stamp:
+    if known is not None and known[0] == identity:
         return known[1]
     info = soundfile.info(path)
     header = AudioHeader(info.frames, info.samplerate, info.channels, info.format, info.subtype)
-    if stamp is not None:
-        _known[path] = (stamp, header)
+    if identity is not None:
+        _known[path] = (identity, header)
     return header
 
 
-def _stamp_of(path: str) -> tuple[int, int, int] | None:
+def identity_of(path: str | Path) -> tuple[int, ...] | None:
+    """Return device, inode, size and modification time of a file, which tell it from all others; None if there is none.
+
+    Size and time are for disks that know no inodes.
+    """
     try:
         found = os.stat(path)  # noqa: PTH116  # quicker than Path's
     except (OSError, ValueError):  # a name that is too long, or holds a NUL
         return None
-    return found.st_ino, found.st_size, found.st_mtime_ns
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns

@@ -11,7 +11,7 @@ import torchaudio
 from torch import Tensor
 
 from coqui_scl_plugin.errors import ConfigError
-from coqui_scl_plugin.references.audio_header import read_audio_header
+from coqui_scl_plugin.references.audio_header import identity_of, read_audio_header
 
 
 class Stamp(NamedTuple):
@@ -85,13 +85,7 @@ def by_file(recordings: Iterable[Kind]) -> list[list[Kind]]:
     """
     groups: dict[object, list[Kind]] = {}
     for recording in recordings:
-        try:
-            status = recording.path.stat()
-        except (OSError, ValueError):
-            groups[id(recording)] = [recording]
-        else:
-            file = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)  # not all disks know st_ino
-            groups.setdefault(file, []).append(recording)
+        groups.setdefault(identity_of(recording.path) or id(recording), []).append(recording)
     return list(groups.values())
 
 

@@ -1,6 +1,7 @@
 """What `python -m benchmarks.speed` compares with, and what it makes of the figures."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,8 +13,9 @@ from TTS.tts.models.vits import Vits
 from benchmarks.speed import page, results
 from benchmarks.speed.figures import FIGURES
 from benchmarks.speed.targets import TARGETS
-from benchmarks.speed.terms import StockTerm
+from benchmarks.speed.terms import OurTerm, StockTerm
 from benchmarks.speed.timing import Effort, Spread, Times
+from coqui_scl_plugin import SclConfig
 
 
 @pytest.fixture
@@ -40,6 +42,20 @@ def test_stocks_term_is_what_a_step_of_stocks_own_model_logs(stock, one_thread):
     torch.testing.assert_close(term.loss(), losses["loss_spk_encoder"], rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(term(), expected, rtol=1e-3, atol=1e-5 * float(expected.abs().max()))
     assert all(weight.grad is not None for weight in stock.speaker_encoder.parameters())
+
+
+def test_each_call_of_our_term_is_a_step_with_the_loss():
+    leaf, scl, steps = torch.ones(2, 1, 8), SclConfig(), []
+
+    def add_term(batch, outputs, losses, turn):
+        steps.append(run.step)
+        return {"loss": scl.factor_at(run.step) * outputs["model_outputs"].sum()}
+
+    run = SimpleNamespace(add_term=add_term)
+    model = SimpleNamespace(training_run=run, config=SimpleNamespace(scl=scl), zero_grad=lambda **_: None)
+    term = OurTerm(model, {}, {"model_outputs": leaf}, "model_outputs")
+    assert all(bool(term().all()) for _ in range(3))
+    assert len(set(steps)) == 3
 
 
 def test_ratios_are_of_one_round():

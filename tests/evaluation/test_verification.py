@@ -15,6 +15,7 @@ from evaluation_data import RATE, FirstSamples, Voices, first_samples, possible_
 from coqui_scl_plugin import build_encoder
 from coqui_scl_plugin.encoders.segment_encoder import SegmentEncoder
 from coqui_scl_plugin.errors import ConfigError
+from coqui_scl_plugin.evaluation import trials as all_trials
 from coqui_scl_plugin.evaluation import verification
 from coqui_scl_plugin.evaluation.evaluation_set import EvaluationSet, SyntheticRecording
 from coqui_scl_plugin.evaluation.metrics import bootstrap_mean
@@ -400,10 +401,10 @@ def test_a_file_of_several_names_is_embedded_once(voices, tmp_path):
 
 def test_trials_are_the_same_however_few_are_looked_at_at_a_time(voices, monkeypatch):
     filled(voices)
-    monkeypatch.setattr(verification, "_MAX_TRIALS", 30)
+    monkeypatch.setattr(all_trials, "_MAX_TRIALS", 30)
     found = []
     for block in (2**22, 1, 20):
-        monkeypatch.setattr(verification, "_MAX_BLOCK", block)
+        monkeypatch.setattr(all_trials, "_MAX_BLOCK", block)
         found.append(verify(voices.evaluation_set, {"known": first_samples(6)}, resamples=RESAMPLES))
     for other in found[1:]:
         for one, same in ((found[0].trials, other.trials), (found[0].real_trials, other.real_trials)):
@@ -421,7 +422,7 @@ def test_of_too_many_trials_those_of_one_speaker_are_kept_and_of_others_as_many_
     filled(voices)
     encoders = {"known": first_samples(6)}
     whole = verify(voices.evaluation_set, encoders, resamples=RESAMPLES).trials
-    monkeypatch.setattr(verification, "_MAX_TRIALS", most)
+    monkeypatch.setattr(all_trials, "_MAX_TRIALS", most)
     first, again, other = (
         verify(voices.evaluation_set, encoders, resamples=RESAMPLES, seed=seed).trials for seed in (0, 0, 1)
     )
