@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from benchmarks.markdown import table
 from benchmarks.originals import Case, cases, frozen
 from benchmarks.speech import RATE, Utterance, utterances
 from coqui_scl_plugin.encoders.segment_encoder import SegmentEncoder
@@ -78,11 +79,9 @@ def line(case: Case, speech: list[Utterance], repeats: int) -> list[str]:
 
 def _markdown(lines: list[list[str]]) -> str:
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in _PACKAGES)
-    rows = [_COLUMNS, ["---"] + ["---:"] * (len(_COLUMNS) - 1), *lines]
-    table = "\n".join("| " + " | ".join(row) + " |" for row in rows)
     threads = torch.get_num_threads()
     return (
-        f"<!-- made by `python -m benchmarks.encoder_table` -->\n{table}\n\n"
+        f"<!-- made by `python -m benchmarks.encoder_table` -->\n{table(_COLUMNS, lines)}\n"
         f"Python {platform.python_version()}, {versions}; {threads} threads of a CPU. Times are the best of several "
         "for 8 segments of 8,192 samples at 22.05 kHz, tiled to the encoder's own shortest length if that is more, "
         "weights frozen. Differences are the largest between any two numbers of embeddings of unit length, over three "
@@ -101,9 +100,9 @@ def main() -> None:
     speech = utterances()
     with tempfile.TemporaryDirectory() as folder:
         lines = [line(case, speech, options.repeats) for case in tqdm(cases(Path(folder)), unit="encoder")]
-    table = _markdown(lines)
-    options.out.write_text(table, encoding="utf-8")
-    print(table)  # noqa: T201  # what the command is for
+    page = _markdown(lines)
+    options.out.write_text(page, encoding="utf-8")
+    print(page)  # noqa: T201  # what the command is for
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """The tables and figures of docs/ablation.md, from the scores of all runs."""
 
+import functools
 import itertools
 import statistics
 from collections.abc import Callable, Sequence
@@ -13,6 +14,7 @@ from benchmarks.ablation.arms import Arm
 from benchmarks.ablation.bench import ENCODERS
 from benchmarks.ablation.outcome import Outcome, mean
 from benchmarks.ablation.synthesis import WAYS
+from benchmarks.markdown import LEFT, table
 from coqui_scl_plugin.evaluation.metrics import Interval
 from coqui_scl_plugin.utils.atomic import replacing
 
@@ -34,12 +36,10 @@ _SIDES = {"f0_median": "median F0,\nsemitones off", "spectrum": "average spectru
 Row = list[str]
 
 
+_table = functools.partial(table, others=LEFT)
+
+
 # --- cells ------------------------------------------------------------------------------------------------------------
-
-
-def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [columns, ["---"] * len(columns), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
 def _spread(values: Sequence[float], digits: int) -> str:
@@ -237,9 +237,9 @@ def page_parts(outcome: Outcome) -> dict[str, str]:
 def write_page(outcome: Outcome, docs: Path) -> None:
     """Write the tables as Markdown, and the figures as SVG."""
     docs.mkdir(parents=True, exist_ok=True)
-    for name, table in page_parts(outcome).items():
+    for name, part in page_parts(outcome).items():
         with replacing(docs / f"{name}.md") as temporary:
-            temporary.write_text(f"<!-- made by `python -m benchmarks.ablation` -->\n{table}", encoding="utf-8")
+            temporary.write_text(f"<!-- made by `python -m benchmarks.ablation` -->\n{part}", encoding="utf-8")
     for way in WAYS:
         with replacing(docs / f"{way}.svg") as temporary:
             plot(outcome, way).savefig(temporary, metadata={"Date": None})

@@ -12,6 +12,7 @@ from torch import nn
 
 from benchmarks.freeze_methods.measure import Row
 from benchmarks.freeze_methods.setting import RATE, SAMPLES, Setting
+from benchmarks.markdown import table
 
 _PACKAGES = ("torch", "coqui-tts")
 
@@ -52,7 +53,7 @@ def _costs(row: Row) -> tuple[str, str]:
 def console_table(rows: Sequence[Row], without_term: Row) -> Table:
     """Format the rows for a terminal."""
     ms, mib = _costs(without_term)
-    table = Table(
+    shown = Table(
         title="Ways to freeze a speaker encoder, measured; undesired values are bold",
         caption=f"A step without the speaker consistency loss: {ms} ms, {mib} MiB",
         title_justify="left",
@@ -60,25 +61,23 @@ def console_table(rows: Sequence[Row], without_term: Row) -> Table:
         box=SIMPLE_HEAD,
         padding=0,
     )
-    table.add_column("method", overflow="fold")
+    shown.add_column("method", overflow="fold")
     for heading in (*(column.short for column in COLUMNS), "ms", "MiB"):
-        table.add_column(heading, justify="right", width=max(4, *map(len, heading.split())))
+        shown.add_column(heading, justify="right", width=max(4, *map(len, heading.split())))
     for row in rows:
-        table.add_row(row.method, *(_yes(row, column, "[bold red]{}[/]") for column in COLUMNS), *_costs(row))
-    return table
+        shown.add_row(row.method, *(_yes(row, column, "[bold red]{}[/]") for column in COLUMNS), *_costs(row))
+    return shown
 
 
 def markdown(rows: Sequence[Row], without_term: Row, setting: Setting, steps: int) -> str:
     """Format the rows for the documentation, followed by the conditions of the measurement."""
     headings = ["method", *(column.heading for column in COLUMNS), "ms a step", "MiB a step"]
-    lines = [headings, ["---"] + ["---:"] * (len(headings) - 1)]
-    lines += [[row.method, *(_yes(row, column, "**{}**") for column in COLUMNS), *_costs(row)] for row in rows]
-    table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    lines = [[row.method, *(_yes(row, column, "**{}**") for column in COLUMNS), *_costs(row)] for row in rows]
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in _PACKAGES)
     ms, mib = _costs(without_term)
     return (
         "<!-- made by `python -m benchmarks.freeze_methods --markdown docs/freeze_methods_table.md` -->\n"
-        f"{table}\n\n"
+        f"{table(headings, lines)}\n"
         f"Python {platform.python_version()}, {versions}; {torch.get_num_threads()} threads of a CPU. "
         f"Median of {steps} steps, peak of two. Batches of {len(setting.batches[0].real)} segments of {SAMPLES:,} "
         f"samples at {RATE:,} Hz. Parameters: generator {_size(setting.generator)}, "

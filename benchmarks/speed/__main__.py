@@ -48,15 +48,11 @@ def _efforts(name: str, options: argparse.Namespace) -> dict[str, Effort]:
     return efforts
 
 
-def _measure(name: str, effort: Effort) -> dict[str, Any] | None:
-    """Measure a figure, and return its record; None if that was not possible."""
+def _measure(name: str, effort: Effort) -> dict[str, Any]:
+    """Measure a figure, and return its record."""
     torch.set_num_threads(effort.threads)
     started, revision = time.perf_counter(), results.revision()
-    try:
-        rows = FIGURES[name].measure(effort)
-    except Exception:  # noqa: BLE001  # the others can still be measured
-        sys.stderr.write(f"\n{traceback.format_exc()}")
-        return None
+    rows = FIGURES[name].measure(effort)
     return results.measured(rows, effort, time.perf_counter() - started, revision)
 
 
@@ -73,16 +69,21 @@ def main() -> None:
     logging.disable(logging.WARNING)
     known = results.read()
     efforts = {record: (name, effort) for name in options.only for record, effort in _efforts(name, options).items()}
-    missing = 0
+    failed = 0
     for number, (record, (name, effort)) in enumerate(efforts.items(), 1):
         sys.stderr.write(f"[{number}/{len(efforts)}] {record} ... ")
         if options.resume and _is_known(known.get(record, {}), effort):
             sys.stderr.write("known\n")
             continue
         sys.stderr.flush()
-        found = _measure(name, effort)
-        if found is None:
-            missing += 1
+        try:
+            found = _measure(name, effort)
+        except results.CannotMeasureError as reason:
+            sys.stderr.write(f"left as it was: {reason}\n")
+            continue
+        except Exception:  # noqa: BLE001  # the others can still be measured
+            sys.stderr.write(f"\n{traceback.format_exc()}")
+            failed += 1
             continue
         sys.stderr.write(f"{found['took_seconds']:.0f} s\n")
         known[record] = found
@@ -91,7 +92,7 @@ def main() -> None:
     sys.stdout.write(targets_table(known))
     if not options.quick:
         write_page(results.read())
-    sys.exit(missing > 0)
+    sys.exit(failed > 0)
 
 
 if __name__ == "__main__":

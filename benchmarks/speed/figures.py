@@ -34,18 +34,16 @@ class Figure:
     """Whether it is measured with one thread as well."""
 
 
+_AGAINST_STOCK = {
+    "ms": _MS,
+    "of_stock": Column("time, of stock's", 2),
+    "mib": _MIB,
+    "mib_of_stock": Column("memory, of stock's", 2),
+}
+
 FIGURES: Mapping[str, Figure] = {
-    "term": Figure(
-        term_figures.against_stock,
-        {
-            "ms": _MS,
-            "of_stock": Column("time, of stock's", 2),
-            "mib": _MIB,
-            "mib_of_stock": Column("memory, of stock's", 2),
-        },
-        "term with Coqui's ResNet",
-        one_thread=True,
-    ),
+    "term": Figure(term_figures.against_stock, _AGAINST_STOCK, "term with Coqui's ResNet", one_thread=True),
+    "bfloat16": Figure(term_figures.in_bfloat16, _AGAINST_STOCK, "the same in bfloat16", one_thread=True),
     "encoders": Figure(
         term_figures.by_encoder, {"ms": _MS, "of_resnet": Column("time, of the ResNet's", 2), "mib": _MIB}, "encoder"
     ),

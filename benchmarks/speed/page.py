@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.markdown import table
 from benchmarks.speed import results
 from benchmarks.speed.figures import FIGURES, Column
 from benchmarks.speed.targets import TARGETS
@@ -14,12 +15,6 @@ DOCS = Path(__file__).parents[2] / "docs" / "speed"
 ONE_THREAD = "{}, 1 thread"
 """Name of a figure that was measured with one thread, from that of the figure."""
 _MADE_BY = "<!-- made by `python -m benchmarks.speed` -->\n"
-
-
-def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a table in Markdown, numbers to the right."""
-    lines = [columns, ["---", *["---:"] * (len(columns) - 1)], *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
 def _number(value: float, column: Column) -> str:
@@ -70,7 +65,8 @@ def _how(records: Sequence[dict[str, Any]]) -> str:
     for record in records:
         threads = f"{record['threads']} thread{'s' if record['threads'] > 1 else ''}"
         clock = "CPU time" if record["cpu_time"] else "wall time"
-        how.append(f"{threads}, {clock}, revision {record['revision']} on {record['when'][:10]}")
+        when = f"revision {record['revision']} on {record['when'][:10]}"
+        how.append(f"{threads} of a CPU with {record['cpu']}, {clock}, {when}")
     return f"*{'; '.join(dict.fromkeys(how))}.*" if how else ""
 
 

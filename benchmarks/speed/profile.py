@@ -16,10 +16,10 @@ from unittest import mock
 import torch
 from torch.profiler import ProfilerActivity, profile, record_function
 
+from benchmarks.markdown import table
 from benchmarks.speech import need_speech
 from benchmarks.speed import results
 from benchmarks.speed.models import hold_corpus, scl_model, term_of, training_batch
-from benchmarks.speed.page import table
 from benchmarks.speed.steps import Step
 from coqui_scl_plugin.utils.atomic import replacing
 

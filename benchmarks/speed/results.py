@@ -20,6 +20,11 @@ _FORMAT = 1
 _MEASURED = ("coqui_scl_plugin", "benchmarks/speed")
 """What a figure depends on, in the repository."""
 
+
+class CannotMeasureError(Exception):
+    """This machine lacks what a figure is about."""
+
+
 Row = dict[str, Any]
 """A line of a figure: `case`, and by name numbers or a `Spread`, which the file holds as an object."""
 

@@ -26,6 +26,7 @@ _WINDOWS = {
     for seconds, items in ((0.0, None), *((s, items) for items in (None, 1) for s in (1.0, 2.0, 4.0)))
     for steps in (1, 4)
 }
+_BATCHES = (8, 32)
 _STOCKS_OWN = "coqui/vits.py"
 """Where Coqui's own code runs: it waits for a GPU some 50 times in a step, whatever this package does."""
 
@@ -42,8 +43,10 @@ def of_a_step(effort: Effort) -> list[Row]:
     """Compare steps of the demo's model with the default encoders, by window, with a step without the loss."""
     windows = _DEFAULT | (_WINDOWS if effort.threads > 1 or effort.cpu_time else {})
     rows = _by_window(effort, _step(4), windows)
-    of_eight = _by_window(effort.at_most(3), _step(8), _DEFAULT)
-    return rows + [{**row, "case": f"{row['case']}, batch of 8"} for row in of_eight]
+    for size in _BATCHES:
+        of_this_size = _by_window(effort.at_most(3), _step(size), _DEFAULT)
+        rows += [{**row, "case": f"{row['case']}, batch of {size}"} for row in of_this_size]
+    return rows
 
 
 def of_a_full_size_step(effort: Effort) -> list[Row]:

@@ -20,10 +20,11 @@ from benchmarks.speed.models import (
     term_of,
     training_batch,
 )
-from benchmarks.speed.results import Row
+from benchmarks.speed.results import CannotMeasureError, Row
 from benchmarks.speed.terms import OurTerm, StockTerm, our_term, stock_term
 from benchmarks.speed.timing import Effort
 from coqui_scl_plugin.encoders.base import SpeakerEncoder
+from coqui_scl_plugin.encoders.lean_plan import device_refusal_of_bfloat16
 from coqui_scl_plugin.references.recordings import Recording
 
 _BASE = Slices()
@@ -57,7 +58,6 @@ def against_stock(effort: Effort) -> list[Row]:
     sections = {
         "cached references": _listening("resnet"),
         "segment references": _listening("resnet", reference={"source": "segment"}),
-        "cached references, bfloat16": {**COQUIS_SLICE, "encoders": [{**encoder("resnet"), "dtype": "bfloat16"}]},
     }
     rows = _compared(effort, sections, _BASE)
     if effort.threads > 1 or effort.cpu_time:
@@ -65,6 +65,18 @@ def against_stock(effort: Effort) -> list[Row]:
             found = _compared(effort.at_most(3), {"cached references": sections["cached references"]}, shape)
             rows += [{**row, "case": f"{row['case']}, {case}"} for row in found]
     return rows
+
+
+def in_bfloat16(effort: Effort) -> list[Row]:
+    """Compare the term with Coqui's ResNet in bfloat16 with stock's, which is in float32.
+
+    Raises:
+        CannotMeasureError: this machine cannot compute in it.
+    """
+    if refusal := device_refusal_of_bfloat16():
+        raise CannotMeasureError(refusal)
+    section = {**COQUIS_SLICE, "encoders": [{**encoder("resnet"), "dtype": "bfloat16"}]}
+    return _compared(effort, {"cached references": section}, _BASE)
 
 
 def _compared(effort: Effort, sections: Mapping[str, Section], shape: Slices) -> list[Row]:

@@ -1,6 +1,7 @@
 """What `python -m benchmarks.speed` compares with, and what it makes of the figures."""
 
 import json
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -10,6 +11,7 @@ from tiny_vits import SIZES
 from TTS.tts.configs.vits_config import VitsArgs, VitsConfig
 from TTS.tts.models.vits import Vits
 
+from benchmarks.speed import __main__ as command
 from benchmarks.speed import page, results
 from benchmarks.speed.figures import FIGURES
 from benchmarks.speed.targets import TARGETS
@@ -94,7 +96,8 @@ def test_every_target_names_a_value_of_a_table():
 
 
 def made_up(threads=2, **values):
-    return {"threads": threads, "cpu_time": False, "revision": "abc", "when": "2026-01-02T03:04", "rows": [values]}
+    how = {"threads": threads, "cpu_time": False, "cpu": "AVX2"}
+    return {**how, "revision": "abc", "when": "2026-01-02T03:04", "rows": [values]}
 
 
 def test_the_page_says_what_is_met_missed_and_not_measured():
@@ -117,4 +120,27 @@ def test_a_table_has_both_numbers_of_threads():
     table = page.figure_table("term", {"term": two, page.ONE_THREAD.format("term"): one})
     assert "| x | 2 | 1 (1–3) | – | – | – |" in table
     assert "| x | 1 | 2 | – | – | – |" in table
-    assert "2 threads, wall time, revision abc on 2026-01-02; 1 thread, wall time" in table
+    assert "*2 threads of a CPU with AVX2, wall time, revision abc on 2026-01-02; 1 thread of a CPU" in table
+
+
+def test_what_this_machine_cannot_measure_stays_as_another_measured_it(tmp_path, monkeypatch, capsys):
+    before = json.dumps({"format": 1, "figures": {"bfloat16": made_up(case="cached references", of_stock=0.2)}})
+    file = tmp_path / "results.json"
+    file.write_text(before)
+
+    def measure(effort):
+        raise results.CannotMeasureError("this CPU lacks it")
+
+    monkeypatch.setattr(results, "FILE", file)
+    monkeypatch.setattr(results.read, "__defaults__", (file,))
+    monkeypatch.setattr(command, "need_speech", lambda: None)
+    monkeypatch.setattr(command.logging, "disable", lambda level: None)
+    monkeypatch.setattr(command, "write_page", lambda figures: None)
+    monkeypatch.setattr(command, "FIGURES", {"bfloat16": SimpleNamespace(measure=measure, one_thread=False)})
+    monkeypatch.setattr(sys, "argv", ["speed", "--only", "bfloat16"])
+    with pytest.raises(SystemExit) as ended:
+        command.main()
+    said = capsys.readouterr()
+    assert (ended.value.code, file.read_text()) == (0, before)
+    assert "left as it was: this CPU lacks it" in said.err
+    assert "| the same in bfloat16 | 0.20 | at most 0.24 | met |" in said.out
