@@ -165,7 +165,7 @@ def _refuse_many_digits(digits: str, where: str = "") -> None:
 # --- YAML -------------------------------------------------------------------------------------------------------------
 
 
-class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]  # its C is ten times as fast
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]  # libyaml if it is there
     """YAML's values that JSON has too; a date is text."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012  # as PyYAML declares it

@@ -25,7 +25,7 @@ def guard_updates(optimizer: torch.optim.Optimizer, note: Callable[[Tensor], Non
         parameters = [p for group in inner.param_groups for p in group["params"] if p.grad is not None]
         if not parameters:
             return
-        finite = get_total_norm([p.grad for p in parameters]).isfinite()  # the largest value would take 6 times as long
+        finite = get_total_norm([p.grad for p in parameters]).isfinite()  # one pass; the largest value takes more
         note(finite)
         if finite.device.type != "cpu":
             for parameter in parameters:

@@ -9,8 +9,7 @@ from collections.abc import Iterator
 def importing() -> Iterator[None]:
     """Import what the block imports without a look for garbage, and let later looks pass by all that there is then.
 
-    What modules hold stays until the end, and Python would go through all of it every time that it has grown by a
-    quarter: a fifth of the time of such an import.
+    What modules hold stays until the end, and Python would go through all of it every time it has grown by a quarter.
     """
     enabled = gc.isenabled()
     gc.disable()

@@ -70,7 +70,7 @@ def _download(url: str) -> Path:
     target = folder / (Path(url.partition("?")[0]).name or "file")
     if target.is_file():
         return target
-    import fsspec  # these take a third of a second, and most encoders are on this disk
+    import fsspec  # slow to import, and most encoders are on this disk
     from aiohttp import ClientError
     from fsspec.callbacks import TqdmCallback
 
