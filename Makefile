@@ -4,7 +4,7 @@ VENV ?= .venv
 JOBS ?= 2
 BIN := $(VENV)/bin
 
-.PHONY: setup demo test compat nightly lint docs bench ablation clean
+.PHONY: setup demo test compat nightly lint docs dist bench ablation clean
 
 setup: $(VENV)/.ready
 
@@ -46,6 +46,10 @@ lint: setup
 docs: setup
 	$(BIN)/sphinx-build -q -W -b html docs docs/_build
 
+# wheel and sdist, the same to the byte for the same commit
+dist: setup
+	$(BIN)/python scripts/build_distributions.py dist
+
 # a quarter of an hour of figures on two quiet cores: what the loss costs (docs/speed.md), and the other tables in docs/
 bench: setup
 	$(BIN)/python -m benchmarks.speed
@@ -63,4 +67,4 @@ ablation: setup
 CONFIRMED = stock ge2e-2s both-2s both-4s both-2s-triple
 
 clean:
-	rm -rf $(VENV) .venv-compat docs/_build build *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) .venv-compat docs/_build build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
