@@ -2,7 +2,6 @@
 
 import contextlib
 import itertools
-import json
 import logging
 import os
 import sys
@@ -240,7 +239,7 @@ def run_evaluate(options: EvaluateOptions, overrides: Sequence[str], *, as_json:
     from coqui_scl_plugin.evaluation.console import print_results
     from coqui_scl_plugin.evaluation.encoders import encoder_specs, load_encoders, roles_of
     from coqui_scl_plugin.evaluation.judges import Memory, judge
-    from coqui_scl_plugin.evaluation.results import Evaluation, results
+    from coqui_scl_plugin.evaluation.results import Evaluation, as_text, results
     from coqui_scl_plugin.evaluation.verification import verify
     from coqui_scl_plugin.evaluation.writing import write_results
     from coqui_scl_plugin.monitoring.history import read_history
@@ -276,7 +275,7 @@ def run_evaluate(options: EvaluateOptions, overrides: Sequence[str], *, as_json:
     except OSError as error:
         raise ConfigError(f"--out {shorten(options.out)}: cannot be written: {error.strerror}.") from error
     if as_json:
-        sys.stdout.write(json.dumps(found, indent=2) + "\n")
+        sys.stdout.write(as_text(found) + "\n")
     else:
         console = Console()
         print_results(console, found)

@@ -93,6 +93,17 @@ def read_audio(recording: Recording) -> Heard:
     return Heard(waveform, rate, cut, is_read=True)
 
 
+def announced_seconds(path: Path) -> float:
+    """Return the length that the header of a file announces; 0 if there is none, or the file cannot be opened."""
+    try:
+        if unusable_file(path) or path.stat().st_size == 0:
+            return 0.0
+        announced = _announced(path)
+    except (OSError, RuntimeError):  # what is wrong with the file is said when it is read
+        return 0.0
+    return announced.frames / announced.rate if announced is not None and announced.rate else 0.0
+
+
 def _first_error(error: BaseException) -> BaseException:
     """Return soundfile's error where another reader was tried after it, whose error names its own source files."""
     chain: list[BaseException] = [error]

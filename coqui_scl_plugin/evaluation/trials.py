@@ -16,8 +16,8 @@ from coqui_scl_plugin.evaluation.metrics import equal_error_rate, min_dcf
 Matrix = NDArray[np.float64]
 _MAX_TRIALS = 200_000
 """Of one speaker, and then as many of different speakers: more would make large files, and hardly other rates."""
-_MAX_BLOCK, _MAX_SCORED = 2**22, 2**16
-"""Pairs that are looked at, and that are scored, at a time."""
+_MAX_BLOCK, _MAX_SCORED = 2**22, 2**11
+"""Pairs that are looked at, and that are scored, at a time; the embeddings of the latter fit into a cache."""
 
 
 @dataclass(frozen=True)

@@ -17,12 +17,12 @@ from coqui_scl_plugin.encoders.audio import ResampledAudio
 from coqui_scl_plugin.encoders.segment_encoder import SegmentEncoder
 from coqui_scl_plugin.errors import ConfigError
 from coqui_scl_plugin.evaluation.audio_checks import excess_of, normalise_loudness, problem_of
-from coqui_scl_plugin.evaluation.audio_file import read_audio
+from coqui_scl_plugin.evaluation.audio_file import announced_seconds, read_audio
 from coqui_scl_plugin.evaluation.evaluation_set import EvaluationSet
 from coqui_scl_plugin.evaluation.metrics import Interval, mean_over_speakers
 from coqui_scl_plugin.evaluation.trials import Compared, Matrix, Trials, error_rates
 from coqui_scl_plugin.losses.calibration import Calibration, measure_calibration
-from coqui_scl_plugin.references.fill import device_of, workers
+from coqui_scl_plugin.references.fill import device_of, embed_waveforms, workers
 from coqui_scl_plugin.references.recordings import Recording, by_file
 from coqui_scl_plugin.utils.shown import shorten
 
@@ -172,11 +172,11 @@ _NO_EMBEDDING = (ConfigError, RuntimeError, ValueError, IndexError, MemoryError)
 
 
 def _embeddings(audio: Sequence[ResampledAudio], encoder: SegmentEncoder) -> list[Tensor | str]:
-    """Return the embedding of each recording, or why it has none; together where the encoder can do that."""
-    if encoder.embeds_each and len(audio) > 1:
+    """Return the embedding of each recording, or why it has none; those that can share a pass do."""
+    if len(audio) > 1:
         with contextlib.suppress(*_NO_EMBEDDING):  # which recording is the cause shows below
-            together = encoder.embed_each([one.at(encoder.sample_rate)[0] for one in audio]).cpu()
-            if together.isfinite().all():
+            together = embed_waveforms(encoder, [one.at(encoder.sample_rate)[0] for one in audio])
+            if all(embedding.isfinite().all() for embedding in together):
                 return list(together)
     return [_embedding(one, encoder) for one in audio]
 
@@ -189,8 +189,25 @@ def _embedding(audio: ResampledAudio, encoder: SegmentEncoder) -> Tensor | str:
     return embedding if embedding.isfinite().all() else "its embedding is not finite"
 
 
-_MOST_TOGETHER, _FEWEST_PARTS = 8, 16
-"""Recordings that one worker takes at a time, and the parts that it leaves for other workers."""
+_MOST_TOGETHER, _MOST_SECONDS, _FEWEST_PARTS = 16, 20.0, 16
+"""Recordings and speech that one worker takes at a time, and the parts that it leaves for other workers."""
+
+
+def _parts(files: Sequence[list[Recording]]) -> list[list[list[Recording]]]:
+    """Share out files, longest first, so that those of one length come together and can share a pass.
+
+    Args:
+        files: The recordings of each file.
+    """
+    seconds = [announced_seconds(names[0].path) for names in files]
+    size, parts, room = max(1, min(_MOST_TOGETHER, len(files) // _FEWEST_PARTS)), list[list[list[Recording]]](), 0.0
+    for index in sorted(range(len(files)), key=seconds.__getitem__, reverse=True):
+        room -= seconds[index]
+        if not parts or room < 0 or len(parts[-1]) == size:
+            parts.append([])
+            room = _MOST_SECONDS - seconds[index]
+        parts[-1].append(files[index])
+    return parts
 
 
 def embed_recordings(
@@ -205,8 +222,7 @@ def embed_recordings(
     A file of several names, such as links, is embedded once.
     """
     if new := by_file([recording for recording in recordings if recording.path not in memory]):
-        size = max(1, min(_MOST_TOGETHER, len(new) // _FEWEST_PARTS))
-        parts = [new[start : start + size] for start in range(0, len(new), size)]
+        parts = _parts(new)
         with (
             workers(device_of(next(iter(encoders.values())))) as pool,
             tqdm(total=sum(map(len, new)), desc=title, unit="file", mininterval=1.0) as bar,

@@ -1,20 +1,19 @@
 """Files of an evaluation: `results.json`, `trials.csv` and `report.html`."""
 
 import csv
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from coqui_scl_plugin.evaluation import report
-from coqui_scl_plugin.evaluation.results import evaluations_of
+from coqui_scl_plugin.evaluation.results import as_text, evaluations_of
 from coqui_scl_plugin.utils.atomic import replacing
 
 
 def write_results(folder: Path, results: Mapping[str, Any]) -> None:
     """Write all three files, each whole or not at all, creating the folder if needed."""
     with replacing(folder / "results.json") as temporary:
-        temporary.write_text(json.dumps(results, indent=2, allow_nan=False), encoding="utf-8")
+        temporary.write_text(as_text(results), encoding="utf-8")
     with replacing(folder / "trials.csv") as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)
         for number, (label, evaluation) in enumerate(evaluations_of(results).items()):

@@ -146,7 +146,7 @@ def embed_batches(encoder: SegmentEncoder, batches: Sequence[Batch]) -> list[Emb
             heard.append(bool(waveform.isfinite().all()))
             resampled = resample(waveform.unsqueeze(0).to(device), own_rate, rate)[0]
             waveforms.append(_cut(resampled, batch.seconds, rate))
-    return list(map(Embedded, recordings, stamps, _embed_cut(encoder, waveforms), heard))
+    return list(map(Embedded, recordings, stamps, embed_waveforms(encoder, waveforms), heard))
 
 
 def embed_batch(encoder: SegmentEncoder, batch: Batch) -> list[Embedded]:
@@ -162,8 +162,8 @@ def _cut(waveform: Tensor, seconds: float, rate: int) -> Tensor:
     return waveform[:samples]
 
 
-def _embed_cut(encoder: SegmentEncoder, waveforms: Sequence[Tensor]) -> list[Tensor]:
-    """Embed `[T]` each, those of one length together, or all where the encoder can do that."""
+def embed_waveforms(encoder: SegmentEncoder, waveforms: Sequence[Tensor]) -> list[Tensor]:
+    """Embed `[T]` each, those of one length together, or all where the encoder can do that: `[D]` each, on the CPU."""
     if encoder.embeds_each:
         return list(encoder.embed_each(waveforms).cpu())
     by_length: dict[int, list[int]] = defaultdict(list)

@@ -337,6 +337,45 @@ def test_integers_written_as_floats_are_named_unless_loudness_is_set(voices):
 # --- how recordings are embedded --------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("alias", ["campplus", "ge2e"])
+def test_recordings_that_share_passes_are_embedded_as_alone(libri10, tmp_path, alias):
+    encoder = SegmentEncoder(build_encoder(alias)).eval()
+    sizes = []
+    encoder.encoder.register_forward_hook(lambda _, waveforms, __: sizes.append(len(waveforms[0])))
+    recordings = []
+    for number, path in enumerate(sorted(libri10.rglob("*.flac"))[:50]):
+        samples, rate = soundfile.read(path, frames=12_000 if number % 5 else 16_000 + 10 * number)
+        samples[7] = math.nan if number == 8 else samples[7]
+        recordings.append(Recording(path.stem, tmp_path / f"{number}.wav", "ann"))
+        soundfile.write(recordings[-1].path, samples, rate, subtype="FLOAT")
+    recordings[3].path.unlink()
+    recordings[9].path.write_bytes(b"no audio")
+    found = verification.embed_recordings(recordings, {alias: encoder}, None, "title", {})
+    together, calls = sizes[:], len(sizes)
+    alone = [embed_recording(recording, {alias: encoder}, None) for recording in recordings]
+    for one, other in zip(found, alone, strict=True):
+        assert (one.problem, one.seconds) == (other.problem, other.seconds)
+        torch.testing.assert_close(
+            one.embeddings[alias], other.embeddings[alias], rtol=0, atol=1e-5, equal_nan=True
+        )  # fmt: skip
+    assert [index for index, one in enumerate(found) if not one.is_finite] == [3, 8, 9]
+    if alias == "campplus":
+        assert max(together) > 1
+        assert calls < 47
+
+
+def test_the_recordings_of_a_pass_are_bounded(tmp_path):
+    encoder = Notes(4)
+    sizes = []
+    encoder.register_forward_hook(lambda _, waveforms, __: sizes.append(waveforms[0].numel() / RATE))
+    for number in range(80):
+        soundfile.write(tmp_path / f"{number}.wav", syllables(8.0, seed=number), RATE)
+    recordings = [Recording(str(number), tmp_path / f"{number}.wav", "ann") for number in range(80)]
+    verification.embed_recordings(recordings, {"known": SegmentEncoder(encoder).eval()}, None, "title", {})
+    assert sum(sizes) == 80 * 8.0
+    assert max(sizes) == 16.0  # the next one would be beyond 20 s
+
+
 class Notes(FirstSamples):
     """Keeps the waveform that it embeds."""
 

@@ -1,4 +1,7 @@
-"""The margin over very many speakers, which goes over their prototypes in blocks: values, gradients, and memory."""
+"""The margin over very many speakers, whose prototypes are neither copied nor normalised: values, gradients, memory."""
+
+import gc
+import weakref
 
 import pytest
 import torch
@@ -14,7 +17,7 @@ KINDS = ("additive_angle", "additive_cosine")
 
 
 def prototypes(seed: int = 0) -> Tensor:
-    """Of all lengths, with more and more similar ones towards the end, as an online maximum likes least."""
+    """Of all lengths, with more and more similar ones towards the end."""
     rows = torch.randn(SPEAKERS, DIMENSION, generator=torch.Generator().manual_seed(seed))
     towards = torch.linspace(-3, 3, SPEAKERS)[:, None] * torch.ones(DIMENSION)
     return (rows + towards) * torch.linspace(0.1, 10, SPEAKERS)[:, None]
@@ -40,7 +43,7 @@ def value_and_gradient(loss, generated: Tensor) -> tuple[Tensor, Tensor]:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("scale", [1.0, 30.0, 300.0])
-def test_many_blocks_agree_with_the_plain_formula_in_float64(kind, scale):
+def test_values_and_gradients_agree_with_the_plain_formula_in_float64(kind, scale):
     rows = prototypes()
     loss = build_loss("angular_margin", {"prototypes": "centroid", "kind": kind, "scale": scale})
     value, gradient = value_and_gradient(lambda x: loss(x, x.detach(), OWN, rows), items(rows))
@@ -56,6 +59,36 @@ def test_prototypes_that_train_get_their_gradient():
     found = torch.autograd.grad(loss(generated, generated.detach(), OWN, rows), (generated, rows))
     exact = torch.autograd.grad(plainly(generated, rows, "additive_angle", 5.0, 0.2), (generated, rows))
     torch.testing.assert_close(found, exact, rtol=1e-4, atol=1e-7)
+
+
+def test_prototypes_that_are_written_to_count_as_they_are_then():
+    rows, loss = prototypes(), build_loss("angular_margin", {"prototypes": "centroid"})
+    generated = items(rows)
+    loss(generated, generated, OWN, rows)
+    rows.copy_(prototypes(seed=2))
+    found = loss(generated, generated, OWN, rows)
+    torch.testing.assert_close(found, plainly(generated, rows, "additive_angle", 30.0, 0.2), rtol=1e-4, atol=0)
+
+
+def test_prototypes_made_in_inference_mode_are_taken_whatever_is_written_to_them():
+    with torch.inference_mode():
+        rows = prototypes()
+    loss, generated = build_loss("angular_margin", {"prototypes": "centroid"}), items(rows.clone())
+    for seed in (0, 2):
+        with torch.inference_mode():
+            rows.copy_(prototypes(seed=seed))
+        found = loss(generated, generated, OWN, rows)
+        torch.testing.assert_close(found, plainly(generated, rows, "additive_angle", 30.0, 0.2), rtol=1e-4, atol=0)
+
+
+def test_prototypes_are_not_kept_alive():
+    rows = prototypes()
+    generated = items(rows)
+    build_loss("angular_margin", {"prototypes": "centroid"})(generated, generated, OWN, rows)
+    gone = weakref.ref(rows)
+    del rows
+    gc.collect()
+    assert gone() is None
 
 
 @pytest.mark.parametrize("where", [3, 1_500, 2_499])
