@@ -99,7 +99,8 @@ def has_the_gradient_of_its_value(make: Factory) -> None:
             return value_of(copy.deepcopy(double), given, "embeddings in float64")
         return value_of(copy.deepcopy(loss), given.to(torch.float32), _USUAL)
 
-    error = slope_error(value, [part.double() for part in batch.generated])
+    computed_in = torch.float32 if double is None else torch.float64
+    error = slope_error(value, [part.double() for part in batch.generated], computed_in)
     require(
         error < 0.02,
         f"the gradient of {type(loss).__name__} is off by {100 * error:.0f} % from the slopes that small steps "

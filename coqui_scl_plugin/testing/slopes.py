@@ -5,11 +5,13 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-_STEPS = (1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 1e-4, 1e-5, 1e-6)
-"""From those that suit float32 to those that suit float64, of a point of length 1."""
+_STEPS = {torch.float32: (1e-1, 3e-2, 1e-2, 3e-3, 1e-3), torch.float64: (1e-4, 1e-5, 1e-6)}
+"""Lengths of steps that suit a type, from a point of length 1."""
 
 
-def slope_error(value: Callable[[Sequence[Tensor]], Tensor], point: Sequence[Tensor], directions: int = 3) -> float:
+def slope_error(
+    value: Callable[[Sequence[Tensor]], Tensor], point: Sequence[Tensor], computed_in: torch.dtype, directions: int = 3
+) -> float:
     """Return by how much the gradient of a value differs from the slopes that small steps measure.
 
     Slopes are measured along the gradient and along directions at random, since a gradient that lacks a part has the
@@ -18,6 +20,7 @@ def slope_error(value: Callable[[Sequence[Tensor]], Tensor], point: Sequence[Ten
     Args:
         value: Maps tensors of the sizes of `point` to a scalar.
         point: Where, in float64.
+        computed_in: The type in which the value is computed, float32 or float64.
         directions: The number of directions at random.
 
     Returns:
@@ -46,7 +49,8 @@ def slope_error(value: Callable[[Sequence[Tensor]], Tensor], point: Sequence[Ten
         way = way / way.norm()
         expected = float(gradient @ way)
         return min(
-            abs((at(start + size * h * way) - at(start - size * h * way)) / (2 * size * h) - expected) for h in _STEPS
+            abs((at(start + size * h * way) - at(start - size * h * way)) / (2 * size * h) - expected)
+            for h in _STEPS[computed_in]
         ) / max(abs(expected), usual)
 
     return max(error(way) for way in ways)

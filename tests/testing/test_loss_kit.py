@@ -12,7 +12,7 @@ CHECKS = {check.__name__: check for check in LOSS_CHECKS}
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-@pytest.mark.parametrize(("make", "check", "message"), BROKEN, ids=lambda value: getattr(value, "__name__", ""))
+@pytest.mark.parametrize(("make", "check", "message"), BROKEN, ids=lambda value: getattr(value, "__name__", " "))
 def test_each_defect_is_found_by_its_check(make: Callable[[], Any], check: str, message: str) -> None:
     with pytest.raises(AssertionError, match=f"(?s){message}"):
         CHECKS[check](make)
