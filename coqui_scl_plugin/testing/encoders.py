@@ -1,6 +1,7 @@
 """Conformance tests of a speaker encoder; `plugins/hookspecs.py` has the contract."""
 
 import copy
+import itertools
 from collections.abc import Collection
 from typing import Any
 
@@ -172,12 +173,13 @@ def takes_its_shortest_waveform(make: Factory) -> None:
 def leaves_the_waveform_as_it_was(make: Factory) -> None:
     """Check that nothing is written to the waveform, which other encoders and the mel loss read after it."""
     encoder = _frozen(make)
-    for rows in (1, 2):
-        speech = _speech(encoder, rows)
-        kept, shape = speech.clone(), speech.shape
-        _embed(encoder, speech, f"{rows} rows")
+    for rows, generated in itertools.product((1, 2), (False, True)):
+        kept = _speech(encoder, rows)
+        speech = kept.clone().requires_grad_(generated) * 1.0  # with its graph, as a generator makes it
+        with calling(encoder, f"{rows} rows"):
+            encoder(speech)
         require(
-            speech.shape == shape and torch.equal(speech, kept),
+            speech.shape == kept.shape and torch.equal(speech, kept),
             f"{type(encoder).__name__} writes to the waveform: compute on copies, without methods that end in an "
             "underscore.",
         )

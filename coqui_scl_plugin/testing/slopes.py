@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-_STEPS = {torch.float32: (1e-1, 3e-2, 1e-2, 3e-3, 1e-3), torch.float64: (1e-4, 1e-5, 1e-6)}
+_STEPS = {torch.float32: (1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 1e-4, 1e-5), torch.float64: (1e-4, 1e-5, 1e-6)}
 """Lengths of steps that suit a type, from a point of length 1."""
 
 

@@ -1,8 +1,11 @@
-"""A third party's distribution adds a loss by being installed, and nothing else has to name it."""
+"""A third party's distribution adds a loss by being installed, and its own tests pass where it is installed."""
 
 import json
+import re
+import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -45,6 +48,7 @@ print(json.dumps({
     seen = json.loads(process.stdout.splitlines()[-1])
     assert "euclidean" in seen["available"]["losses"]
     assert "cosine" in seen["available"]["losses"]
+    assert "cepstral" in seen["available"]["encoders"]
     assert set(seen["available"]["freeze_policies"]) == {"frozen", "restore", "trainable", "counted"}
     assert seen["value"] == pytest.approx(seen["expected"], rel=1e-5)
     assert seen["expected"] > 0.1
@@ -56,3 +60,20 @@ print(json.dumps({
     assert "'scale'" in misspelt
     assert wrong_type.startswith("scl.loss.params.scale = '2'")
     assert out_of_range.startswith("scl.loss.params.scale = -1.0")
+
+
+def test_the_wheel_holds_the_package_and_nothing_else(example_plugin_wheel: Path) -> None:
+    with zipfile.ZipFile(example_plugin_wheel) as wheel:
+        names = {name for name in wheel.namelist() if ".dist-info/" not in name}
+    assert names == {f"scl_example_plugin/{name}.py" for name in ("__init__", "loss", "encoder", "policy")}
+
+
+def test_its_own_tests_pass_where_it_is_installed(example_plugin_path: Path, tmp_path: Path) -> None:
+    shutil.copytree(Path(__file__).parents[1] / "example_plugin" / "tests", tmp_path / "tests")
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "error", "tests"]
+    options = {"capture_output": True, "text": True, "timeout": 300, "cwd": tmp_path}
+    process = subprocess.run(command, env=environment(example_plugin_path), check=False, **options)
+    assert process.returncode == 0, process.stdout
+    (passed,) = re.findall(r"(\d+) passed", process.stdout)
+    assert int(passed) > 40  # and none was skipped
+    assert "skipped" not in process.stdout

@@ -85,8 +85,9 @@ class TooShort(wild.Sound):
 
 class InPlace(wild.Sound):
     def forward(self, waveform: Tensor) -> Tensor:
-        if not waveform.requires_grad:
-            waveform.sub_(waveform.mean(dim=1, keepdim=True))
+        if waveform.is_leaf:
+            return super().forward(waveform)
+        waveform.sub_(waveform.mean(dim=1, keepdim=True))
         return super().forward(waveform)
 
 
