@@ -345,7 +345,7 @@ def _require_finite(loss: nn.Module, batch: Batch, case: str) -> None:
     name = type(loss).__name__
     require(
         bool(value.isfinite()),
-        f"{name} gives {value.item()} with {case}: bound divisors and the arguments of logarithms from below.",
+        f"{name} gives {value.item()} with {case}: bound divisors, and the arguments of log, acos and sqrt.",
     )
     require(
         all(bool(part.isfinite().all()) for part in gradient),

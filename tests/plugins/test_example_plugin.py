@@ -11,6 +11,12 @@ from pathlib import Path
 import pytest
 from command_driver import environment
 
+from coqui_scl_plugin.losses import contrastive
+from coqui_scl_plugin.testing import ENCODER_CHECKS, LOSS_CHECKS, POLICY_CHECKS, check_loss
+
+EXAMPLE = Path(__file__).parents[1] / "example_plugin"
+PAGE = Path(__file__).parents[2] / "docs" / "plugins.md"
+
 
 def test_the_installed_loss_is_available_and_built_by_name(example_plugin_path: Path) -> None:
     program = """
@@ -69,7 +75,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(example_plugin_wheel: Path
 
 
 def test_its_own_tests_pass_where_it_is_installed(example_plugin_path: Path, tmp_path: Path) -> None:
-    shutil.copytree(Path(__file__).parents[1] / "example_plugin" / "tests", tmp_path / "tests")
+    shutil.copytree(EXAMPLE / "tests", tmp_path / "tests")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "error", "tests"]
     options = {"capture_output": True, "text": True, "timeout": 300, "cwd": tmp_path}
     process = subprocess.run(command, env=environment(example_plugin_path), check=False, **options)
@@ -77,3 +83,38 @@ def test_its_own_tests_pass_where_it_is_installed(example_plugin_path: Path, tmp
     (passed,) = re.findall(r"(\d+) passed", process.stdout)
     assert int(passed) > 40  # and none was skipped
     assert "skipped" not in process.stdout
+
+
+def test_the_configs_of_the_docs_can_be_used(example_plugin_path: Path) -> None:
+    sections = [json.loads(block) for block in re.findall(r"```json\n(.*?)```", PAGE.read_text(), re.DOTALL)]
+    (own,) = re.findall(r"```json\n(.*?)```", (EXAMPLE / "README.md").read_text(), re.DOTALL)
+    sections.append({"scl": json.loads(own)})
+    assert len(sections) == 3
+    program = """
+import json, sys
+from coqui_scl_plugin import SclVitsConfig
+for section in json.loads(sys.argv[1]):
+    SclVitsConfig().from_dict({"model": "scl_vits", **section})
+"""
+    command = [sys.executable, "-c", program, json.dumps(sections)]
+    subprocess.run(command, env=environment(example_plugin_path), check=True, timeout=120)
+
+
+def test_the_docs_have_a_row_for_each_check_and_show_each_file() -> None:
+    page = PAGE.read_text()
+    rows = re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE)
+    assert rows == [check.__name__ for check in (*LOSS_CHECKS, *ENCODER_CHECKS, *POLICY_CHECKS)]
+    shown = {Path(name).name for name in re.findall(r"literalinclude. (\S+)", page)} - {"hookspecs.py"}
+    assert shown == {path.name for path in EXAMPLE.rglob("*") if path.suffix in {".py", ".toml"}}
+
+
+def test_the_message_of_the_docs_is_the_one_that_comes() -> None:
+    class ContrastiveLoss(contrastive.ContrastiveLoss):
+        min_speakers = 1
+
+    (quoted,) = re.findall(r"```text\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    with pytest.raises(AssertionError) as caught:
+        check_loss(ContrastiveLoss)
+    assert (
+        str(caught.value) == f"1 of 14 checks fail:\n- teaches_with_the_speakers_it_needs: {' '.join(quoted.split())}"
+    )
