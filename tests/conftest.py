@@ -12,6 +12,8 @@ import torch
 from coqui_encoder_files import CoquiFiles, write_coqui_encoder
 from hypothesis import HealthCheck, settings
 
+collect_ignore = ["example_plugin"]  # whose tests run where it is installed; see plugins/test_example_plugin.py
+
 pytest.register_assert_rewrite("command_driver")  # so that its assertions show their values too
 
 _ANY = {"deadline": None, "database": None, "suppress_health_check": [HealthCheck.too_slow, HealthCheck.data_too_large]}
@@ -50,19 +52,29 @@ def _coquis_filters_anew() -> None:
 
 
 @pytest.fixture(scope="session")
-def example_plugin_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder with `scl-example-plugin` installed by pip; on PYTHONPATH, it is part of the environment."""
-    source_folder = Path(__file__).with_name("example_plugin")
-    folder = tmp_path_factory.mktemp("example-plugin")
+def example_plugin_wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the wheel of `scl-example-plugin`, built by pip from its own pyproject.toml."""
+    folder = tmp_path_factory.mktemp("example-plugin-wheel")
     source = folder / "source"  # a copy, since setuptools builds inside
-    shutil.copytree(source_folder, source, ignore=shutil.ignore_patterns("build", "*.egg-info", "__pycache__"))
-    arguments = ["install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index", "--no-compile"]
-    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", *arguments]
-    process = subprocess.run(
-        [*pip, "--target", str(folder / "site"), str(source)], capture_output=True, text=True, check=False
-    )
+    ignored = shutil.ignore_patterns("build", "*.egg-info", "__pycache__")
+    shutil.copytree(Path(__file__).with_name("example_plugin"), source, ignore=ignored)
+    _pip("wheel", "--no-build-isolation", "--wheel-dir", folder, source)
+    (wheel,) = folder.glob("*.whl")
+    return wheel
+
+
+@pytest.fixture(scope="session")
+def example_plugin_path(example_plugin_wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with that wheel installed; on PYTHONPATH, it is part of the environment."""
+    folder = tmp_path_factory.mktemp("example-plugin")
+    _pip("install", "--no-compile", "--target", folder, example_plugin_wheel)
+    return folder
+
+
+def _pip(command: str, *arguments: str | Path) -> None:
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", command, "--quiet", "--no-deps", "--no-index"]
+    process = subprocess.run([*pip, *arguments], capture_output=True, text=True, check=False)
     assert process.returncode == 0, process.stdout + process.stderr
-    return folder / "site"
 
 
 @pytest.fixture(scope="session")

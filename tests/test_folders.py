@@ -8,8 +8,8 @@ import coqui_scl_plugin
 
 PACKAGE = Path(coqui_scl_plugin.__file__).parent
 FOLDERS = (
-    *("cli", "demo", "coqui", "preflight", "monitoring", "consistency", "evaluation"),
-    *("freeze", "references", "losses", "encoders", "config", "plugins", "utils"),
+    *("cli", "demo", "coqui", "preflight", "monitoring", "testing", "consistency"),
+    *("evaluation", "freeze", "references", "losses", "encoders", "config", "plugins", "utils"),
 )
 """A folder imports only from those after it."""
 LOOSE = {"__init__.py", "__main__.py", "api.py", "errors.py", "hookspecs.py"}

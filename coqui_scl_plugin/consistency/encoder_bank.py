@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Mapping
 from types import MappingProxyType
-from typing import Self, cast
+from typing import Any, Self, cast
 
 from torch import nn
 
@@ -72,6 +72,11 @@ class EncoderBank(nn.ModuleDict):
     def trained_encoders(self) -> dict[str, SegmentEncoder]:
         """The encoders whose policy lets them train."""
         return {alias: self[alias] for alias in self if self._policies[alias].trainable}
+
+    def without_frozen(self, state: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+        """Return a state dict without the tensors of frozen encoders; `prefix` is that of this bank's keys in it."""
+        prefixes = tuple(f"{prefix}{alias}." for alias in self.frozen_encoders)
+        return {key: value for key, value in state.items() if not key.startswith(prefixes)}
 
     def train(self, mode: bool = True) -> Self:
         """Switch the mode, then enforce each encoder's policy."""

@@ -152,9 +152,9 @@ class VitsParts:
 
     def without_frozen_encoders(self, state: Mapping[str, Any]) -> dict[str, Any]:
         """Return a state dict without the tensors of frozen encoders, which checkpoints neither hold nor restore."""
-        frozen = self.consistency.encoders.frozen_encoders if self.consistency is not None else {}
-        prefixes = tuple(f"{_ENCODERS}{alias}." for alias in frozen)
-        return {key: value for key, value in state.items() if not key.startswith(prefixes)}
+        if self.consistency is None:
+            return dict(state)
+        return self.consistency.encoders.without_frozen(state, _ENCODERS)
 
     def as_named_now(self, state: Mapping[str, Any]) -> dict[str, Any]:
         """Return a state dict with current keys, and without a `gradient_share` that the config no longer has.

@@ -76,13 +76,16 @@ def test_list_names_the_distribution_that_registered_it(example_plugin_path: Pat
     assert row["kind"] == "losses"
     assert row["distribution"] == "scl-example-plugin 1.2.3"
     assert row["summary"].startswith("Mean of half the squared distance")
+    (row,) = [row for row in rows if row["name"] == "cepstral"]
+    assert (row["kind"], row["distribution"]) == ("encoders", "scl-example-plugin 1.2.3")
+    assert row["summary"].endswith("Has feature maps.")
     (row,) = [row for row in rows if row["name"] == "counted"]
     assert (row["kind"], row["distribution"]) == ("freeze_policies", "scl-example-plugin 1.2.3")
 
 
 def test_without_it_the_name_is_unknown() -> None:
     rows = run_script("list", "--json").report
-    assert not {"euclidean", "counted"} & {row["name"] for row in rows}
+    assert not {"euclidean", "cepstral", "counted"} & {row["name"] for row in rows}
 
 
 def test_run_starts_a_module_of_coqui() -> None:

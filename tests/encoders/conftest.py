@@ -5,14 +5,14 @@ from pathlib import Path
 
 import hub_encoder_files
 import pytest
-import torch
 from coqui_encoder_files import CoquiFiles
 from torch import Tensor, nn
 
 from coqui_scl_plugin import build_encoder
 from coqui_scl_plugin.encoders.base import SpeakerEncoder
 from coqui_scl_plugin.plugins.registry import installed
-from coqui_scl_plugin.utils.fingerprint import fingerprint
+from coqui_scl_plugin.testing import speech_like
+from coqui_scl_plugin.testing.frozen_training import require_frozen
 
 HUB_NAMES = (
     *(f"speechbrain-{kind}" for kind in hub_encoder_files.SPEECHBRAIN),
@@ -44,17 +44,7 @@ def stays_frozen(request: pytest.FixtureRequest) -> Callable[[SpeakerEncoder, Te
     policy = installed().get("freeze_policies", request.param, "policy")()
 
     def check(encoder: SpeakerEncoder, waveform: Tensor) -> None:
-        encoder.train().requires_grad_(True)
-        policy.apply(encoder)
-        assert not any(parameter.requires_grad for parameter in encoder.parameters())
-        assert not any(module.training for module in encoder.modules())
-        before = fingerprint(encoder)
-        waveform = waveform.clone().requires_grad_()
-        encoder(waveform).sum().backward()  # one dimension alone may be 0, after a ReLU
-        assert fingerprint(encoder) == before
-        assert all(parameter.grad is None for parameter in encoder.parameters())
-        assert torch.isfinite(waveform.grad).all()
-        assert (waveform.grad.norm(dim=1) > 0).all()
+        require_frozen(encoder, policy, waveform, request.param)
 
     return check
 
@@ -76,25 +66,7 @@ def hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str,
     return put
 
 
-@pytest.fixture(scope="session")
-def speech_like() -> Callable[..., Tensor]:
-    """A function to `[rows, samples]`: gliding harmonics under formants, in syllables, with some breath."""
-
-    def make(rows: int, samples: int, sample_rate: int = 16000) -> Tensor:
-        generator = torch.Generator().manual_seed(samples)
-        time = torch.arange(samples) / sample_rate
-        voices = []
-        for row in range(rows):
-            pitch = 110.0 + 45.0 * row + 15.0 * torch.sin(2 * torch.pi * 1.3 * time + row)
-            phase = 2 * torch.pi * torch.cumsum(pitch, 0) / sample_rate
-            harmonics = torch.arange(1, 25)[:, None]
-            formants = sum(
-                torch.exp(-(((harmonics * pitch - centre) / 250.0) ** 2)) for centre in (500.0 + 90 * row, 1500, 2500)
-            )
-            voiced = ((formants + 0.02) * torch.sin(harmonics * phase)).sum(0)
-            syllables = 0.55 + 0.45 * torch.sin(2 * torch.pi * 4.0 * time + row)
-            voices.append(syllables * voiced + 0.02 * torch.randn(samples, generator=generator))
-        sound = torch.stack(voices)
-        return 0.3 * sound / sound.abs().amax(dim=1, keepdim=True)
-
-    return make
+@pytest.fixture(scope="session", name="speech_like")
+def _speech_like() -> Callable[..., Tensor]:
+    """A function to `[rows, samples]` of sound that resembles speech."""
+    return speech_like

@@ -52,14 +52,6 @@ def test_a_single_pass_gives_the_embeddings_of_forward_bit_by_bit_and_the_maps(e
     assert all(torch.equal(*pair) for pair in zip(maps, encoder.features(waveform), strict=True))
 
 
-def test_the_gradient_of_every_map_reaches_the_waveform(encoder):
-    waveform = sound().requires_grad_()
-    for one in encoder.features(waveform):
-        (gradient,) = torch.autograd.grad(one.square().mean(), waveform, retain_graph=True)
-        assert gradient.isfinite().all()
-        assert (gradient.norm(dim=1) > 0).all()
-
-
 def test_nothing_more_is_left_on_the_layers(encoder):
     encoder.features(sound())  # transformers installs hooks once and keeps them
     hooks = [len(module._forward_hooks) for module in encoder.modules()]

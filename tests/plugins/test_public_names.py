@@ -14,6 +14,8 @@ PUBLIC = {
     "coqui_scl_plugin.errors": "SclError ConfigError HoldoutError EvaluationSetError PluginError EncoderError "
     "PreflightError GradientError DriftError RestoreError BadStepError ProcessError",
     "coqui_scl_plugin.cli": "main app",
+    "coqui_scl_plugin.testing": "check_loss check_encoder check_policy LOSS_CHECKS ENCODER_CHECKS POLICY_CHECKS "
+    "speech_like",
 }
 
 
