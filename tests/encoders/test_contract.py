@@ -14,6 +14,51 @@ def test_each_encoder_conforms(encoder: SpeakerEncoder, check: Check) -> None:
     check(lambda: copy.deepcopy(encoder))
 
 
+# --- stricter than what is asked of a third party's -------------------------------------------------------------------
+
+
+def gradient_of_similarity(encoder, waveform: torch.Tensor) -> torch.Tensor:
+    """Of the cosine of each row's embedding with a direction of its own, to the waveform."""
+    waveform = waveform.clone().requires_grad_()
+    embedding = encoder(waveform)
+    direction = torch.randn(embedding.shape, generator=torch.Generator().manual_seed(1))
+    torch.cosine_similarity(embedding, direction).sum().backward()
+    return waveform.grad
+
+
+def test_the_gradient_reaches_very_quiet_waveforms(encoder, speech_like):
+    gradient = gradient_of_similarity(encoder, 1e-4 * speech_like(2, 32000))
+    assert torch.isfinite(gradient).all()
+    assert (gradient.norm(dim=1) > 1e-8).all()
+
+
+def test_the_gradient_reaches_the_sounding_half_of_a_half_silent_waveform(encoder, speech_like):
+    waveform = speech_like(2, 32000)
+    waveform[:, 16000:] = 0
+    gradient = gradient_of_similarity(encoder, waveform)
+    assert torch.isfinite(gradient).all()
+    assert (gradient[:, :16000].norm(dim=1) > 1e-8).all()
+
+
+def test_the_gradient_is_the_slope_that_small_steps_measure_in_float64(encoder, speech_like):
+    waveform = speech_like(1, encoder.min_samples)
+    gradient = gradient_of_similarity(encoder, waveform)
+    direction = torch.randn(1, encoder.embedding_dim, generator=torch.Generator().manual_seed(1)).double()
+    exact, way = copy.deepcopy(encoder).double(), (gradient / gradient.norm()).double()
+    up, down = (torch.cosine_similarity(exact(waveform.double() + s * way), direction).item() for s in (1e-7, -1e-7))
+    assert gradient.norm().item() == pytest.approx((up - down) / 2e-7, rel=1e-2)
+
+
+def test_a_batch_is_its_rows(encoder, speech_like):
+    waveform = speech_like(2, 32000)
+    together = encoder(waveform)
+    alone = torch.cat([encoder(waveform[:1]), encoder(waveform[1:])])
+    torch.testing.assert_close(together, alone, rtol=0, atol=1e-5)
+
+
+# --- what a call is refused for ---------------------------------------------------------------------------------------
+
+
 def test_a_waveform_shorter_than_min_samples_is_refused_with_what_is_needed(encoder, speech_like):
     needed = encoder.min_samples
     with pytest.raises(ValueError, match=r"^\w+Encoder takes waveforms \[B, T\]") as caught:
