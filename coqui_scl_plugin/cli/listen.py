@@ -94,7 +94,7 @@ def _make(options: ListenOptions, runs: Sequence[Path], overrides: Sequence[str]
     found = {
         "page": str(page), "key": str(options.out / KEY), "runs": written.key.runs,
         "questions": len(written.key.questions), "minutes": written.minutes, "bytes": page.stat().st_size,
-        "remarks": written.remarks,
+        "remarks": [*_too_few(options, written), *written.remarks],
     }  # fmt: skip
     sys.stdout.write(json.dumps(found, indent=2) + "\n" if as_json else _summary(found, options.out))
 
@@ -121,11 +121,18 @@ def _write(options: ListenOptions, folders: Sequence[Path], overrides: Sequence[
     return write_test(options.out, (first, second), options.seed, questions)
 
 
+def _too_few(options: ListenOptions, written: "WrittenTest") -> list[str]:
+    found = sum(not question.is_catch for question in written.key.questions) // 2
+    if found == options.sentences:
+        return []
+    return [f"Both runs held out {found} sentences, fewer than the {options.sentences} of --sentences."]
+
+
 def _summary(found: dict[str, Any], out: Path) -> str:
     page, key = (printable(found[name]) for name in ("page", "key"))
     lines = [f"Note: {remark}" for remark in found["remarks"]]
     lines += [
-        f"Written to {page}: {found['questions']} questions, about {found['minutes']} minutes, "
+        f"Written to {page}: {found['questions']} questions, about {found['minutes']} min, "
         f"{found['bytes'] / 1e6:.1f} MB.",
         "Send this one file to listeners, who open it in a browser and send back a file of answers.",
         f"Keep {key} to yourself: it says which sample is whose.",

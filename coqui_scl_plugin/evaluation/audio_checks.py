@@ -8,7 +8,7 @@ _SILENCE_DBFS = -60.0
 _MIN_SPREAD_DB = 3.0  # syllables and pauses vary by more: the steadiest recording of libri10 has 6.2
 _MAX_PEAK = 10.0  # lossy codecs and vocoders exceed 1 by a little
 _MIN_RMS = 1e-10
-_PITCH_SECONDS, _MIN_PITCH_SECONDS = 5.0, 0.5
+_PITCH_SECONDS, _MIN_PITCH_SECONDS = 5.0, 0.3
 _PITCH_HZ = (60, 400)
 _MIN_FRAME_POWER = 1e-10
 

@@ -104,7 +104,7 @@ def read_answers(files: Sequence[Path], key: Key) -> tuple[list[Answers], list[L
             left_out.append(LeftOut(dropped.file, _why_double(dropped, kept)))
         found[name] = kept
     if not found:
-        others = f" None of the other {len(left_out) - 1} files can be used either." if len(left_out) > 1 else ""
+        others = f" None of the {len(left_out)} files can be used." if len(left_out) > 1 else ""
         raise ConfigError(f"{left_out[0].where}: {left_out[0].problem}.{others}")
     return [found[name] for name in sorted(found)], left_out
 

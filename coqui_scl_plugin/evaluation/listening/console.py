@@ -20,8 +20,8 @@ def print_score(console: Console, scores: Mapping[str, Any]) -> None:
         table.add_column("answers of")
         for column in ("share", f"{100 * scores['confidence']:.0f} % interval", "answers", "p"):
             table.add_column(column, justify="right")
-        for name, share in _rows(found):
-            table.add_row(name, *_cells(share))
+        for name, cells in _rows(found):
+            table.add_row(name, *cells)
         console.print(table)
     for one in scores["listeners"]:
         catch = one["catch"]
@@ -33,15 +33,21 @@ def print_score(console: Console, scores: Mapping[str, Any]) -> None:
         console.print(f"Note: {warning}", highlight=False, markup=False)
 
 
-def _rows(found: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    yield "all", found["overall"]
+def _rows(found: Mapping[str, Any]) -> Iterator[tuple[str, tuple[str, ...]]]:
+    yield "all", _cells(found["overall"])
+    for kind in ("speakers", "listeners"):
+        if (mean := found[f"over_{kind}"]) is not None and mean["low"] is not None:
+            yield f"all, mean over {kind}", (*_percent(mean, mean["mean"]), "", "")
     for kind in ("speakers", "listeners"):
         for name, share in found[kind].items():
-            yield f"  {kind[:-1]} {escape(shorten(name))}", share
+            yield f"  {kind[:-1]} {escape(shorten(name))}", _cells(share)
 
 
 def _cells(share: Mapping[str, Any]) -> tuple[str, ...]:
     if share["share"] is None:
         return "-", "-", "0", "-"
-    interval = f"[{100 * share['low']:.0f}, {100 * share['high']:.0f}] %"
-    return f"{100 * share['share']:.0f} %", interval, str(share["answers"]), f"{share['p_value']:.2g}"
+    return *_percent(share, share["share"]), str(share["answers"]), f"{share['p_value']:.2g}"
+
+
+def _percent(interval: Mapping[str, Any], value: float) -> tuple[str, str]:
+    return f"{100 * value:.0f} %", f"[{100 * interval['low']:.0f}, {100 * interval['high']:.0f}] %"

@@ -33,7 +33,7 @@ class WrittenTest:
 
 
 def write_test(folder: Path, runs: tuple[str, str], seed: int, questions: Sequence[Question]) -> WrittenTest:
-    """Write `listen.html` and `key.json` to a folder, each whole or not at all, creating it if needed.
+    """Write `listen.html` and then `key.json` to a folder, each whole or not at all, creating it if needed.
 
     Args:
         folder: The folder.
@@ -65,10 +65,10 @@ def write_test(folder: Path, runs: tuple[str, str], seed: int, questions: Sequen
         page=page, runs=runs, seed=seed,
         questions=[KeyQuestion(part=one.part, speaker=one.speaker, samples=one.kinds) for one in questions],
     )  # fmt: skip
-    with replacing(folder / KEY) as temporary:
-        temporary.write_text(key.model_dump_json(indent=1), encoding="utf-8")
     with replacing(folder / PAGE) as temporary:
         temporary.write_text(_render({"page": page, **content}, minutes), encoding="utf-8")
+    with replacing(folder / KEY) as temporary:
+        temporary.write_text(key.model_dump_json(indent=1), encoding="utf-8")
     return WrittenTest(key, minutes, remarks)
 
 

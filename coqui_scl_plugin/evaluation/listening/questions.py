@@ -1,5 +1,6 @@
 """Questions of a listening test, drawn by a seed: the sentences, the sides, the order, and the catch trials."""
 
+import functools
 import itertools
 import math
 import random
@@ -99,6 +100,7 @@ def _short_first(recordings: Sequence[Recording]) -> Iterator[Recording]:
     yield from others
 
 
+@functools.cache  # soundfile's failure is not kept, and the reader after it is slow
 def _is_short(recording: Recording) -> bool:
     try:
         return recording.seconds <= _PLEASANT_SECONDS

@@ -1,6 +1,6 @@
 """The score of a listening test: how often listeners chose the second run, with exact intervals."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, NamedTuple, get_args
 
@@ -9,10 +9,11 @@ from scipy.stats import binomtest
 from coqui_scl_plugin.evaluation.evaluation_set import LeftOut
 from coqui_scl_plugin.evaluation.listening.answers import Answers, Key, KeyQuestion
 from coqui_scl_plugin.evaluation.listening.questions import Part
-from coqui_scl_plugin.evaluation.metrics import CONFIDENCE
+from coqui_scl_plugin.evaluation.metrics import CONFIDENCE, bootstrap_mean
 from coqui_scl_plugin.utils.shown import shown
 
 _CHANCE = 0.5
+_RESAMPLES = 9999
 _MAX_P_OF_GUESSING = 0.05
 """Probability below which guessing does not explain the catch trials that a listener answered right."""
 
@@ -72,6 +73,12 @@ def _by(name_of: Callable[[_Answer], str], answers: Sequence[_Answer]) -> dict[s
     return {name: _share(answer for answer in answers if name_of(answer) == name) for name in names}
 
 
+def _mean(shares: Mapping[str, Any], seed: int) -> dict[str, Any] | None:
+    """Return the mean of several shares with its interval by bootstrap; None if there are none."""
+    values = [share["share"] for share in shares.values()]
+    return bootstrap_mean(values, seed=seed, resamples=_RESAMPLES)._asdict() if values else None
+
+
 def _listener(answers: Answers, key: Key) -> dict[str, Any]:
     """Return what is known of a listener, and why they are left out if they are."""
     catch = [answer.chosen == "right" for answer in _answers_of(answers, key) if answer.question.is_catch]
@@ -102,10 +109,14 @@ def score(key: Key, listeners: Sequence[Answers], left_out: Sequence[LeftOut]) -
     parts = {}
     for part in get_args(Part):
         own = [answer for answer in every if answer.question.part == part]
+        speakers = _by(lambda answer: answer.question.speaker, own)
+        people = _by(lambda answer: answer.listener, own)
         parts[part] = {
             "overall": _share(own),
-            "speakers": _by(lambda answer: answer.question.speaker, own),
-            "listeners": _by(lambda answer: answer.listener, own),
+            "over_speakers": _mean(speakers, key.seed),
+            "over_listeners": _mean(people, key.seed),
+            "speakers": speakers,
+            "listeners": people,
         }
     return {
         "page": key.page,
