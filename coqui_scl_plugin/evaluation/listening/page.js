@@ -60,8 +60,14 @@
     showPlayers();
   }
 
+  function halt() {
+    stop();
+    if (inQuestion()) showHint();
+  }
+
   function play(clips, question = questions[state.at]) {
     stop();
+    byId("hint").textContent = ""; // a screen reader would speak over the recording
     [playing, ...waiting] = clips;
     URL.revokeObjectURL(player.src);
     player.src = source(question, playing);
@@ -86,8 +92,7 @@
     if (waiting.length > 0) {
       play(waiting);
     } else {
-      stop();
-      if (inQuestion()) showHint();
+      halt();
     }
   });
 
@@ -173,7 +178,7 @@
   }
 
   function playOrStop() {
-    if (playing) stop();
+    if (playing) halt();
     else play(unheard().length > 0 ? unheard() : clipsOf(questions[state.at]));
   }
 
@@ -191,7 +196,7 @@
   }
 
   for (const button of every(".play")) {
-    button.addEventListener("click", () => (playing === button.dataset.clip ? stop() : play([button.dataset.clip])));
+    button.addEventListener("click", () => (playing === button.dataset.clip ? halt() : play([button.dataset.clip])));
   }
   for (const button of every(".answer")) button.addEventListener("click", () => answer(Number(button.dataset.answer)));
   for (const button of every(".save")) button.addEventListener("click", save);
@@ -199,7 +204,7 @@
   byId("back").addEventListener("click", () => go(-1));
   byId("on").addEventListener("click", () => go(1));
   byId("again").addEventListener("click", () => go(-1));
-  byId("volume").addEventListener("click", () => (playing ? stop() : play(["1"], questions[0])));
+  byId("volume").addEventListener("click", () => (playing ? halt() : play(["1"], questions[0])));
   byId("another").addEventListener("click", () => {
     if (!confirm(`The answers of ${state.listener} will be removed from this browser. Have they been saved?`)) return;
     state = fresh();

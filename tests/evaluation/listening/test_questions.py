@@ -36,7 +36,7 @@ def test_both_parts_ask_every_pair_once_and_each_run_is_first_in_half(two_runs):
 
 
 def test_a_reference_is_real_speech_of_the_speaker_with_other_words(two_runs):
-    for one in asked(draw_questions(*two_runs, catch=5, seed=3), "similarity"):
+    for one in [one for seed in range(4) for one in asked(draw_questions(*two_runs, 5, seed), "similarity")]:
         assert one.reference.path.parent.name == "real"
         assert one.reference.path.name.startswith(f"{one.speaker}-")
         assert one.reference.path.name != one.samples[0].path.name
