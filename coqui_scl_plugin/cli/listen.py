@@ -3,6 +3,7 @@
 import contextlib
 import json
 import logging
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -108,9 +109,8 @@ def _write(options: ListenOptions, folders: Sequence[Path], overrides: Sequence[
     runs = [load_run(folder, None, overrides) for folder in folders]
     listed = [list_recordings(run) for run in runs]
     first, second = labels_of(runs)
-    drawn = draw_sentences(
-        listed[0].held_out, listed[1].held_out, options.sentences, options.seed, (first, second)
-    )  # fmt: skip
+    held_out = [recordings.held_out for recordings in listed]
+    drawn = draw_sentences(held_out[0], held_out[1], options.sentences, options.seed, (first, second))
     chosen = {recording.name for recording in drawn}
     made = []
     for run, recordings, label in zip(runs, listed, (first, second), strict=True):
@@ -136,7 +136,7 @@ def _summary(found: dict[str, Any], out: Path) -> str:
         f"{found['bytes'] / 1e6:.1f} MB.",
         "Send this one file to listeners, who open it in a browser and send back a file of answers.",
         f"Keep {key} to yourself: it says which sample is whose.",
-        f"To score: coqui-scl listen --score {printable(out)} answers*.json",
+        f"To score: coqui-scl listen --score {shlex.quote(printable(out))} answers*.json",
     ]
     return "".join(f"{line}\n" for line in lines)
 

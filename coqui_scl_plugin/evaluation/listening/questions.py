@@ -159,9 +159,8 @@ def _exchanged(question: Question) -> Question:
 
 def _similarity(one: SyntheticRecording, other: SyntheticRecording, real: "_RealSpeech") -> Question:
     reference = real.of(one.speaker, other_than=one.reference)
-    return Question(
-        "similarity", one.speaker, Clip(reference.path), (Clip(one.path), Clip(other.path)), ("A", "B")
-    )  # fmt: skip
+    samples = (Clip(one.path), Clip(other.path))
+    return Question("similarity", one.speaker, Clip(reference.path), samples, ("A", "B"))
 
 
 def _naturalness(one: SyntheticRecording, other: SyntheticRecording) -> Question:
