@@ -20,6 +20,8 @@ _MAX_ATTENUATION_DB = 6.0
 """Peaks that would need more are cut, for a click in one clip must not make all of them faint."""
 _MAX_SECONDS = 20.0
 _BLOCK_SECONDS = 0.4
+_MEASURED_PEAK = 0.1
+"""Peak at which loudness is measured: torchaudio's filters cut what exceeds 1."""
 _SPEECH_TO_NOISE_DB = 5.0
 
 
@@ -56,9 +58,13 @@ def equal_loudness(waveform: Tensor, rate: int) -> Tensor:
     >>> torch.allclose(equal_loudness(tone, 16_000), equal_loudness(0.1 * tone, 16_000), atol=1e-4)
     True
     """
-    missing = max(0, math.ceil(_BLOCK_SECONDS * rate) - len(waveform))
-    found = float(loudness(torch.nn.functional.pad(waveform, (0, missing))[None], rate))
-    return waveform * 10 ** ((LOUDNESS_LUFS - found) / 20) if math.isfinite(found) else waveform
+    peak = float(waveform.abs().max())
+    if peak == 0.0:
+        return waveform
+    measured = waveform * (_MEASURED_PEAK / peak)
+    missing = max(0, math.ceil(_BLOCK_SECONDS * rate) - len(measured))
+    found = float(loudness(torch.nn.functional.pad(measured, (0, missing))[None], rate))
+    return measured * 10 ** ((LOUDNESS_LUFS - found) / 20) if math.isfinite(found) else waveform
 
 
 def add_modulated_noise(waveform: Tensor, speech_to_noise_db: float, *, seed: int) -> Tensor:

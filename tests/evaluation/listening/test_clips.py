@@ -7,7 +7,7 @@ import torch
 from torchaudio.functional import loudness
 
 from coqui_scl_plugin.errors import ConfigError
-from coqui_scl_plugin.evaluation.listening.clips import LOUDNESS_LUFS, add_modulated_noise, load_clips
+from coqui_scl_plugin.evaluation.listening.clips import LOUDNESS_LUFS, add_modulated_noise, equal_loudness, load_clips
 from coqui_scl_plugin.evaluation.listening.questions import Clip
 
 
@@ -23,6 +23,13 @@ def test_clips_of_any_loudness_become_one(two_runs):
     after = [lufs(loaded) for loaded in load_clips([*clips, Clip(clips[0].path, degraded=True)])[0]]
     assert after == pytest.approx([after[0]] * len(after), abs=0.2)
     assert LOUDNESS_LUFS - 6.1 < after[0] < LOUDNESS_LUFS + 0.1
+
+
+def test_speech_far_beyond_full_scale_becomes_as_loud(two_runs):
+    waveform = torch.from_numpy(soundfile.read(two_runs[1].synthetic[0].path, dtype="float32")[0])
+    usual = equal_loudness(waveform, 16_000)
+    for gain in (0.01, 1.0, 8.0):
+        assert torch.allclose(equal_loudness(gain * waveform, 16_000), usual, atol=1e-5)
 
 
 def test_a_long_pause_makes_speech_no_louder(two_runs, tmp_path):
