@@ -1,6 +1,7 @@
 #!/bin/sh
-# FFmpeg's shared libraries, which torchcodec needs to read audio, and Chromium, in which a test opens the report of an
-# evaluation. Installs them where it may, else says how; without Chromium that one test is skipped.
+# FFmpeg's shared libraries, which torchcodec needs to read audio, and Chromium with its driver, in which tests open the
+# report of an evaluation and go through a listening test. Installs them where it may, else says how; without Chromium
+# those tests are skipped.
 set -eu
 
 may_install() {
@@ -12,6 +13,7 @@ install_command() {
 }
 
 has_browser() {
+    command -v chromedriver >/dev/null 2>&1 || return 1
     for name in chromium chromium-browser google-chrome; do
         if command -v "$name" >/dev/null 2>&1; then
             return 0
@@ -22,11 +24,11 @@ has_browser() {
 
 if ! has_browser; then
     if may_install; then
-        echo "Installing Chromium"
-        DEBIAN_FRONTEND=noninteractive sh -c "$(install_command chromium fonts-dejavu-core)" >/dev/null || true
+        echo "Installing Chromium and its driver"
+        DEBIAN_FRONTEND=noninteractive sh -c "$(install_command chromium chromium-driver fonts-dejavu-core)" >/dev/null || true
     fi
     if ! has_browser; then
-        echo "There is no Chromium: the test that opens a report in a browser will be skipped."
+        echo "There is no Chromium with chromedriver: the tests that open pages in a browser will be skipped."
     fi
 fi
 

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from coqui_scl_plugin import __version__
-from coqui_scl_plugin.cli import demo, disable, embed, enable, evaluate, export, preflight, run, train
+from coqui_scl_plugin.cli import demo, disable, embed, enable, evaluate, export, listen, preflight, run, train
 from coqui_scl_plugin.cli import list as list_command
 from coqui_scl_plugin.cli.ending import end_with
 
@@ -30,6 +30,7 @@ app.command("run", context_settings=_PASS_ON)(run.run)
 app.command("embed", context_settings=_OVERRIDES)(embed.embed)
 app.command("preflight", context_settings=_OVERRIDES)(preflight.preflight)
 app.command("evaluate", context_settings=_OVERRIDES)(evaluate.evaluate)
+app.command("listen", context_settings=_OVERRIDES)(listen.listen)
 app.command("export", context_settings=_OVERRIDES)(export.export)
 app.command("enable")(enable.enable)
 app.command("disable")(disable.disable)

@@ -1,9 +1,7 @@
 """The command `coqui-scl evaluate`. Heavy imports are inside functions, so that its help is fast."""
 
 import contextlib
-import itertools
 import logging
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -12,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from coqui_scl_plugin.cli.arguments import check_name, check_out, split_overrides
 from coqui_scl_plugin.cli.options import takes_options
 from coqui_scl_plugin.errors import ConfigError
 from coqui_scl_plugin.utils.log_level import log_level
@@ -104,9 +103,7 @@ def evaluate(
     between real speech of different speakers (0) and of the same one (1). At the end of the line, --coqpit.KEY VALUE
     overrides single values of the runs' configs, such as --coqpit.datasets.0.path DIR. See docs/evaluation.md.
     """
-    arguments = [*map(str, options.runs), *ctx.args]  # typer takes the overrides for runs
-    overrides = list(itertools.dropwhile(lambda argument: not argument.startswith("--"), arguments))
-    runs = [Path(folder) for folder in arguments[: len(arguments) - len(overrides)]]
+    runs, overrides = split_overrides([*options.runs, *ctx.args])
     run_evaluate(replace(options, runs=runs), overrides, as_json=as_json)
 
 
@@ -128,8 +125,8 @@ def _check(options: EvaluateOptions, overrides: Sequence[str]) -> None:
     if not options.runs and overrides:
         raise ConfigError(f"{overrides[0]}: overrides are for the config of a RUN.")
     for path in (*options.runs, *filter(None, [options.checkpoint])):
-        _check_name(path)
-    _check_out(options.out)
+        check_name(path)
+    check_out(options.out)
     if options.checkpoint is not None and len(options.runs) > 1:
         raise ConfigError("--checkpoint is for a single RUN.")
     for method in options.synthesis:
@@ -139,38 +136,15 @@ def _check(options: EvaluateOptions, overrides: Sequence[str]) -> None:
         raise ConfigError("--asr needs texts: give --pairs FILE with a column text instead of --real and --synthetic.")
 
 
-def _check_name(path: Path) -> None:
-    """Check that a path can be looked up, whether it exists or not. Raises ConfigError."""
-    from coqui_scl_plugin.utils.shown import shorten
-
-    try:
-        path.exists()
-    except OSError as error:
-        raise ConfigError(f"{shorten(path)}: cannot be opened: {error.strerror}.") from error
-
-
-def _check_out(out: Path) -> None:
-    from coqui_scl_plugin.utils.shown import shorten
-
-    try:
-        nearest = next(path for path in (out, *out.parents) if path.exists())
-    except OSError as error:
-        raise ConfigError(f"--out {shorten(out)}: cannot be a folder: {error.strerror}.") from error
-    if not nearest.is_dir():
-        raise ConfigError(f"--out {shorten(out)}: {shorten(nearest)} is not a folder.")
-    if not os.access(nearest, os.W_OK):
-        raise ConfigError(f"--out {shorten(out)}: the folder {shorten(nearest)} cannot be written to.")
-
-
 def _labels(runs: "Sequence[TrainedRun]", methods: "Sequence[Method]") -> "dict[tuple[int, Method], str]":
-    """Name each evaluation after its folder, and number or method where that is not unique, by run and method."""
-    names = [run.label for run in runs]
-    labels = {}
-    for index, name in enumerate(names):
-        own = f"{name} ({index + 1})" if names.count(name) > 1 else name
-        for method in methods:
-            labels[index, method] = f"{own}, {method}" if len(methods) > 1 else own
-    return labels
+    """Name each evaluation after its run, and method where there are several, by run and method."""
+    from coqui_scl_plugin.coqui.run_folder import labels_of
+
+    return {
+        (index, method): f"{own}, {method}" if len(methods) > 1 else own
+        for index, own in enumerate(labels_of(runs))
+        for method in methods
+    }
 
 
 def _listed_set(options: EvaluateOptions) -> "EvaluationSet | None":

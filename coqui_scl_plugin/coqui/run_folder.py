@@ -90,6 +90,12 @@ class TrainedRun:
         return self.folder.resolve().name
 
 
+def labels_of(runs: Sequence[TrainedRun]) -> list[str]:
+    """Return the label of each run, followed by its number where several have the same."""
+    names = [run.label for run in runs]
+    return [f"{name} ({index + 1})" if names.count(name) > 1 else name for index, name in enumerate(names)]
+
+
 def _number(path: Path) -> int:
     found = re.search(r"_(\d+)$", path.stem)
     return int(found.group(1)) if found else -1

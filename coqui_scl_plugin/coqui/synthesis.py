@@ -1,6 +1,7 @@
 """Synthesis of a run's held-out recordings: spoken, reconstructed or converted by its model."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -71,6 +72,20 @@ def _synthesise(run: TrainedRun, method: Method, recording: Recording, sample: d
 # --- a run ------------------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class RunRecordings:
+    """The recordings of a run's datasets, of which some were held out."""
+
+    all: list[Recording]
+    samples: dict[str, dict[str, str]]
+    """Coqui's samples, by name of the recording."""
+
+    @property
+    def held_out(self) -> list[Recording]:
+        """Those with which the run was evaluated during training."""
+        return [recording for recording in self.all if recording.held_out]
+
+
 def _samples_of(run: TrainedRun) -> tuple[Samples, Samples]:
     """Return the samples that the run trained on, and those that it was evaluated on during training."""
     kept = read_evaluation_set(run.folder)
@@ -86,29 +101,50 @@ def _samples_of(run: TrainedRun) -> tuple[Samples, Samples]:
     return [sample for sample in samples if sample["audio_unique_name"] not in kept], evaluation
 
 
+def list_recordings(run: TrainedRun) -> RunRecordings:
+    """List the recordings of a run's datasets. Raises ConfigError if they cannot be found."""
+    train, evaluation = _samples_of(run)
+    return RunRecordings(
+        recordings_of(train, evaluation), {sample["audio_unique_name"]: sample for sample in (*train, *evaluation)}
+    )
+
+
 def evaluation_set_from_run(
     run: TrainedRun, method: Method, sentences: int, seed: int, out: Path, label: str
 ) -> EvaluationSet:
-    """Synthesise the held-out sentences of each speaker into wav files; shows a progress bar.
+    """Synthesise the first held-out sentences of each speaker, `sentences` at most, as `synthesise_recordings` does."""
+    recordings = list_recordings(run)
+    held_out = first_of_each_speaker(recordings.held_out, sentences)
+    return synthesise_recordings(run, recordings, held_out, method, seed, out, label)
+
+
+def synthesise_recordings(
+    run: TrainedRun,
+    recordings: RunRecordings,
+    held_out: Sequence[Recording],
+    method: Method,
+    seed: int,
+    out: Path,
+    label: str,
+) -> EvaluationSet:
+    """Synthesise the sentences of held-out recordings into wav files; shows a progress bar.
 
     Args:
         run: The run and its model.
+        recordings: All of the run's recordings, from which real speech is taken, too.
+        held_out: Those to synthesise.
         method: `tts` speaks the text; `reconstruction` generates the recording anew in its own voice; `conversion`, in
             the next speaker's voice.
-        sentences: Number of recordings of each speaker, at most.
         seed: Seed of random draws; each sentence has its own.
         out: Folder of the wav files, which replace all of its content.
         label: Label of the evaluation set.
 
     Raises:
-        ConfigError: the data of the run cannot be found, or a sentence cannot be spoken.
+        ConfigError: a sentence cannot be spoken.
     """
-    train, evaluation = _samples_of(run)
-    samples = {sample["audio_unique_name"]: sample for sample in evaluation}
-    recordings = recordings_of(train, evaluation)
-    held_out = first_of_each_speaker([recording for recording in recordings if recording.held_out], sentences)
-    real = first_of_each_speaker(sorted(recordings, key=lambda r: (r not in held_out, r.name)), _MAX_REAL_RECORDINGS)
-    texts = {sample["audio_unique_name"]: sample for sample in (*train, *evaluation)}
+    samples, chosen = recordings.samples, {recording.name for recording in held_out}
+    ordered = sorted(recordings.all, key=lambda r: (r.name not in chosen, r.name))
+    real = first_of_each_speaker(ordered, _MAX_REAL_RECORDINGS)
     speakers, synthetic = sorted({recording.speaker for recording in held_out}), []
     if method == "conversion" and len(speakers) < 2:
         raise ConfigError(
@@ -133,4 +169,4 @@ def evaluation_set_from_run(
         "run": str(run.folder), "checkpoint": run.checkpoint.name, "model_fingerprint": fingerprint(run.model),
         "synthesis": method,
     }  # fmt: skip
-    return EvaluationSet(label, source, [_spoken(recording, texts[recording.name]) for recording in real], synthetic)
+    return EvaluationSet(label, source, [_spoken(recording, samples[recording.name]) for recording in real], synthetic)

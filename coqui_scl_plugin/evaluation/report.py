@@ -1,7 +1,5 @@
 """HTML report of an evaluation: one self-contained file, with its figures and audio."""
 
-import base64
-import io
 import itertools
 import json
 import math
@@ -11,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-import soundfile
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from coqui_scl_plugin.evaluation import judges, plots
 from coqui_scl_plugin.evaluation.audio_file import read_audio, unusable_file
+from coqui_scl_plugin.evaluation.audio_in_page import as_flac
 from coqui_scl_plugin.evaluation.results import evaluations_of
 from coqui_scl_plugin.references.recordings import Recording
 from coqui_scl_plugin.utils.atomic import replacing
@@ -238,11 +236,5 @@ def _player(title: str, recording: Document | None) -> Player:
 
 def _as_source(waveform: Tensor, rate: int) -> str | None:
     """Encode the beginning of `[T]` as a `data:` URL of FLAC, at its own rate; None if that is not possible."""
-    if len(waveform) == 0 or not waveform.isfinite().all():
-        return None
-    encoded = io.BytesIO()
-    try:
-        soundfile.write(encoded, waveform[: _MAX_SECONDS_PLAYED * rate].numpy(), rate, format="FLAC")
-    except soundfile.SoundFileError:  # a rate that FLAC does not know
-        return None
-    return f"data:audio/flac;base64,{base64.b64encode(encoded.getvalue()).decode('ascii')}"
+    encoded = as_flac(waveform[: _MAX_SECONDS_PLAYED * rate], rate)
+    return None if encoded is None else f"data:audio/flac;base64,{encoded}"

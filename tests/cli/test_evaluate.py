@@ -13,22 +13,16 @@ import soundfile
 import torch
 from command_driver import run_here, slow_imports_of
 from tiny_recognisers import write_ctc
-from tiny_vits import SIZES
-from trainer.io import save_model
-from TTS.config.shared_configs import BaseAudioConfig
-from TTS.tts.configs.vits_config import VitsArgs
+from untrained_runs import RATE, SPEAKERS, clip, write, write_corpus, write_run
 
-from coqui_scl_plugin import SclVits, SclVitsConfig, build_encoder
+from coqui_scl_plugin import build_encoder
 from coqui_scl_plugin.cli.evaluate import EvaluateOptions
 from coqui_scl_plugin.coqui.run_folder import read_evaluation_set
-from coqui_scl_plugin.demo import corpus_files
 from coqui_scl_plugin.errors import ConfigError
 from coqui_scl_plugin.evaluation.results import evaluations_of
 from coqui_scl_plugin.monitoring.history import Row, write_history
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-SPEAKERS = ("awb", "kal16", "slt")
-RATE = 16_000
 QUICK = ("--resamples", "99")
 GE2E = ("--encoder", "ge2e")
 FOLDERS = ("--real", "real", "--synthetic", "made", *GE2E, *QUICK)
@@ -51,16 +45,6 @@ def evaluated(folder, out, *arguments):
 
 
 # --- recordings -------------------------------------------------------------------------------------------------------
-
-
-def write(path, samples, rate=RATE):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    soundfile.write(path, samples, rate, subtype="FLOAT")
-
-
-def clip(speaker, number):
-    samples, rate = soundfile.read(corpus_files.BUNDLED / speaker / f"{speaker}_{number:02}.flac")
-    return samples[:rate]
 
 
 @pytest.fixture(scope="module")
@@ -283,39 +267,6 @@ def test_options_out_of_range_are_wrong_usage(speech, arguments):
 
 
 # --- runs -------------------------------------------------------------------------------------------------------------
-
-
-def write_corpus(folder):
-    """Three short recordings of each speaker, of which one is trained on: Coqui draws, and can take two of each."""
-    lines = ["audio_file|text|speaker_name"]
-    for speaker in SPEAKERS:
-        for number in (1, 2, 3):
-            write(folder / speaker / f"{number}.wav", clip(speaker, number))
-            lines.append(f"{speaker}/{number}.wav|{speaker} says {'abc'[number - 1]}|{speaker}")
-    (folder / "metadata.csv").write_text("\n".join(lines) + "\n")
-
-
-def write_run(folder, data, seed, scl, *, speakers_file=False):
-    """A run folder as Coqui's trainer leaves it, of a model as it begins."""
-    folder.mkdir(parents=True)
-    config = SclVitsConfig(
-        model_args=VitsArgs(**SIZES),
-        audio=BaseAudioConfig(sample_rate=RATE),
-        datasets=[corpus_files.dataset_config(data)],
-        speakers=list(SPEAKERS),
-        text_cleaner="basic_cleaners",
-        eval_split_size=6,
-        output_path=str(folder.parent),
-    )
-    config.from_dict({"scl": scl})
-    torch.manual_seed(seed)
-    model = SclVits(config)
-    if speakers_file:
-        model.speaker_manager.save_ids_to_file(str(folder / "speakers.pth"))
-        config.speakers_file = config.model_args.speakers_file = str(folder / "speakers.pth")
-        config.speakers = None
-    config.save_json(str(folder / "config.json"))
-    save_model(config, model, str(folder / "best_model.pth"), current_step=7, epoch=1)
 
 
 SCL = {"encoders": [{"name": "ge2e"}], "holdout": [{"name": "dvector"}]}

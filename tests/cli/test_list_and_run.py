@@ -8,7 +8,7 @@ import pytest
 from command_driver import run_script, slow_imports_of
 
 
-@pytest.mark.parametrize("command", ["", "list", "run", "demo", "preflight", "evaluate", "export", "enable"])
+@pytest.mark.parametrize("command", ["", "list", "run", "demo", "preflight", "evaluate", "listen", "export", "enable"])
 def test_help_imports_neither_torch_nor_coqui(command: str) -> None:
     imported, _ = slow_imports_of(*command.split(), "-h")
     assert imported == set()
@@ -22,6 +22,7 @@ def test_help_imports_neither_torch_nor_coqui(command: str) -> None:
         ("list", "--json"),
         ("demo", "--steps"),
         ("export", "--onnx"),
+        ("listen", "--score"),
         ("disable", "--json"),
     ],
 )

@@ -4,7 +4,6 @@ import html
 import io
 import json
 import re
-import shutil
 import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from chromium import OPTIONS, find_browser
 from PIL import Image
 
 from coqui_scl_plugin.evaluation import plots, report
@@ -434,11 +434,6 @@ def test_matrix_has_numbers_and_dashes():
 
 # --- in a browser -----------------------------------------------------------------------------------------------------
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-OPTIONS = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--hide-scrollbars",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync", "--virtual-time-budget=10000",
-)  # fmt: skip
 PROBE = """
 <script>
 addEventListener("load", async () => {
@@ -465,17 +460,20 @@ FRAME = """<!DOCTYPE html><body style="margin:0">
 
 @pytest.fixture(scope="module")
 def browser():
-    found = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if found is None:
-        pytest.skip(f"no browser on the path ({', '.join(BROWSERS)}); scripts/system_libraries.sh installs one")
-    return found
+    return find_browser()
 
 
 def opened(browser, folder: Path, page: Path, width: int, height: int) -> tuple[dict, Image.Image]:
     """What the probe in `page` finds at a width and height in px, and a picture of it."""
     frame = folder / f"frame-{width}.html"
     frame.write_text(FRAME.format(page=page.name, width=width, height=height), encoding="utf-8")
-    command = [browser, *OPTIONS, f"--user-data-dir={folder / 'profile'}", f"--window-size={max(width, 500)},{height}"]
+    command = [
+        browser,
+        *OPTIONS,
+        "--virtual-time-budget=10000",
+        f"--user-data-dir={folder / 'profile'}",
+        f"--window-size={max(width, 500)},{height}",
+    ]
     run = {"check": True, "capture_output": True, "timeout": 120}
     dumped = subprocess.run([*command, "--dump-dom", frame.as_uri()], text=True, **run).stdout
     picture = folder / f"{width}.png"
