@@ -38,6 +38,7 @@ class Timed:
         self._environment = {
             **os.environ, "OMP_NUM_THREADS": str(effort.threads), "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(_ROOT),
         }  # fmt: skip
+        self._environment.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed package is compiled, and so is stock's
 
     def seconds(self, command: Command) -> float:
         """Run a command to its end, and return the seconds that it took.

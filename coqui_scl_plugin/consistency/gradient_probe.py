@@ -1,6 +1,6 @@
 """Probes of the gradient that the loss sends to a waveform through each encoder, made before step 1."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -67,7 +67,8 @@ def probe_gradients(
         step: The training step.
 
     Returns:
-        Probes by alias, up to the first whose gradient does not arrive; the first one is of `generated` itself.
+        Probes by alias, up to the first whose gradient does not arrive; the first one is of `generated` itself. Quiet
+        and half-silent waveforms share a batch at first, and have no probe here if the gradient arrives at each kind.
     """
     with buffers_put_back(consistency.encoders.values()):
         return {
@@ -87,18 +88,27 @@ def _probe_encoder(
     except ENCODER_FAILURES as error:
         yield GradientProbe(REAL_SPEECH, failure=describe_error(error))
         return
-    for name, waveform in _waveforms(generated).items():
-        terms = [None, *_several(consistency, alias)] if waveform is generated else [None]
-        for term in terms:
-            loss = "" if term is None else type(consistency.loss.terms(alias)[term]).__name__
-            try:
-                gradient = _gradient(consistency, alias, waveform, reference, real, step, term)
-                probe = GradientProbe(name, loss, gradient)
-            except ENCODER_FAILURES as error:  # such as numpy on a tensor that requires a gradient
-                probe = GradientProbe(name, loss, failure=describe_error(error))
-            yield probe
-            if not probe.arrives:
-                return
+
+    def probe(name: str, waveform: Tensor, term: int | None = None) -> GradientProbe:
+        loss = "" if term is None else type(consistency.loss.terms(alias)[term]).__name__
+        try:
+            gradient = _gradient(consistency, alias, waveform, reference, real, step, term)
+        except ENCODER_FAILURES as error:  # such as numpy on a tensor that requires a gradient
+            return GradientProbe(name, loss, failure=describe_error(error))
+        return GradientProbe(name, loss, gradient)
+
+    for term in (None, *_several(consistency, alias)):
+        yield (found := probe("the generated waveform", generated, term))
+        if not found.arrives:
+            return
+    difficult = _difficult_waveforms(generated)
+    together = probe("all of these in one batch", _in_turn(list(difficult.values())))
+    if _arrives_in_each(together, len(difficult)):
+        return
+    for name, waveform in difficult.items():  # one by one, to say which it is
+        yield (found := probe(name, waveform))
+        if not found.arrives:
+            return
 
 
 def _several(consistency: SpeakerConsistency, alias: str) -> range:
@@ -107,17 +117,29 @@ def _several(consistency: SpeakerConsistency, alias: str) -> range:
     return range(count if count > 1 else 0)
 
 
-def _waveforms(generated: Tensor) -> dict[str, Tensor]:
-    """Return the waveforms that a gradient must reach, `[B, T]` each, by name."""
+def _difficult_waveforms(generated: Tensor) -> dict[str, Tensor]:
+    """Return further waveforms that a gradient must reach, `[B, T]` each, by name."""
     samples = generated.detach()
     rms = samples.square().mean(dim=-1, keepdim=True).sqrt().clamp_min(1e-12)
     half_silent = samples.clone()
     half_silent[:, : samples.shape[1] // 2] = 0.0
     return {
-        "the generated waveform": generated,
         "a quiet segment (-60 dBFS)": (samples * (_QUIET_RMS / rms)).requires_grad_(),
         "a half-silent segment": half_silent.requires_grad_(),
     }
+
+
+def _in_turn(waveforms: Sequence[Tensor]) -> Tensor:
+    """Return a batch whose items are taken from each of several batches in turn, since a pass of each takes time."""
+    chosen = [waveforms[item % len(waveforms)][item] for item in range(len(waveforms[0]))]
+    return torch.stack(chosen).detach().requires_grad_()
+
+
+def _arrives_in_each(probe: GradientProbe, count: int) -> bool:
+    """Tell whether a gradient that is finite and not 0 arrived in each of `count` kinds of items, taken in turn."""
+    if probe.gradient is None or not probe.arrives or len(probe.gradient) < count:
+        return False
+    return all(bool(probe.gradient[first::count].any()) for first in range(count))
 
 
 def _gradient(

@@ -102,10 +102,9 @@ def plan_lean_pass(encoder: nn.Module, min_samples: int) -> LeanPlan:
     with _undisturbed(encoder):
         noise = _noise(encoder, min_samples, 2)
         try:
-            with torch.no_grad(), _Watch(encoder) as watch:
-                encoder(noise)
+            with _Watch(encoder) as watch:
+                plain = _embedding_and_gradient(encoder, noise)
             plan = LeanPlan(tuple(watch.followers()))
-            plain = _embedding_and_gradient(encoder, noise)
             with plan.start(encoder):
                 lean = _embedding_and_gradient(encoder, noise)
         except Exception as error:  # noqa: BLE001  # of a third party's code, which may raise it in the plain pass too

@@ -196,7 +196,8 @@ def check_holdout(facts: RunFacts) -> list[Finding]:
         return []
     generated, real = facts.generate()
     rate = real.segments.sample_rate
-    audio = ResampledAudio(torch.cat([generated.detach()[:_COMPARED], real.segments.at(rate)[:_COMPARED]]), rate)
+    speech = torch.cat([generated.detach()[:_COMPARED], real.segments.at(rate)[:_COMPARED]])
+    audio = ResampledAudio(speech[:, : max(1, round(facts.segment_seconds * rate))], rate)  # the rest repeats it
     embedded, findings = {}, []
     held_out = [consistency.encoders[alias] for alias in consistency.encoders.holdout_aliases]
     with torch.no_grad(), buffers_put_back(consistency.encoders.values()):
