@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from coqui_scl_plugin import __version__
-from coqui_scl_plugin.cli import demo, disable, embed, enable, evaluate, export, preflight, run, train
+from coqui_scl_plugin.cli import demo, disable, embed, enable, encoders, evaluate, export, preflight, run, train
 from coqui_scl_plugin.cli import list as list_command
 from coqui_scl_plugin.cli.ending import end_with
 
@@ -34,6 +34,7 @@ app.command("export", context_settings=_OVERRIDES)(export.export)
 app.command("enable")(enable.enable)
 app.command("disable")(disable.disable)
 app.command("list")(list_command.list_registered)
+app.add_typer(encoders.app, name="encoders", context_settings=app.info.context_settings)
 app.command("demo")(demo.demo)
 
 

