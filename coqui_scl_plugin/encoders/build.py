@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from coqui_scl_plugin.config import EncoderConfig
 from coqui_scl_plugin.encoders.base import SpeakerEncoder
-from coqui_scl_plugin.encoders.loading.packaged import missing_message
+from coqui_scl_plugin.encoders.loading.packaged import PackagedWeights, missing_message
 from coqui_scl_plugin.errors import EncoderError
 from coqui_scl_plugin.plugins import parameters, registry
 from coqui_scl_plugin.plugins.optional import packaged_weights
@@ -26,12 +26,8 @@ def build_encoder_of(spec: EncoderConfig, path: str) -> SpeakerEncoder:
     return encoder
 
 
-def check_weights_are_there(specs: Iterable[EncoderConfig]) -> None:
-    """Check that the weights which `coqui-scl encoders get` fetches are on this machine, before any are loaded.
-
-    Raises:
-        EncoderError: some are not; it names them all, and the command.
-    """
+def missing_weights(specs: Iterable[EncoderConfig]) -> list[PackagedWeights]:
+    """Return the weights that some encoders need, and `coqui-scl encoders get` has yet to fetch."""
     known = registry.installed().encoders
     missing = [
         weights
@@ -39,5 +35,14 @@ def check_weights_are_there(specs: Iterable[EncoderConfig]) -> None:
         if spec.name in known and not spec.params.get("model_path")
         if (weights := packaged_weights(known[spec.name].cls)) is not None and not weights.is_there()
     ]
-    if missing:
+    return list(dict.fromkeys(missing))
+
+
+def check_weights_are_there(specs: Iterable[EncoderConfig]) -> None:
+    """Check that no weights are missing before any are loaded.
+
+    Raises:
+        EncoderError: some are; it names them all, and the command.
+    """
+    if missing := missing_weights(specs):
         raise EncoderError(missing_message(missing))

@@ -104,7 +104,7 @@ def get_command(missing: Iterable[PackagedWeights]) -> str:
 
 def missing_message(missing: Iterable[PackagedWeights]) -> str:
     """Return what an error says of weights that are not on this machine."""
-    missing = list(dict.fromkeys(missing))
+    missing = list(missing)
     names = ", ".join(weights.encoder for weights in missing)
     size = sum(weights.download_megabytes for weights in missing)
     return (
