@@ -141,9 +141,13 @@ def _make(options: InitOptions, *, asks: bool) -> "NewConfig":
 
 def _from_stock(options: InitOptions, encoders: list[str], holdout: list[str]) -> "NewConfig":
     from coqui_scl_plugin.config import read_config_file
-    from coqui_scl_plugin.coqui.new_config import from_stock
+    from coqui_scl_plugin.coqui.new_config import NewConfig, from_stock
 
     content = read_config_file(str(options.stock))
+    if options.voices == "one" and content.get("model") == "scl_vits":
+        config = NewConfig(content)
+        config.check()
+        return config
     return from_stock(content, keeps_loss=options.keep_loss, encoders=encoders, holdout=holdout)
 
 
@@ -204,9 +208,11 @@ def _next_commands(data: dict[str, Any], out: Path) -> list[str]:
 
     section = SclConfig.new_from_dict(data["scl"])
     missing = missing_weights([*section.encoders, *section.holdout])
-    path = shlex.quote(str(out))
+    arguments = f"--config_path {shlex.quote(str(out))}"
+    if section.restore.match_rows:
+        arguments += " --restore_path CHECKPOINT"
     return [
         *([get_command(missing)] if missing else []),
-        f"coqui-scl preflight --config_path {path}",
-        f"coqui-scl train --config_path {path}",
+        f"coqui-scl preflight {arguments}",
+        f"coqui-scl train {arguments}",
     ]

@@ -90,7 +90,7 @@ def find_data(folder: str, *, formatter: str | None, metadata: str | None, langu
     cleaner = "english_cleaners" if normalize_language(language) == "en" else "multilingual_cleaners"
     cleaned = [getattr(cleaners, cleaner)(sample["text"], lang=normalize_language(language)) for sample in samples]
     alphabet = set(VitsCharacters().vocab)
-    shortest = min(samples, key=lambda sample: abs(len(sample["text"]) - 60))
+    typical = min(samples, key=lambda sample: abs(len(sample["text"]) - 60))
     return FoundData(
         dataset=dataset,
         speakers=sorted({str(sample["speaker_name"]) for sample in samples}),
@@ -98,7 +98,7 @@ def find_data(folder: str, *, formatter: str | None, metadata: str | None, langu
         rate=_rate_of(samples),
         cleaner=cleaner,
         unknown=sorted({c for text in cleaned for c in text if c not in alphabet and not c.isspace()}),
-        sentence=(shortest["text"], str(shortest["speaker_name"])),
+        sentence=(typical["text"].strip(), str(typical["speaker_name"])),
     )
 
 
@@ -106,19 +106,19 @@ def _formatter_of(folder: Path) -> tuple[str, str]:
     """Return the formatter and the metadata file that the files of a folder suggest."""
     if (folder / "wav48_silence_trimmed").is_dir():
         return "vctk", ""
-    if next(folder.glob("*/*/*.normalized.txt"), None) is not None:
+    if next(folder.glob("*/*/*.trans.tsv"), None) is not None:
         return "libri_tts", ""
     for file in _tables(folder):
         with file.open(encoding="utf-8", errors="replace") as lines:
             first = lines.readline().strip().split("|")
         if {"audio_file", "text"} <= set(first):
             return "coqui", file.name
-        if len(first) in (2, 3) and (folder / "wavs" / f"{first[0]}.wav").is_file():
+        if len(first) == 3 and (folder / "wavs" / f"{first[0]}.wav").is_file():
             return "ljspeech", file.name
     raise ConfigError(
         f"--data {shown(str(folder))}: no data set was recognised. Expected a metadata.csv with a header "
         "audio_file|text|speaker_name (formatter coqui), one as in LJSpeech beside a folder wavs, or the folders of "
-        "VCTK or LibriTTS. For other data, name one of Coqui's formatters: --formatter NAME --metadata FILE."
+        "VCTK or of a part of LibriTTS. For other data, name one of Coqui's formatters: --formatter NAME --metadata FILE."
     )
 
 

@@ -1,6 +1,8 @@
 """A config for this package, made from a stock one or from nothing, with the reason for each value that it sets."""
 
 import copy
+import itertools
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,14 +10,15 @@ from typing import Any
 
 from coqui_scl_plugin.config import SclConfig
 from coqui_scl_plugin.coqui.found_data import FoundData
-from coqui_scl_plugin.coqui.vits_config import SclVitsConfig, section_from_stock
+from coqui_scl_plugin.coqui.run_config import usable_config
+from coqui_scl_plugin.coqui.vits_config import section_from_stock
 from coqui_scl_plugin.errors import ConfigError
 from coqui_scl_plugin.utils.shown import shown
 
 TRAINING, HOLDOUT = ("ge2e", "campplus"), ("dvector",)
 """The encoders that the ablation found best to train against and to judge by."""
 _SMALL_DATA = 2000
-_GIGABYTES_FIXED, _GIGABYTES_WINDOW, _GIGABYTES_ITEM = 3.1, 2.5, 0.45
+_GIGABYTES_FIXED, _GIGABYTES_WINDOW, _GIGABYTES_ITEM = 2.5, 2.7, 0.47
 """Weights with their gradients, moments and CUDA itself; four windows of 2 s; one item of a batch. From what a step of
 Coqui's default size keeps for its backward pass (docs/speed.md), at 22.05 kHz."""
 _USABLE = 0.8
@@ -46,7 +49,9 @@ class NewConfig:
         *sections, name = key.split(".")
         place = self.data
         for section in sections:
-            place = place.setdefault(section, {})
+            if not isinstance(place.get(section), dict):
+                place[section] = {}
+            place = place[section]
         self.changes.append(Change(key, copy.deepcopy(place.get(name)), value, why))
         place[name] = value
 
@@ -57,13 +62,13 @@ class NewConfig:
 
     def check(self) -> None:
         """Check that the config can be used. Raises ConfigError."""
-        SclVitsConfig().from_dict(self.data)
+        usable_config(self.data, [])
 
 
 def _with_former(change: Change) -> str:
     if change.before is None or isinstance(change.before, Mapping | list):
         return change.why
-    return f"{change.why} (was {change.before!r})"
+    return f"{change.why} (was {json.dumps(change.before, ensure_ascii=False)})"
 
 
 def from_stock(
@@ -86,9 +91,8 @@ def from_stock(
     if model != "vits":
         raise ConfigError(f"model = {shown(model)}: only configs of Coqui's 'vits' can be turned into 'scl_vits'.")
     config = NewConfig(copy.deepcopy(dict(data)))
+    config.check()
     args = data.get("model_args") or {}
-    if not isinstance(args, Mapping):
-        raise ConfigError(f"model_args = {shown(args)}: must be a section.")
     has_loss = bool(args.get("use_speaker_encoder_as_loss"))
     config.set("model", "scl_vits", "Coqui's VITS with the section scl; checkpoints remain those of a stock VITS")
     if keeps_loss and not has_loss:
@@ -113,7 +117,7 @@ def _turn_off_stock_loss(config: NewConfig) -> None:
 def _keep_loss(config: NewConfig, section: SclConfig, holdout: Sequence[str]) -> None:
     """Write the section that stock's flags stand for."""
     config.set("scl.weight", section.weight, "speaker_encoder_loss_alpha")
-    config.set("scl.loss", {"name": section.loss.name}, "Stock's cosine, plus 1; its gradient is the same")
+    config.set("scl.loss", {"name": section.loss.name}, "Stock's cosine, plus 1")
     (encoder,) = section.encoders
     config.set(
         "scl.encoders",
@@ -156,8 +160,9 @@ def from_nothing(data: FoundData, *, encoders: Sequence[str], holdout: Sequence[
 
 def add_voice(config: NewConfig, data: FoundData) -> None:
     """Let a config of a trained model take up the new voices of a data set from that model's checkpoint."""
-    former = [dataset for dataset in config.data.get("datasets") or [] if Path(dataset["path"]).is_dir()]
+    former = [d for d in config.data.get("datasets") or [] if Path(d.get("path") or "").is_dir()]
     _set_data(config, [*former, data.dataset])
+    _forget_speakers(config)
     config.set(
         "scl.restore.match_rows", True, "Known speakers keep their rows of the checkpoint; new ones start at the mean"
     )
@@ -172,6 +177,14 @@ def add_voice(config: NewConfig, data: FoundData) -> None:
     text, speaker = data.sentence
     config.set("test_sentences", [[text, speaker]], "Spoken at each evaluation: a text and a speaker")
     _set_split(config, data)
+
+
+def _forget_speakers(config: NewConfig) -> None:
+    """Let Coqui list the speakers anew: a file of the former ones would hide the new voice."""
+    for section, name in itertools.product(("", "model_args."), ("speakers_file", "num_speakers")):
+        place = (config.data.get("model_args") or {}) if section else config.data
+        if place.get(name):
+            config.set(section + name, 0 if name == "num_speakers" else None, "Listed anew from the recordings")
 
 
 def use_data(config: NewConfig, data: FoundData) -> None:

@@ -3,6 +3,9 @@
 A distribution names a module in the entry-point group `coqui_scl_plugin`; the functions of that module decorated with
 `hookimpl` are called. Each returns a mapping from a name, as used in a config, to a class. The `params` of a config
 are the keyword arguments of that class's constructor, checked against its signature and annotations.
+
+`coqui-scl list KIND NAME` explains a class by its docstring, by that of its constructor (the section `Args:` in
+Google's style), and by its attribute `evidence`, a text on what it costs and brings, if it has one.
 """
 
 from collections.abc import Mapping

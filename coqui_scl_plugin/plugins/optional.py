@@ -36,3 +36,8 @@ def offers_features(encoder: Any) -> bool:
 def packaged_weights(encoder: Any) -> Any:
     """Return the `PackagedWeights` that `coqui-scl encoders get` fetches for an encoder class; None if it has none."""
     return getattr(encoder, "packaged_weights", None)
+
+
+def evidence(cls: Any) -> str:
+    """Return what a class says of its cost and its gain, as figures; empty if it says nothing."""
+    return str(getattr(cls, "evidence", ""))
