@@ -118,7 +118,8 @@ def _formatter_of(folder: Path) -> tuple[str, str]:
     raise ConfigError(
         f"--data {shown(str(folder))}: no data set was recognised. Expected a metadata.csv with a header "
         "audio_file|text|speaker_name (formatter coqui), one as in LJSpeech beside a folder wavs, or the folders of "
-        "VCTK or of a part of LibriTTS. For other data, name one of Coqui's formatters: --formatter NAME --metadata FILE."
+        "VCTK or of a part of LibriTTS. For other data, name one of Coqui's formatters: --formatter NAME --metadata "
+        "FILE."
     )
 
 
