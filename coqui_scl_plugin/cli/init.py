@@ -69,12 +69,11 @@ def init(
     With --from, the stock config stays as it is but for what the table lists. Without it, in a terminal, what no option
     says is asked. The next step is coqui-scl preflight.
     """
+    _check_out(options)
     asks = options.stock is None and not as_json and sys.stdin.isatty()
     if asks:
         _ask(options)
-    _check(options)
-    if options.stock is None and options.data is None:
-        raise ConfigError("Name the data set, --data FOLDER, or a stock config, --from CONFIG.")
+    _check_together(options)
     with importing():
         from coqui_scl_plugin.config.commented import commented_json
         from coqui_scl_plugin.utils.atomic import replacing
@@ -96,12 +95,18 @@ def _ask(options: InitOptions) -> None:
         options.stock = typer.prompt("The config.json of that model", err=True)
 
 
-def _check(options: InitOptions) -> None:
-    """Refuse options that do not go together, before anything is imported."""
+def _check_out(options: InitOptions) -> None:
+    """Refuse a file that cannot be written, before anything is asked."""
     if options.out.suffix != ".json":
         raise ConfigError(f"--out {options.out}: must end in .json.")
     if options.out.exists() and not options.force:
         raise ConfigError(f"--out {options.out} exists. Name another file, or replace it with --force.")
+
+
+def _check_together(options: InitOptions) -> None:
+    """Refuse options that do not go together, before anything is imported."""
+    if options.stock is None and options.data is None:
+        raise ConfigError("Name the data set, --data FOLDER, or a stock config, --from CONFIG.")
     if options.voices not in (None, *_VOICES):
         raise ConfigError(f"--voices {shown(options.voices)}: must be one of {', '.join(_VOICES)}.")
     if options.voices == "one" and (options.stock is None or options.data is None):

@@ -17,7 +17,7 @@ from coqui_scl_plugin.utils.shown import shown
 
 TRAINING, HOLDOUT = ("ge2e", "campplus"), ("dvector",)
 """The encoders that the ablation found best to train against and to judge by."""
-_SMALL_DATA = 2000
+_SMALL_DATA, _USUAL_RATE = 2000, 24_000
 _GIGABYTES_FIXED, _GIGABYTES_WINDOW, _GIGABYTES_ITEM = 2.5, 2.7, 0.47
 """Weights with their gradients, moments and CUDA itself; four windows of 2 s; one item of a batch. From what a step of
 Coqui's default size keeps for its backward pass (docs/speed.md), at 22.05 kHz."""
@@ -145,7 +145,8 @@ def from_nothing(data: FoundData, *, encoders: Sequence[str], holdout: Sequence[
     config.set("run_name", f"{data.name}-scl", "Name of run folders")
     config.set("output_path", "runs", "Where run folders are made")
     config.set("model_args.use_speaker_embedding", True, f"A row for each of the {len(data.speakers)} speakers")
-    config.set("audio.sample_rate", data.rate, "Of the recordings; Coqui does not resample")
+    hint = "; up to 24 kHz are usual: python -m TTS.bin.resample" if data.rate > _USUAL_RATE else ""
+    config.set("audio.sample_rate", data.rate, f"Of the recordings, which Coqui does not resample{hint}")
     _set_data(config, [data.dataset])
     config.set("text_cleaner", data.cleaner, "Letters, in lower case, not phonemes: these need a phonemizer")
     if data.characters is not None:
