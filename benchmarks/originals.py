@@ -11,6 +11,7 @@ import hub_encoder_files
 import torch
 import transformers
 from coqui_encoder_files import write_coqui_encoder
+from original_encoders import make_importable
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 from TTS.config import load_config
@@ -120,6 +121,7 @@ def _torchscript(folder: Path) -> Case:
 
 def cases(folder: Path) -> Iterator[Case]:
     """Yield each encoder in turn, with random weights if no package has real ones. Writes files below `folder`."""
+    make_importable()
     yield Case("ge2e", "ge2e", {}, _resemblyzer(), real_weights=True)
     yield Case("dvector", "dvector", {}, _voicefilter(), real_weights=True)
     yield Case("campplus", "campplus", {}, campplus_of_wheel(), real_weights=True)

@@ -41,6 +41,12 @@ class EncoderError(SclError, RuntimeError):
     exit_status = 2
 
 
+class DownloadError(EncoderError):
+    """Weights of a speaker encoder that cannot be fetched or kept."""
+
+    exit_status = 1
+
+
 class PreflightError(SclError, RuntimeError):
     """A failed check before step 1: the run would not train what its config asks for."""
 

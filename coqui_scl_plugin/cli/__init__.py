@@ -10,7 +10,20 @@ from typing import Annotated
 import typer
 
 from coqui_scl_plugin import __version__
-from coqui_scl_plugin.cli import demo, disable, embed, enable, evaluate, export, listen, preflight, run, train
+from coqui_scl_plugin.cli import (
+    demo,
+    disable,
+    embed,
+    enable,
+    encoders,
+    evaluate,
+    export,
+    init,
+    listen,
+    preflight,
+    run,
+    train,
+)
 from coqui_scl_plugin.cli import list as list_command
 from coqui_scl_plugin.cli.ending import end_with
 
@@ -25,6 +38,7 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
 )
+app.command("init")(init.init)
 app.command("train", context_settings={**_PASS_ON, "help_option_names": []})(train.train)
 app.command("run", context_settings=_PASS_ON)(run.run)
 app.command("embed", context_settings=_OVERRIDES)(embed.embed)
@@ -35,6 +49,7 @@ app.command("export", context_settings=_OVERRIDES)(export.export)
 app.command("enable")(enable.enable)
 app.command("disable")(disable.disable)
 app.command("list")(list_command.list_registered)
+app.add_typer(encoders.app, name="encoders", context_settings=app.info.context_settings)
 app.command("demo")(demo.demo)
 
 

@@ -10,7 +10,7 @@ from coqui_scl_plugin.consistency.augment import build_augmentation
 from coqui_scl_plugin.consistency.encoder_bank import EncoderBank
 from coqui_scl_plugin.consistency.gradient_share import GradientShare
 from coqui_scl_plugin.consistency.term import SpeakerConsistency
-from coqui_scl_plugin.encoders.build import build_encoder_of
+from coqui_scl_plugin.encoders.build import build_encoder_of, check_weights_are_there
 from coqui_scl_plugin.encoders.lean_plan import device_refusal_of_bfloat16
 from coqui_scl_plugin.encoders.segment_encoder import SegmentEncoder
 from coqui_scl_plugin.errors import ConfigError, EncoderError, HoldoutError
@@ -40,6 +40,7 @@ def build_consistency(config: SclConfig, *, accepts_changes: bool = False) -> Sp
         HoldoutError: a held-out encoder has the weights of a training encoder.
     """
     specs = [*config.encoders, *config.holdout]
+    check_weights_are_there(specs)
     with torch.random.fork_rng(devices=[]):
         encoders = {
             spec.label: _build_encoder(

@@ -75,7 +75,8 @@ def _announce(options: DemoOptions, corpus: Corpus, start: Start, section: SclCo
     )
     if len(section.encoders) == 1:
         console.print(
-            f"The loss trains against {section.encoders[0].label} alone: campplus is not installed (README, Install).",
+            f"The loss trains against {section.encoders[0].label} alone: the weights of campplus are missing. To fetch "
+            "them: coqui-scl encoders get campplus",
             highlight=False,
         )
     if misfits := start.misfits(corpus):
@@ -87,7 +88,7 @@ def run_demo(options: DemoOptions, *, as_json: bool) -> None:
 
     Raises:
         ConfigError: the data cannot be used.
-        EncoderError: the weights of an encoder are not installed.
+        EncoderError: the weights of an encoder are missing.
         PreflightError: no gradient arrived.
         SystemExit: with 1, an encoder moved.
     """

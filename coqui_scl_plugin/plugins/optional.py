@@ -31,3 +31,13 @@ def wants_ceiling(loss: Any) -> bool:
 def offers_features(encoder: Any) -> bool:
     """Tell whether an encoder, or some encoder of a class, has feature maps to compare."""
     return callable(getattr(encoder, "features", None)) and bool(getattr(encoder, "offers_features", True))
+
+
+def packaged_weights(encoder: Any) -> Any:
+    """Return the `PackagedWeights` that `coqui-scl encoders get` fetches for an encoder class; None if it has none."""
+    return getattr(encoder, "packaged_weights", None)
+
+
+def evidence(cls: Any) -> str:
+    """Return what a class says of its cost and its gain, as figures; empty if it says nothing."""
+    return str(getattr(cls, "evidence", ""))

@@ -68,7 +68,8 @@ def _locate(value: Any, path: str, location: Sequence[int | str]) -> tuple[str, 
     return path, value
 
 
-def _signature(cls: type) -> inspect.Signature:
+def signature_of(cls: type) -> inspect.Signature:
+    """Return the signature of a constructor, with its annotations evaluated where they can be."""
     owner = next(base for base in cls.__mro__ if "__init__" in vars(base))
     if owner.__module__ == "torch.nn.modules.module":
         return (
@@ -86,7 +87,7 @@ def check_params(cls: type, params: Mapping[str, Any], path: str) -> None:
     Raises:
         ConfigError: a name is unknown or missing, or a value is of the wrong type or out of range.
     """
-    signature = _signature(cls)
+    signature = signature_of(cls)
     known = {name: p for name, p in signature.parameters.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
     takes_any = any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
     for name, value in params.items():

