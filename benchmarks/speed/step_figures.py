@@ -41,9 +41,9 @@ def _step(size: int, *, full: bool = False) -> Step:
 
 def of_a_step(effort: Effort) -> list[Row]:
     """Compare steps of the demo's model with the default encoders, by window, with a step without the loss."""
-    windows = _DEFAULT | (_WINDOWS if effort.threads > 1 or effort.cpu_time else {})
-    rows = _by_window(effort, _step(4), windows)
-    for size in _BATCHES:
+    whole = effort.threads > 1 or effort.cpu_time
+    rows = _by_window(effort.at_most(3), _step(4), _DEFAULT | (_WINDOWS if whole else {}))
+    for size in _BATCHES if whole else _BATCHES[:1]:
         of_this_size = _by_window(effort.at_most(3), _step(size), _DEFAULT)
         rows += [{**row, "case": f"{row['case']}, batch of {size}"} for row in of_this_size]
     return rows

@@ -154,7 +154,7 @@ class CAMPPlusEncoder(FeatureMaps):
     sample_rate, embedding_dim, min_samples = 16_000, _DIMENSION, 8_000
     packaged_weights = _WEIGHTS
     evidence = (
-        "A batch of 8 slices takes 343 ms on a thread of a CPU, Coqui's ResNet 357 (docs/speed.md). Ablation "
+        "Takes about the time of Coqui's ResNet (docs/speed.md). Ablation "
         "(docs/ablation.md), speech from text, trained against it alone: +0.171 by itself, +0.020 by ge2e and "
         "+0.019 by dvector, of which neither is certain."
     )

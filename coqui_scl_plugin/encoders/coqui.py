@@ -74,8 +74,8 @@ class CoquiEncoder(FeatureMaps):
     """
 
     evidence = (
-        "A batch of 8 slices takes 357 ms on a thread of a CPU with the ResNet (docs/speed.md). As stock trains "
-        "it, along with the generator, no encoder finds a gain in speech from text (docs/ablation.md)."
+        "What its ResNet takes is in docs/speed.md. As stock trains it, along with the generator, no encoder finds a "
+        "gain in speech from text (docs/ablation.md)."
     )
 
     def __init__(self, model_path: str, config_path: str, sha256: str | None = None) -> None:

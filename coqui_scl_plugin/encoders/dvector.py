@@ -63,7 +63,7 @@ class DVectorEncoder(WindowedEncoder):
     sample_rate, embedding_dim, min_samples = 16_000, 256, 13_152
     packaged_weights = _WEIGHTS
     evidence = (
-        "A batch of 8 slices takes 792 ms on a thread of a CPU, Coqui's ResNet 357 (docs/speed.md). The ablation "
+        "Takes about twice the time of Coqui's ResNet (docs/speed.md). The ablation "
         "trains no arm against it: it is the judge that took no part (docs/ablation.md)."
     )
     _window_frames, _hop_frames = 80, 40  # of 10 ms

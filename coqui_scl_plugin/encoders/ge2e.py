@@ -40,7 +40,7 @@ class GE2EEncoder(WindowedEncoder):
     sample_rate, embedding_dim, min_samples = 16_000, 256, 25_600
     packaged_weights = _WEIGHTS
     evidence = (
-        "A batch of 8 slices takes 137 ms on a thread of a CPU, Coqui's ResNet 357 (docs/speed.md). Ablation "
+        "Takes less than half the time of Coqui's ResNet (docs/speed.md). Ablation "
         "(docs/ablation.md), speech from text, trained against it alone: +0.310 by itself, +0.098 by dvector, "
         "+0.041 by campplus."
     )
