@@ -151,11 +151,10 @@ def probes(consistency, generated, real):
 
 def test_the_probe_proves_the_gradient_of_features_and_of_each_loss_of_a_sum():
     alone = probes(built({"name": "features"}, "maps"), sound(0), batch(sound(1)))
-    assert [probe.arrives for probe in alone] == [True] * 3
+    assert [probe.arrives for probe in alone] == [True]  # quiet and half-silent waveforms are named if they fail
     both = probes(built(ensemble(), "maps"), sound(0), batch(sound(1)))
-    assert [probe.arrives for probe in both] == [True] * 5
-    assert [probe.loss for probe in both[:3]] == ["", "FeatureLoss", "CosineLoss"]
-    norms = [float(probe.gradient.norm()) for probe in both[:3]]
+    assert [(probe.loss, probe.arrives) for probe in both] == [("", True), ("FeatureLoss", True), ("CosineLoss", True)]
+    norms = [float(probe.gradient.norm()) for probe in both]
     assert torch.allclose(both[0].gradient, both[1].gradient + both[2].gradient, atol=1e-6)
     assert min(norms) > 0
 
@@ -175,5 +174,5 @@ def test_the_probe_sees_the_gradient_also_where_all_items_are_beyond_the_ceiling
     above = term.reference_cosines["toy"].item() > ceiling
     assert bool(term.idle) == above == (ceiling == 0.2)
     assert torch.autograd.grad(term.loss, generated)[0].any().item() == (not above)
-    assert [probe.arrives for probe in probes(consistency, sound(0), real)] == [True] * 3
+    assert [probe.arrives for probe in probes(consistency, sound(0), real)] == [True]
     assert consistency(ResampledAudio(generated, RATE), real).loss.item() == term.loss.item()

@@ -65,6 +65,13 @@ def distance(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> fl
     return max(float((one[name] - other[name]).abs().max()) for name in one)
 
 
+def assert_same_up_to_signs(two: dict[str, torch.Tensor], one: dict[str, torch.Tensor]) -> None:
+    """AdamW steps by the sign of a gradient also where that is 0 but for rounding: there, a step may differ."""
+    assert distance(two, one) < ADAMW["lr"]
+    changes = torch.cat([(two[name] - one[name]).abs().flatten() for name in one])
+    assert float((changes > 1e-5).float().mean()) < 1e-3
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     return train(tmp_path_factory.mktemp("joint"), JOBS)
@@ -77,7 +84,7 @@ def test_sgd_takes_the_same_steps(trained, name):
 
 
 def test_adamw_takes_the_same_steps(trained):
-    assert distance(trained["contrastive-adamw", 0, 2], trained["contrastive-adamw", 0, 1]) < 1e-4
+    assert_same_up_to_signs(trained["contrastive-adamw", 0, 2], trained["contrastive-adamw", 0, 1])
 
 
 def test_without_averaging_the_processes_drift_apart(trained):
@@ -87,8 +94,11 @@ def test_without_averaging_the_processes_drift_apart(trained):
 @pytest.mark.nightly
 def test_every_loss_takes_the_same_steps_also_in_uneven_shares(tmp_path):
     trained = train(tmp_path, MORE)
-    distances = {name: distance(trained[name, 0, 2], trained[name, 0, 1]) for name in MORE}
-    assert {name: far for name, far in distances.items() if far > (1e-5 if name.endswith("-sgd") else 1e-4)} == {}
+    pairs = {name: (trained[name, 0, 2], trained[name, 0, 1]) for name in MORE}
+    far = {name: distance(*pair) for name, pair in pairs.items() if name.endswith("-sgd")}
+    assert {name: value for name, value in far.items() if value > 1e-5} == {}
+    for name in pairs.keys() - far.keys():
+        assert_same_up_to_signs(*pairs[name])
     assert all(distance(trained[name, 0, 2], trained[name, 1, 2]) == 0.0 for name in MORE)
 
 

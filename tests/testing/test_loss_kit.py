@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from broken_losses import BROKEN, PerItem, Sound, WrongSign
+from nonconforming_losses import BROKEN, PerItem, Sound, WrongSign
 
 from coqui_scl_plugin.testing import LOSS_CHECKS, check_loss
 

