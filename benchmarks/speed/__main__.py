@@ -1,7 +1,7 @@
 """Measure what the loss costs on the paths that a user runs, and write the tables of docs/speed.md.
 
 Each figure compares two things timed by turns. It is kept in benchmarks/results.json as soon as it is measured; after
-an interruption, --resume leaves out those of this revision. Needs libri10, and two quiet cores for about ten minutes.
+an interruption, --resume leaves out those of this revision. Needs libri10, and two quiet cores for 20 minutes.
 On a machine that does other work, --cpu-time counts the time on one CPU instead; its absolute times mean less.
 """
 
