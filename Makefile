@@ -55,7 +55,7 @@ docs: setup
 dist: setup
 	$(BIN)/python scripts/build_distributions.py dist
 
-# figures, on two quiet cores in about half an hour: what the loss costs (docs/speed.md), and the other tables in docs/
+# figures, on two quiet cores: what the loss costs (docs/speed.md), and the other tables in docs/
 bench: setup
 	$(BIN)/python -m benchmarks.speed
 	PYTHONPATH=tests/support $(BIN)/python -m benchmarks.encoder_table

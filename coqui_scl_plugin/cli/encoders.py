@@ -91,6 +91,7 @@ def _show(rows: list[dict[str, Any]], *, as_json: bool) -> None:
     from rich.table import Table
 
     from coqui_scl_plugin.encoders.loading.files import encoders_folder
+    from coqui_scl_plugin.encoders.loading.packaged import get_command
     from coqui_scl_plugin.utils.shown import printable
 
     table = Table("encoder", "weights", "size", "licence", "wheel")
@@ -102,5 +103,5 @@ def _show(rows: list[dict[str, Any]], *, as_json: bool) -> None:
     Console().print(table)
     lines = [f"The folder of fetched weights is {encoders_folder()}."]
     if wanted := [row["encoder"] for row in rows if row["state"] in ("missing", "damaged")]:
-        lines.append(f"To fetch what is missing or damaged: coqui-scl encoders get {' '.join(wanted)}")
+        lines.append(f"To fetch what is missing or damaged: {get_command(wanted)}")
     sys.stdout.write("".join(printable(line) + "\n" for line in lines))

